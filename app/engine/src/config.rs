@@ -1,0 +1,209 @@
+//! What a user asked for: everything `create` needs to know, parsed; stored as it is.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use model::{ContainerName, DnsName, Hostname, LinkName, MacAddr, PortSpec, Protocol};
+use serde::{Deserialize, Serialize};
+
+/// Everything `create` needs to know.
+#[derive(Debug, Clone)]
+pub struct ContainerConfig {
+    /// `--name`; a random one when absent.
+    pub name: Option<ContainerName>,
+    /// The image as typed.
+    pub image: String,
+    /// The command and its arguments; the image's when empty.
+    pub command: Vec<String>,
+    /// `--entrypoint`: a JSON array or one word; `Some(vec![])` clears the image's.
+    pub entrypoint: Option<Vec<String>>,
+    /// `-e`: later ones win over earlier ones and over the image's. `None`: taken from podwire's own environment.
+    pub env: Vec<(String, Option<String>)>,
+    /// `-v`
+    pub volumes: Vec<VolumeMount>,
+    /// `-w`
+    pub workdir: Option<String>,
+    /// `-u`: `USER[:GROUP]`, names or numbers.
+    pub user: Option<String>,
+    /// `--hostname`
+    pub hostname: Option<Hostname>,
+    /// `-t`
+    pub tty: bool,
+    /// `-i`
+    pub interactive: bool,
+    /// `--rm`
+    pub remove: bool,
+    /// `--label`
+    pub labels: BTreeMap<String, String>,
+    /// `--annotation`
+    pub annotations: BTreeMap<String, String>,
+    /// `--stop-signal`, a name or number as typed; the image's or SIGTERM when absent.
+    pub stop_signal: Option<String>,
+    /// `--stop-timeout` in seconds; 10 when absent.
+    pub stop_timeout: Option<u32>,
+    /// `--privileged`, `--read-only`, `--cap-add`, `--cap-drop` and the like.
+    pub security: SecurityConfig,
+    /// `--network`, `-p` and the like.
+    pub network: NetworkConfig,
+    /// `--tmpfs PATH[:OPTIONS]`
+    pub tmpfs: Vec<(String, String)>,
+    /// `--pull`
+    pub pull: PullPolicy,
+    /// `--tls-verify=false` allows plain HTTP and unknown certificates when pulling.
+    pub tls_verify: bool,
+    /// The whole command line, for `inspect`.
+    pub create_command: Vec<String>,
+}
+
+/// When to ask the registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PullPolicy {
+    /// Every time.
+    Always,
+    /// When the image is not here.
+    #[default]
+    Missing,
+    /// Never.
+    Never,
+}
+
+/// What a container may do.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecurityConfig {
+    /// `--privileged`
+    pub privileged: bool,
+    /// `--read-only`
+    pub read_only: bool,
+    /// `--cap-add`: names with or without `CAP_`, any case, or `all`.
+    pub cap_add: Vec<String>,
+    /// `--cap-drop`: as above.
+    pub cap_drop: Vec<String>,
+}
+
+/// One `-v`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeMount {
+    /// Where from.
+    pub source: VolumeSource,
+    /// An absolute path in the container.
+    pub target: String,
+    /// `ro`, `rw`, `z`, `exec` … as typed; checked at the door.
+    pub options: Vec<String>,
+}
+
+/// Where a volume's files are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum VolumeSource {
+    /// A path on the host, absolute.
+    Bind(PathBuf),
+    /// A named volume, made when it is not there.
+    Named(String),
+    /// A volume of its own, removed with the container when `--rm`.
+    Anonymous,
+}
+
+/// What a container's network should be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkConfig {
+    /// `--network`
+    pub mode: NetworkMode,
+    /// `-p`
+    pub publish: Vec<PortText>,
+    /// `-P`
+    pub publish_all: bool,
+    /// `--expose`, beside the image's: first port, how many, protocol.
+    pub expose: Vec<(u16, u16, Protocol)>,
+    /// `--add-host`: names and the address, or the host's gateway.
+    pub add_hosts: Vec<HostEntry>,
+    /// `--no-hosts`
+    pub no_hosts: bool,
+    /// `--dns`
+    pub dns: Dns,
+    /// `--dns-search`; `Some(vec![])` for `.`
+    pub dns_search: Option<Vec<DnsName>>,
+    /// `--dns-option`
+    pub dns_options: Vec<String>,
+}
+
+/// A [`PortSpec`] in its serde form: the text it was parsed from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PortText {
+    text: String,
+    /// What it means.
+    pub spec: PortSpec,
+}
+
+impl std::str::FromStr for PortText {
+    type Err = model::Invalid;
+
+    fn from_str(text: &str) -> Result<Self, model::Invalid> {
+        Ok(Self { text: text.to_owned(), spec: text.parse()? })
+    }
+}
+
+impl TryFrom<String> for PortText {
+    type Error = model::Invalid;
+
+    fn try_from(text: String) -> Result<Self, model::Invalid> {
+        text.parse()
+    }
+}
+
+impl From<PortText> for String {
+    fn from(port: PortText) -> Self {
+        port.text
+    }
+}
+
+/// `--dns`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub enum Dns {
+    /// The host's servers.
+    #[default]
+    Host,
+    /// These servers.
+    Servers(Vec<IpAddr>),
+    /// `none`: the image's own resolv.conf.
+    Image,
+}
+
+/// One `--add-host`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostEntry {
+    /// One or more names.
+    pub names: Vec<DnsName>,
+    /// Their address; `None` is `host-gateway`.
+    pub ip: Option<IpAddr>,
+}
+
+/// `--network`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NetworkMode {
+    /// `bridge`, `private`, `default`, a name, several names: attachments in the order given.
+    Networks(Vec<AttachmentConfig>),
+    /// `none`: a sandbox with only `lo`.
+    None,
+    /// `host`: the host's own namespace.
+    Host,
+    /// `container:NAME`: another container's sandbox.
+    Container(String),
+    /// `ns:PATH`
+    Path(PathBuf),
+}
+
+/// The wish that a sandbox joins a network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct AttachmentConfig {
+    /// The network's name or id; `None` is the default network.
+    pub network: Option<String>,
+    /// `ip=`, `ip6=`, `--ip`, `--ip6`
+    pub static_ips: Vec<IpAddr>,
+    /// `mac=`, `--mac-address`
+    pub mac: Option<MacAddr>,
+    /// `alias=`, `--network-alias`
+    pub aliases: Vec<DnsName>,
+    /// `interface_name=`; the next free `ethN` when absent.
+    pub link: Option<LinkName>,
+}
