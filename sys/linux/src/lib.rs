@@ -1,1 +1,48 @@
-//! linux
+//! What podwire asks of Linux beyond the standard library: namespaces, mounts, processes, ports, terminals.
+//!
+//! ```text
+//!   netns    /run/netns/podwire-2f259bab93aa ──open──> NetNs ──within(|| …)──> this thread, and back
+//!   mounts   overlay · bind · cgroup2 · private namespace
+//!   spawn    Command + chosen descriptors + session + the OCI runtime's mounts ──> Child
+//!   process  ProcessRef (pid + start time) ── alive · signal · wait
+//!   ports    8080/tcp on every address ──hold──> [0.0.0.0]:8080 and [::]:8080, bound, never listening
+//!   lock     one per network namespace     file  temp + fsync + rename
+//!   pty · fds · signal · machine
+//! ```
+//!
+//! **How it works.** Each module wraps a handful of system calls, mostly by `rustix`, into one operation
+//! that either happened or left nothing. Descriptors are owned and close-on-exec from their first moment.
+//!
+//! **Invariants.** The only crate with `unsafe`; each block names its callee's conditions. Decides nothing:
+//! no names, paths or policies beyond those of its arguments. A process is never known by its number alone,
+//! nor a namespace by its path alone.
+//!
+//! **Limits.** Linux 5.10 and later; what newer kernels do better (`lowerdir+`, recursive read-only binds)
+//! is used when there.
+//!
+//! **Start reading** at [`netns::NetNs`], then [`spawn::Spawn`].
+
+#![allow(unsafe_code)] // the one place for it; see each block's SAFETY comment
+
+pub mod fds;
+pub mod file;
+pub mod lock;
+pub mod machine;
+pub mod mounts;
+pub mod netlink_socket;
+pub mod netns;
+pub mod ports;
+pub mod process;
+pub mod pty;
+pub mod signal;
+pub mod signalfd;
+pub mod spawn;
+#[cfg(test)]
+mod testing;
+
+pub use lock::HostLock;
+pub use netns::{NetNs, NsId};
+pub use process::ProcessRef;
+pub use signal::Signal;
+pub use signalfd::SignalFd;
+pub use spawn::Spawn;

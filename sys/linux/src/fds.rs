@@ -1,0 +1,82 @@
+//! Descriptors sent over Unix sockets, and the limit on how many a process may have.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    recvmsg, sendmsg,
+};
+use rustix::process::{Resource, getrlimit, setrlimit};
+
+/// Sends `fd` with one byte of data, which a stream socket needs to carry it.
+pub fn send(socket: &UnixStream, fd: BorrowedFd<'_>) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let fds = [fd];
+    control.push(SendAncillaryMessage::ScmRights(&fds));
+    rustix::io::retry_on_intr(|| sendmsg(socket, &[IoSlice::new(&[0])], &mut control, SendFlags::NOSIGNAL))?;
+    Ok(())
+}
+
+/// Receives one descriptor and drops the data that came with it: how an OCI runtime hands over the master
+/// of a container's terminal (`--console-socket`). `UnexpectedEof` when the peer closed without sending one.
+pub fn receive(socket: &UnixStream) -> io::Result<OwnedFd> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    // Runtimes send the terminal's path or name along; at most this much is taken with the descriptor.
+    let mut data = [0; 4096];
+    rustix::io::retry_on_intr(|| {
+        recvmsg(socket, &mut [IoSliceMut::new(&mut data)], &mut control, RecvFlags::CMSG_CLOEXEC)
+    })?;
+    let mut fds = control.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(fds) => Some(fds),
+        _ => None,
+    });
+    let fd = fds.next().and_then(|mut fds| fds.next());
+    fd.ok_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, "no descriptor was sent"))
+}
+
+/// Lets this process, and those it starts, have as many descriptors as its hard limit allows; that many.
+pub fn raise_limit() -> io::Result<u64> {
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        limit.current = limit.maximum;
+        setrlimit(Resource::Nofile, limit)?;
+    }
+    Ok(limit.maximum.unwrap_or(u64::MAX))
+}
+
+/// How many descriptors this process has open.
+pub fn count() -> io::Result<u64> {
+    // One of the entries is the descriptor that lists them.
+    Ok((std::fs::read_dir("/proc/self/fd")?.count() as u64).saturating_sub(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn a_descriptor_arrives_and_closes_on_exec() {
+        let (a, b) = UnixStream::pair().unwrap();
+        let (mut reader, writer) = io::pipe().unwrap();
+        send(&a, writer.as_fd()).unwrap();
+        drop(writer);
+        let arrived = receive(&b).unwrap();
+        assert!(rustix::io::fcntl_getfd(&arrived).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
+        drop(arrived);
+        assert_eq!(reader.read(&mut [0]).unwrap(), 0, "the last writer is gone");
+    }
+
+    #[test]
+    fn a_peer_that_sends_none_is_an_error() {
+        let (a, b) = UnixStream::pair().unwrap();
+        drop(a);
+        assert_eq!(receive(&b).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+}

@@ -1,0 +1,65 @@
+//! Chance, clocks and facts about the machine: what pure code takes as arguments.
+
+use std::io;
+use std::path::Path;
+
+use rustix::rand::{GetRandomFlags, getrandom};
+use rustix::time::{ClockId, clock_gettime};
+
+/// `N` random bytes fit for keys and ids.
+pub fn random<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    let mut filled = 0;
+    while filled < N {
+        filled += rustix::io::retry_on_intr(|| getrandom(&mut bytes[filled..], GetRandomFlags::empty()))?;
+    }
+    Ok(bytes)
+}
+
+/// Another text after each boot: 36 characters.
+pub fn boot_id() -> io::Result<String> {
+    Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim_end().to_owned())
+}
+
+/// Seconds since boot, time asleep included. Unlike the wall clock nobody sets it.
+pub fn boottime() -> i64 {
+    clock_gettime(ClockId::Boottime).tv_sec
+}
+
+/// Seconds since some moment of this boot, time asleep excluded.
+pub fn monotonic() -> i64 {
+    clock_gettime(ClockId::Monotonic).tv_sec
+}
+
+/// Sets which permissions new files of this process do not get; the earlier mask.
+pub fn set_umask(mask: u32) -> u32 {
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask)).as_raw_mode()
+}
+
+/// Bytes that can still be written to the file system of `path`.
+pub fn free_space(path: &Path) -> io::Result<u64> {
+    let fs = rustix::fs::statvfs(path)?;
+    Ok(fs.f_bavail.saturating_mul(fs.f_frsize))
+}
+
+/// The kernel's release, for example `6.1.0-18-amd64`.
+pub fn kernel_release() -> String {
+    rustix::system::uname().release().to_string_lossy().into_owned()
+}
+
+/// The host's name.
+pub fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn random_bytes_differ_and_clocks_advance_together() {
+        assert_ne!(random::<32>().unwrap(), random::<32>().unwrap());
+        assert_eq!(boot_id().unwrap().len(), 36);
+        assert!(boottime() >= monotonic());
+    }
+}

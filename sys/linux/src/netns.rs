@@ -1,0 +1,287 @@
+//! Network namespaces and the files that keep them.
+//!
+//! ```text
+//!   /run/netns/NAME   an empty file, and on it a bind mount of /proc/thread-self/ns/net (nsfs):
+//!                     the mount keeps the namespace; `ip netns exec NAME` finds it there
+//! ```
+//!
+//! `ip netns add` also mounts /run/netns on itself, shared, so that other mount namespaces see the new
+//! file. That is not done here: it would outlive the last container, and nothing of ours needs it, for the
+//! kernel detaches a mount everywhere when the file below it is unlinked (`detach_mounts` in fs/namei.c).
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::process::abort;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_bind, mount_change, unmount};
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
+use serde::{Deserialize, Serialize};
+
+/// Where `ip netns` looks for namespaces.
+pub const DIRECTORY: &str = "/run/netns";
+
+/// A network namespace, held open: it exists as long as this does.
+#[derive(Debug)]
+pub struct NetNs(OwnedFd);
+
+/// What tells namespaces apart: device and inode of their nsfs file. Unique among the living.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct NsId {
+    /// Device of nsfs.
+    pub dev: u64,
+    /// Inode; the number in `net:[4026531840]`.
+    pub ino: u64,
+}
+
+impl NetNs {
+    /// The calling thread's.
+    pub fn current() -> io::Result<Self> {
+        Ok(Self(File::open("/proc/thread-self/ns/net")?.into()))
+    }
+
+    /// A new namespace, kept by a file made at `path`; its directory is made when missing. `lo` is down.
+    ///
+    /// An empty file that is there already is taken over, for a command killed half-way leaves one; a
+    /// file that keeps a namespace is `AlreadyExists`. Leaves nothing when it fails.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        if let Some(parent) = path.parent() {
+            std::fs::DirBuilder::new().recursive(true).mode(0o755).create(parent)?;
+        }
+        // For reading: nsfs refuses to be opened for writing.
+        let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = File::from(rustix::fs::open(path, flags, Mode::from_raw_mode(0o444))?);
+        if is_nsfs(&file)? || file.metadata()?.len() > 0 {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{} exists", path.display())));
+        }
+        let made = on_fresh_thread(|| {
+            unshare(UnshareFlags::NEWNET)?;
+            let namespace = Self::current()?;
+            mount_bind("/proc/thread-self/ns/net", path)?;
+            Ok(namespace)
+        });
+        if made.is_err() {
+            // The error that matters is the first one.
+            let _ = std::fs::remove_file(path);
+        }
+        made
+    }
+
+    /// The namespace kept by the file at `path`; `InvalidInput` when it keeps none.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+        if is_nsfs(&file)? && namespace_type(&file)? == libc::CLONE_NEWNET {
+            return Ok(Self(file.into()));
+        }
+        let what = format!("{} is not a network namespace", path.display());
+        Err(io::Error::new(io::ErrorKind::InvalidInput, what))
+    }
+
+    /// What tells it apart from others.
+    pub fn inode(&self) -> io::Result<NsId> {
+        let stat = rustix::fs::fstat(&self.0)?;
+        Ok(NsId { dev: stat.st_dev, ino: stat.st_ino })
+    }
+
+    /// Runs `f` with the calling thread in this namespace. Threads started by `f` stay in it.
+    ///
+    /// Ends the process when the way back is barred: going on in the wrong namespace would let the next
+    /// change hit somebody else's links.
+    pub fn within<T>(&self, f: impl FnOnce() -> T) -> io::Result<T> {
+        struct Back(NetNs);
+        impl Drop for Back {
+            fn drop(&mut self) {
+                if self.0.enter().is_err() {
+                    abort();
+                }
+            }
+        }
+        let back = Back(Self::current()?);
+        self.enter()?;
+        let done = f();
+        drop(back);
+        Ok(done)
+    }
+
+    /// Moves the calling thread into it for good.
+    pub fn enter(&self) -> io::Result<()> {
+        Ok(move_into_link_name_space(self.0.as_fd(), Some(LinkNameSpaceType::Network))?)
+    }
+}
+
+impl AsFd for NetNs {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl From<NetNs> for OwnedFd {
+    fn from(namespace: NetNs) -> Self {
+        namespace.0
+    }
+}
+
+/// Takes away the file at `path` and with it the hold on its namespace, which goes when nobody else
+/// holds it. Nothing there is not an error. Works from any mount namespace that shows the file.
+pub fn remove(path: &Path) -> io::Result<()> {
+    detach(path)?;
+    match std::fs::remove_file(path) {
+        // A mount on the file is still there, hidden: somebody mounted the directory on itself later
+        // (`ip netns add` does) without sharing. In a mount namespace of our own we may lift that cover.
+        Err(e) if e.raw_os_error() == Some(libc::EBUSY) => on_fresh_thread(|| uncover_and_unlink(path)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
+}
+
+/// Unmounts whatever is mounted on `path`; nothing is not an error.
+fn detach(path: &Path) -> io::Result<()> {
+    loop {
+        match unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => return Ok(()),
+            Err(e) => return Err(e.into()),
+        }
+    }
+}
+
+fn uncover_and_unlink(path: &Path) -> io::Result<()> {
+    unshare(UnshareFlags::NEWNS)?;
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    while unmount(directory, UnmountFlags::DETACH).is_ok() {
+        detach(path)?;
+        match std::fs::remove_file(path) {
+            Err(e) if e.raw_os_error() == Some(libc::EBUSY) => {}
+            done => return done,
+        }
+    }
+    std::fs::remove_file(path)
+}
+
+fn is_nsfs(file: &File) -> io::Result<bool> {
+    /// NSFS_MAGIC in include/uapi/linux/magic.h
+    const NSFS_MAGIC: u64 = 0x6e73_6673;
+    Ok(rustix::fs::fstatfs(file)?.f_type as u64 == NSFS_MAGIC)
+}
+
+/// The `CLONE_NEW…` constant of a file in nsfs.
+fn namespace_type(file: &File) -> io::Result<i32> {
+    /// `_IO(0xb7, 0x3)`, NS_GET_NSTYPE in include/uapi/linux/nsfs.h
+    const NS_GET_NSTYPE: libc::c_ulong = 0xb703;
+    // SAFETY: NS_GET_NSTYPE takes no argument and returns the type as the call's result; the descriptor is
+    // open for the length of the call, and `is_nsfs` has shown that it belongs to nsfs.
+    match unsafe { libc::ioctl(file.as_raw_fd(), NS_GET_NSTYPE) } {
+        -1 => Err(io::Error::last_os_error()),
+        kind => Ok(kind),
+    }
+}
+
+/// Moves the calling thread into new namespaces.
+pub(crate) fn unshare(flags: UnshareFlags) -> io::Result<()> {
+    debug_assert!(!flags.contains(UnshareFlags::FILES));
+    // SAFETY: unsafe only for CLONE_FILES, by which threads would lose sight of descriptors; no caller
+    // in this crate passes it.
+    Ok(unsafe { rustix::thread::unshare_unsafe(flags) }?)
+}
+
+/// Runs `f` on a thread that ends afterwards, so that what it unshares touches nobody else.
+pub(crate) fn on_fresh_thread<T: Send>(f: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(128 << 10).spawn_scoped(scope, f)?;
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// Device and inode of the namespace kept at `path`, without opening it.
+pub fn inode_at(path: &Path) -> io::Result<NsId> {
+    let meta = std::fs::metadata(path)?;
+    Ok(NsId { dev: meta.dev(), ino: meta.ino() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{alone, needs_root};
+
+    #[test]
+    fn a_created_namespace_is_found_by_its_file_and_gone_after_removal() {
+        needs_root!();
+        alone(|| {
+            let path = Path::new("/run/netns/podwire-0123456789ab");
+            let made = NetNs::create(path).unwrap();
+            assert_eq!(NetNs::open(path).unwrap().inode().unwrap(), made.inode().unwrap());
+            assert_ne!(NetNs::current().unwrap().inode().unwrap(), made.inode().unwrap());
+            assert_eq!(NetNs::create(path).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+            remove(path).unwrap();
+            assert!(!path.exists());
+            remove(path).unwrap();
+        });
+    }
+
+    #[test]
+    fn a_file_left_by_a_killed_command_is_no_namespace_and_is_taken_over() {
+        needs_root!();
+        alone(|| {
+            let path = Path::new("/run/netns/podwire-0123456789ab");
+            std::fs::create_dir_all("/run/netns").unwrap();
+            std::fs::write(path, "").unwrap();
+            assert_eq!(NetNs::open(path).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+            NetNs::create(path).unwrap();
+            assert!(NetNs::open(path).is_ok());
+            remove(path).unwrap();
+        });
+    }
+
+    #[test]
+    fn a_namespace_of_another_kind_is_refused() {
+        let e = NetNs::open(Path::new("/proc/self/ns/uts")).unwrap_err();
+        assert_eq!(e.to_string(), "/proc/self/ns/uts is not a network namespace");
+        assert!(NetNs::open(Path::new("/proc/self/ns/net")).is_ok());
+    }
+
+    #[test]
+    fn a_thread_comes_back_even_from_a_panic() {
+        needs_root!();
+        alone(|| {
+            let home = NetNs::current().unwrap().inode().unwrap();
+            let other = NetNs::create(Path::new("/run/netns/other")).unwrap();
+            let inside = other.within(|| NetNs::current().unwrap().inode().unwrap()).unwrap();
+            assert_eq!(inside, other.inode().unwrap());
+            let panicked = std::panic::catch_unwind(|| other.within(|| std::panic::resume_unwind(Box::new(()))));
+            assert!(panicked.is_err());
+            assert_eq!(NetNs::current().unwrap().inode().unwrap(), home);
+        });
+    }
+
+    #[test]
+    fn removal_works_below_a_later_mount_of_the_directory_on_itself() {
+        needs_root!();
+        alone(|| {
+            let path = Path::new("/run/netns/podwire-0123456789ab");
+            NetNs::create(path).unwrap();
+            // What `ip netns add` does, here with private propagation.
+            rustix::mount::mount_bind_recursive("/run/netns", "/run/netns").unwrap();
+            remove(path).unwrap();
+            assert!(!path.exists());
+            unmount("/run/netns", UnmountFlags::DETACH).unwrap();
+            assert!(!path.exists());
+        });
+    }
+
+    #[test]
+    fn a_failed_creation_leaves_nothing() {
+        needs_root!();
+        alone(|| {
+            std::fs::create_dir_all("/run/netns").unwrap();
+            let path = Path::new("/run/netns/podwire-0123456789ab");
+            // Without CAP_SYS_ADMIN unshare is refused.
+            let refused = crate::testing::without_capabilities(|| NetNs::create(path).map(|_| ()));
+            assert_eq!(refused.unwrap_err().raw_os_error(), Some(libc::EPERM));
+            assert!(!path.exists());
+        });
+    }
+}

@@ -1,0 +1,251 @@
+//! Processes, known by number and start time, so that a number given to somebody else is noticed.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open, pidfd_send_signal};
+use serde::{Deserialize, Serialize};
+
+use crate::Signal;
+
+/// One process of this boot. Numbers come again, start times with the same number do not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessRef {
+    /// Its number in the PID namespace whose /proc we see.
+    pub pid: u32,
+    /// When it started, in clock ticks since boot: field 22 of /proc/PID/stat (proc_pid_stat(5)).
+    pub start_time: u64,
+}
+
+impl ProcessRef {
+    /// The process that has this number now; `NotFound` when there is none.
+    pub fn of(pid: u32) -> io::Result<Self> {
+        let stat = Stat::read(pid)?.ok_or_else(gone)?;
+        Ok(Self { pid, start_time: stat.start_time })
+    }
+
+    /// This process.
+    pub fn me() -> io::Result<Self> {
+        Self::of(std::process::id())
+    }
+
+    /// Does it still run? A zombie does not.
+    pub fn alive(&self) -> bool {
+        // /proc that cannot be read says nothing; then it counts as alive, for the dead are cleaned up after.
+        match Stat::read(self.pid) {
+            Ok(Some(stat)) => stat.start_time == self.start_time && !stat.dead,
+            Ok(None) => false,
+            Err(_) => true,
+        }
+    }
+
+    /// A descriptor of the process itself, which no other can take the place of; `NotFound` when it has ended.
+    pub fn pidfd(&self) -> io::Result<OwnedFd> {
+        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw).ok_or_else(gone)?;
+        let fd = pidfd_open(pid, PidfdFlags::empty()).map_err(not_found)?;
+        // Checked after opening: from here on the descriptor and the number mean the same process.
+        if self.alive() { Ok(fd) } else { Err(gone()) }
+    }
+
+    /// Sends `signal`; `NotFound` when it has ended.
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        pidfd_send_signal(self.pidfd()?, signal.raw()).map_err(not_found)
+    }
+
+    /// Waits until it has ended: `true`, or `false` after `timeout` (`None`: for ever). Needs not be a child.
+    pub fn wait_end(&self, timeout: Option<Duration>) -> io::Result<bool> {
+        match self.pidfd() {
+            Ok(fd) => readable(&fd, timeout),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(true),
+            Err(e) => Err(e),
+        }
+    }
+}
+
+fn gone() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "no such process")
+}
+
+fn not_found(e: Errno) -> io::Error {
+    if e == Errno::SRCH { gone() } else { e.into() }
+}
+
+/// Waits until there is something to read: `false` after `timeout`.
+fn readable(fd: &OwnedFd, timeout: Option<Duration>) -> io::Result<bool> {
+    let end = timeout.map(|timeout| Instant::now() + timeout);
+    loop {
+        let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+        let left = left.map(|left| Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() });
+        match poll(&mut [PollFd::new(fd, PollFlags::IN)], left.as_ref()) {
+            Ok(ready) => return Ok(ready > 0),
+            Err(Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+}
+
+/// What /proc/PID/stat says.
+struct Stat {
+    dead: bool,
+    start_time: u64,
+}
+
+impl Stat {
+    fn read(pid: u32) -> io::Result<Option<Self>> {
+        match std::fs::read(format!("/proc/{pid}/stat")) {
+            Ok(text) => Ok(Self::parse(&String::from_utf8_lossy(&text))),
+            Err(e) if e.kind() == io::ErrorKind::NotFound || e.raw_os_error() == Some(libc::ESRCH) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// The command's name stands in parentheses and may itself hold any character, so from the last `)` on.
+    fn parse(text: &str) -> Option<Self> {
+        let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
+        let dead = matches!(fields.next()?, "Z" | "X" | "x");
+        // The state is field 3, the start time field 22.
+        Some(Self { dead, start_time: fields.nth(18)?.parse().ok()? })
+    }
+}
+
+/// A child that has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    /// Its number.
+    pub pid: u32,
+    /// As a shell would say it: see [`exit_code`].
+    pub code: i32,
+}
+
+/// Waits for the end of any child, own or adopted; `None` when there are no children.
+pub fn wait_any() -> io::Result<Option<Ended>> {
+    wait_with(WaitOptions::empty())
+}
+
+/// A child that has ended already, if there is one; never waits.
+pub fn reap() -> io::Result<Option<Ended>> {
+    wait_with(WaitOptions::NOHANG)
+}
+
+/// Waits for the end of the child `pid`, own or adopted; its exit code, see [`exit_code`].
+pub fn wait_child(pid: u32) -> io::Result<i32> {
+    let child = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(gone)?;
+    loop {
+        match rustix::process::waitpid(Some(child), WaitOptions::empty()) {
+            Ok(Some((_, status))) => return Ok(code_of(status)),
+            Ok(None) | Err(Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+}
+
+fn wait_with(options: WaitOptions) -> io::Result<Option<Ended>> {
+    loop {
+        match rustix::process::wait(options) {
+            Ok(Some((pid, status))) => {
+                return Ok(Some(Ended { pid: pid.as_raw_nonzero().get().unsigned_abs(), code: code_of(status) }));
+            }
+            Ok(None) | Err(Errno::CHILD) => return Ok(None),
+            Err(Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+}
+
+fn code_of(status: rustix::process::WaitStatus) -> i32 {
+    exit_code(ExitStatus::from_raw(status.as_raw()))
+}
+
+/// The status a shell would show: the code, or 128 and the number of the signal that ended it.
+pub fn exit_code(status: ExitStatus) -> i32 {
+    status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(255)
+}
+
+/// The exit code of a process that has ended, by its descriptor: also of one that was never our child.
+/// `None` when the kernel does not tell: before Linux 6.15, or while it is not yet reaped.
+pub fn exit_code_by(pidfd: impl AsFd) -> Option<i32> {
+    /// `_IOWR(0xff, 11, struct pidfd_info)` with the 64 bytes of its first version, and the bit that asks
+    /// for the exit code (include/uapi/linux/pidfd.h)
+    const PIDFD_GET_INFO: libc::c_ulong = 0xc040_ff0b;
+    const PIDFD_INFO_EXIT: u64 = 1 << 3;
+    let mut info = [0_u64; 8];
+    info[0] = PIDFD_INFO_EXIT;
+    // SAFETY: PIDFD_GET_INFO reads and writes as many bytes as its number says, 64; `info` has them.
+    let done = unsafe { libc::ioctl(pidfd.as_fd().as_raw_fd(), PIDFD_GET_INFO, info.as_mut_ptr()) };
+    if done != 0 || info[0] & PIDFD_INFO_EXIT == 0 {
+        return None;
+    }
+    // exit_code is the last 32-bit field of the 64 bytes.
+    let status = u32::from_ne_bytes(info[7].to_ne_bytes()[4..].try_into().ok()?);
+    Some(exit_code(ExitStatus::from_raw(status.cast_signed())))
+}
+
+/// From now on, orphaned descendants become children of this process instead of PID 1's.
+pub fn become_subreaper() -> io::Result<()> {
+    Ok(rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?)
+}
+
+/// Is the effective user root?
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// The first capability that setting up containers needs and this process has not.
+pub fn missing_capability() -> io::Result<Option<&'static str>> {
+    use rustix::thread::{CapabilitySet, capabilities};
+    let effective = capabilities(None)?.effective;
+    let needed = [(CapabilitySet::SYS_ADMIN, "CAP_SYS_ADMIN"), (CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN")];
+    Ok(needed.iter().find(|(capability, _)| !effective.contains(*capability)).map(|(_, name)| *name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn a_command_name_full_of_parentheses_misleads_nobody() {
+        let text = format!("7 (a) Z (b)) S{} 4711 0", " 0".repeat(18));
+        let stat = Stat::parse(&text).unwrap();
+        assert!(!stat.dead);
+        assert_eq!(stat.start_time, 4711);
+    }
+
+    #[test]
+    fn a_zombie_is_dead() {
+        let _guard = crate::testing::starting_programs();
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let process = ProcessRef::of(child.id()).unwrap();
+        assert!(process.alive());
+        assert!(!process.wait_end(Some(Duration::from_millis(1))).unwrap());
+        process.signal(Signal::KILL).unwrap();
+        assert!(process.wait_end(None).unwrap());
+        assert!(!process.alive(), "not waited for yet, so a zombie");
+        assert_eq!(process.signal(Signal::KILL).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(exit_code(child.wait().unwrap()), 137);
+        assert!(!process.alive());
+    }
+
+    #[test]
+    fn a_number_given_to_somebody_else_is_noticed() {
+        let me = ProcessRef::me().unwrap();
+        let earlier = ProcessRef { start_time: me.start_time - 1, ..me };
+        assert!(me.alive() && !earlier.alive());
+        assert_eq!(earlier.signal(Signal::TERM).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    #[expect(clippy::zombie_processes, reason = "waited for by wait_child")]
+    fn a_childs_code_is_a_shells() {
+        let _guard = crate::testing::starting_programs();
+        for (script, code) in [("exit 3", 3), ("kill -TERM $$", 143)] {
+            let child = Command::new("sh").args(["-c", script]).spawn().unwrap();
+            assert_eq!(wait_child(child.id()).unwrap(), code, "{script}");
+        }
+    }
+}
