@@ -1,0 +1,524 @@
+//! Links, addresses and routes: builders and readers, in the kernel's own terms.
+//!
+//! ```text
+//!   ifinfomsg  family:u8 0:u8 type:u16 index:i32 flags:u32 change:u32         + IFLA_*
+//!   ifaddrmsg  family:u8 prefix:u8 flags:u8 scope:u8 index:u32                + IFA_*
+//!   rtmsg      family:u8 dst:u8 src:u8 tos:u8 table:u8 proto:u8 scope:u8 type:u8 flags:u32  + RTA_*
+//! ```
+//!
+//! Every builder of a change asks for an ack. Numbers are from include/uapi/linux/{rtnetlink,if_link,if_addr}.h.
+
+use std::net::IpAddr;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use crate::message::u32_at;
+use crate::{Message, Reply, flags};
+
+/// Length of an `ifinfomsg`.
+const IFINFOMSG: usize = 16;
+/// Length of an `ifaddrmsg`.
+const IFADDRMSG: usize = 8;
+/// Length of an `rtmsg`.
+const RTMSG: usize = 12;
+
+const RTM_NEWLINK: u16 = 16;
+const RTM_DELLINK: u16 = 17;
+const RTM_GETLINK: u16 = 18;
+const RTM_NEWADDR: u16 = 20;
+const RTM_DELADDR: u16 = 21;
+const RTM_GETADDR: u16 = 22;
+const RTM_NEWROUTE: u16 = 24;
+const RTM_DELROUTE: u16 = 25;
+const RTM_GETROUTE: u16 = 26;
+
+const IFLA_ADDRESS: u16 = 1;
+const IFLA_IFNAME: u16 = 3;
+const IFLA_MTU: u16 = 4;
+const IFLA_LINK: u16 = 5;
+const IFLA_MASTER: u16 = 10;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_IFALIAS: u16 = 20;
+const IFLA_AF_SPEC: u16 = 26;
+const IFLA_GROUP: u16 = 27;
+const IFLA_NET_NS_FD: u16 = 28;
+const IFLA_EXT_MASK: u16 = 29;
+/// Statistics are the larger half of a link's description.
+const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
+const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_DATA: u16 = 2;
+const IFLA_INFO_SLAVE_KIND: u16 = 4;
+const IFLA_INFO_SLAVE_DATA: u16 = 5;
+const IFLA_BR_FORWARD_DELAY: u16 = 1;
+const IFLA_BRPORT_MODE: u16 = 4;
+const VETH_INFO_PEER: u16 = 1;
+const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
+const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
+
+const IFA_ADDRESS: u16 = 1;
+const IFA_LOCAL: u16 = 2;
+const IFA_BROADCAST: u16 = 4;
+const IFA_F_NODAD: u8 = 0x02;
+
+const RTA_DST: u16 = 1;
+const RTA_OIF: u16 = 4;
+const RTA_GATEWAY: u16 = 5;
+const RTA_PRIORITY: u16 = 6;
+const RTA_MULTIPATH: u16 = 9;
+const RTA_TABLE: u16 = 15;
+const RT_TABLE_MAIN: u8 = 254;
+const RTPROT_STATIC: u8 = 4;
+const RTN_UNICAST: u8 = 1;
+/// `RTM_F_CLONED`: an entry of the route cache, not of the table.
+const RTM_F_CLONED: u32 = 0x200;
+
+const AF_UNSPEC: u8 = 0;
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+
+/// `IFF_UP`
+pub const UP: u32 = 1;
+/// `IFF_LOOPBACK`
+pub const LOOPBACK: u32 = 8;
+
+/// Creates a bridge, down, with a fixed MAC address and in a link group, or refuses with `EEXIST`.
+///
+/// Not in this message: the MTU, which a bridge keeps when members come and go only if it is set on the
+/// existing link (br_change_mtu in net/bridge/br_device.c); see [`finish_bridge`]. Without a forward delay
+/// of 0 the first second's packets of a new member are lost.
+pub fn create_bridge(name: &str, mac: [u8; 6], group: u32) -> Message {
+    Message::new(RTM_NEWLINK, flags::ACK | flags::CREATE | flags::EXCL)
+        .bytes(&ifinfomsg(0, 0, 0))
+        .attr_str(IFLA_IFNAME, name)
+        .attr(IFLA_ADDRESS, &mac)
+        .attr_u32(IFLA_GROUP, group)
+        .nest(IFLA_LINKINFO, bridge_kind)
+}
+
+/// Sets a bridge's MTU and alias and turns it up; refused with `EOPNOTSUPP` when the link of this name is of
+/// another kind.
+pub fn finish_bridge(name: &str, mtu: u32, alias: &str) -> Message {
+    Message::new(RTM_NEWLINK, flags::ACK)
+        .bytes(&ifinfomsg(0, UP, UP))
+        .attr_str(IFLA_IFNAME, name)
+        .attr_u32(IFLA_MTU, mtu)
+        .attr(IFLA_IFALIAS, alias.as_bytes())
+        .nest(IFLA_LINKINFO, bridge_kind)
+}
+
+fn bridge_kind(message: Message) -> Message {
+    message.attr_str(IFLA_INFO_KIND, "bridge").nest(IFLA_INFO_DATA, |m| m.attr_u32(IFLA_BR_FORWARD_DELAY, 0))
+}
+
+/// The other end of a new veth pair, in the namespace `netns`.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer<'a> {
+    /// An open namespace file.
+    pub netns: BorrowedFd<'a>,
+    /// Its link name there.
+    pub name: &'a str,
+    /// Its MAC address.
+    pub mac: [u8; 6],
+}
+
+/// Creates a veth pair, this end a member of the bridge with index `master`, or refuses with `EEXIST`.
+///
+/// Both ends are down: the kernel cannot open the peer before the pair is complete (veth_open gives
+/// `ENOTCONN`), and this end is to have no IPv6 address of its own; see [`finish_member`] and [`set_up`].
+pub fn create_veth(name: &str, master: u32, group: u32, mtu: u32, peer: &Peer<'_>) -> Message {
+    Message::new(RTM_NEWLINK, flags::ACK | flags::CREATE | flags::EXCL)
+        .bytes(&ifinfomsg(0, 0, 0))
+        .attr_str(IFLA_IFNAME, name)
+        .attr_u32(IFLA_MTU, mtu)
+        .attr_u32(IFLA_MASTER, master)
+        .attr_u32(IFLA_GROUP, group)
+        .nest(IFLA_LINKINFO, |m| {
+            m.attr_str(IFLA_INFO_KIND, "veth").nest(IFLA_INFO_DATA, |m| {
+                m.nest(VETH_INFO_PEER, |m| {
+                    m.bytes(&ifinfomsg(0, 0, 0))
+                        .attr_str(IFLA_IFNAME, peer.name)
+                        .attr_u32(IFLA_MTU, mtu)
+                        .attr(IFLA_ADDRESS, &peer.mac)
+                        .attr_u32(IFLA_NET_NS_FD, peer.netns.as_raw_fd().cast_unsigned())
+                })
+            })
+        })
+}
+
+/// Sets a bridge member's alias and turns its hairpin mode on; refused when it is a member of no bridge.
+pub fn finish_member(name: &str, alias: &str) -> Message {
+    Message::new(RTM_NEWLINK, flags::ACK)
+        .bytes(&ifinfomsg(0, 0, 0))
+        .attr_str(IFLA_IFNAME, name)
+        .attr(IFLA_IFALIAS, alias.as_bytes())
+        .nest(IFLA_LINKINFO, |m| {
+            m.attr_str(IFLA_INFO_SLAVE_KIND, "bridge").nest(IFLA_INFO_SLAVE_DATA, |m| m.attr_u8(IFLA_BRPORT_MODE, 1))
+        })
+}
+
+/// Keeps the kernel from giving a link an IPv6 link-local address. `EAFNOSUPPORT` where IPv6 is off.
+pub fn no_link_local(name: &str) -> Message {
+    Message::new(RTM_NEWLINK, flags::ACK)
+        .bytes(&ifinfomsg(0, 0, 0))
+        .attr_str(IFLA_IFNAME, name)
+        .nest(IFLA_AF_SPEC, |m| {
+            m.nest(u16::from(AF_INET6), |m| m.attr_u8(IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE))
+        })
+}
+
+/// Turns a link up, by name.
+pub fn set_up(name: &str) -> Message {
+    Message::new(RTM_NEWLINK, flags::ACK).bytes(&ifinfomsg(0, UP, UP)).attr_str(IFLA_IFNAME, name)
+}
+
+/// What to change of a link; what is `None` stays.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Changes<'a> {
+    /// Its MTU in bytes.
+    pub mtu: Option<u32>,
+    /// Its MAC address.
+    pub mac: Option<[u8; 6]>,
+    /// The index of the bridge it is a member of; 0 for none.
+    pub master: Option<u32>,
+    /// Its alias; empty for none.
+    pub alias: Option<&'a str>,
+    /// Its name; the link must be down on kernels before 6.2.
+    pub name: Option<&'a str>,
+}
+
+/// Changes the link with this index.
+pub fn change_link(index: u32, changes: &Changes<'_>) -> Message {
+    let mut message = Message::new(RTM_NEWLINK, flags::ACK).bytes(&ifinfomsg(index, 0, 0));
+    if let Some(name) = changes.name {
+        message = message.attr_str(IFLA_IFNAME, name);
+    }
+    if let Some(mtu) = changes.mtu {
+        message = message.attr_u32(IFLA_MTU, mtu);
+    }
+    if let Some(mac) = changes.mac {
+        message = message.attr(IFLA_ADDRESS, &mac);
+    }
+    if let Some(master) = changes.master {
+        message = message.attr_u32(IFLA_MASTER, master);
+    }
+    if let Some(alias) = changes.alias {
+        message = message.attr(IFLA_IFALIAS, alias.as_bytes());
+    }
+    message
+}
+
+/// Removes the link with this index; its veth peer, addresses and routes go with it.
+pub fn delete_link(index: u32) -> Message {
+    Message::new(RTM_DELLINK, flags::ACK).bytes(&ifinfomsg(index, 0, 0))
+}
+
+/// Asks for a link by its name or an alternative name; read the reply with [`Link::read`].
+pub fn link_named(name: &str) -> Message {
+    link_request(0).attr_str(IFLA_IFNAME, name)
+}
+
+/// Asks for a link by its index.
+pub fn link_indexed(index: u32) -> Message {
+    link_request(index)
+}
+
+/// Asks for all links; for [`crate::Socket::dump`].
+pub fn links() -> Message {
+    link_request(0)
+}
+
+fn link_request(index: u32) -> Message {
+    Message::new(RTM_GETLINK, 0).bytes(&ifinfomsg(index, 0, 0)).attr_u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS)
+}
+
+/// Adds an address to the link with this index, IPv6 without duplicate address detection; `EEXIST` when it is there.
+pub fn add_address(index: u32, ip: IpAddr, len: u8) -> Message {
+    let message = address_message(RTM_NEWADDR, flags::CREATE | flags::EXCL, index, ip, len);
+    match ip {
+        // /31 and /32 have no broadcast address (RFC 3021).
+        IpAddr::V4(ip) if len <= 30 => {
+            let broadcast = u32::from(ip) | u32::MAX.checked_shr(len.into()).unwrap_or(0);
+            message.attr_be32(IFA_BROADCAST, broadcast)
+        }
+        _ => message,
+    }
+}
+
+/// Removes an address from the link with this index.
+pub fn delete_address(index: u32, ip: IpAddr, len: u8) -> Message {
+    address_message(RTM_DELADDR, 0, index, ip, len)
+}
+
+/// Asks for the addresses of one link, or of all with index 0; for [`crate::Socket::dump`].
+pub fn addresses(index: u32) -> Message {
+    Message::new(RTM_GETADDR, 0).bytes(&ifaddrmsg(AF_UNSPEC, 0, 0, index))
+}
+
+fn address_message(kind: u16, more: u16, index: u32, ip: IpAddr, len: u8) -> Message {
+    let no_dad = if ip.is_ipv6() { IFA_F_NODAD } else { 0 };
+    let octets = octets(ip);
+    Message::new(kind, flags::ACK | more)
+        .bytes(&ifaddrmsg(family(ip), len, no_dad, index))
+        .attr(IFA_LOCAL, &octets)
+        .attr(IFA_ADDRESS, &octets)
+}
+
+/// Adds a static route of the main table by a next hop; `EEXIST` when one with this destination and metric is there.
+pub fn add_route(destination: IpAddr, len: u8, gateway: IpAddr, metric: u32) -> Message {
+    route_message(RTM_NEWROUTE, flags::CREATE | flags::EXCL, destination, len, gateway, metric)
+}
+
+/// Gives the route with this destination and metric another next hop, in one step.
+pub fn replace_route(destination: IpAddr, len: u8, gateway: IpAddr, metric: u32) -> Message {
+    route_message(RTM_NEWROUTE, flags::CREATE | flags::REPLACE, destination, len, gateway, metric)
+}
+
+/// Removes that route.
+pub fn delete_route(destination: IpAddr, len: u8, gateway: IpAddr, metric: u32) -> Message {
+    route_message(RTM_DELROUTE, 0, destination, len, gateway, metric)
+}
+
+/// Asks for the routes of one family's main table; for [`crate::Socket::dump`].
+pub fn routes(ipv4: bool) -> Message {
+    let family = if ipv4 { AF_INET } else { AF_INET6 };
+    Message::new(RTM_GETROUTE, 0)
+        .bytes(&[family, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+        .attr_u32(RTA_TABLE, RT_TABLE_MAIN.into())
+}
+
+fn route_message(kind: u16, more: u16, destination: IpAddr, len: u8, gateway: IpAddr, metric: u32) -> Message {
+    let header = [family(destination), len, 0, 0, RT_TABLE_MAIN, RTPROT_STATIC, 0, RTN_UNICAST, 0, 0, 0, 0];
+    let mut message = Message::new(kind, flags::ACK | more).bytes(&header);
+    if len > 0 {
+        message = message.attr(RTA_DST, &octets(destination));
+    }
+    message.attr(RTA_GATEWAY, &octets(gateway)).attr_u32(RTA_PRIORITY, metric)
+}
+
+fn ifinfomsg(index: u32, flags: u32, change: u32) -> [u8; IFINFOMSG] {
+    let mut bytes = [0; IFINFOMSG];
+    bytes[4..8].copy_from_slice(&index.to_ne_bytes());
+    bytes[8..12].copy_from_slice(&flags.to_ne_bytes());
+    bytes[12..16].copy_from_slice(&change.to_ne_bytes());
+    bytes
+}
+
+fn ifaddrmsg(family: u8, len: u8, flags: u8, index: u32) -> [u8; IFADDRMSG] {
+    let [a, b, c, d] = index.to_ne_bytes();
+    [family, len, flags, 0, a, b, c, d]
+}
+
+fn family(ip: IpAddr) -> u8 {
+    if ip.is_ipv4() { AF_INET } else { AF_INET6 }
+}
+
+fn octets(ip: IpAddr) -> Vec<u8> {
+    match ip {
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(ip) => ip.octets().to_vec(),
+    }
+}
+
+/// The address in 4 or 16 octets.
+pub(crate) fn ip(octets: &[u8]) -> Option<IpAddr> {
+    match octets.len() {
+        4 => <[u8; 4]>::try_from(octets).ok().map(IpAddr::from),
+        16 => <[u8; 16]>::try_from(octets).ok().map(IpAddr::from),
+        _ => None,
+    }
+}
+
+/// A link as the kernel describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// Its number in its namespace.
+    pub index: u32,
+    /// Its name; not the alternative names.
+    pub name: String,
+    /// `bridge`, `veth`, …; empty for links without a kind (hardware, loopback).
+    pub kind: String,
+    /// Its MTU in bytes.
+    pub mtu: u32,
+    /// Its MAC address, if it has one of six octets.
+    pub mac: Option<[u8; 6]>,
+    /// Its group; 0 by default.
+    pub group: u32,
+    /// Its alias; empty when it has none.
+    pub alias: String,
+    /// The index of the bridge it is a member of, if any.
+    pub master: Option<u32>,
+    /// The index of a veth's peer, in the peer's namespace.
+    pub peer: Option<u32>,
+    /// `IFF_*`
+    pub flags: u32,
+    /// Hairpin mode of a bridge member.
+    pub hairpin: bool,
+}
+
+impl Link {
+    /// Reads an `RTM_NEWLINK`; `None` for anything else.
+    pub fn read(reply: &Reply) -> Option<Self> {
+        if reply.kind != RTM_NEWLINK {
+            return None;
+        }
+        let attrs = reply.attrs(IFINFOMSG);
+        let linkinfo = attrs.nested(IFLA_LINKINFO);
+        let member = linkinfo.nested(IFLA_INFO_SLAVE_DATA);
+        Some(Self {
+            index: u32_at(&reply.payload, 4)?,
+            name: attrs.text(IFLA_IFNAME)?.to_owned(),
+            kind: linkinfo.text(IFLA_INFO_KIND).unwrap_or_default().to_owned(),
+            mtu: attrs.u32(IFLA_MTU).unwrap_or_default(),
+            mac: attrs.find(IFLA_ADDRESS).and_then(|mac| mac.try_into().ok()),
+            group: attrs.u32(IFLA_GROUP).unwrap_or_default(),
+            alias: attrs.text(IFLA_IFALIAS).unwrap_or_default().to_owned(),
+            master: attrs.u32(IFLA_MASTER),
+            peer: attrs.u32(IFLA_LINK),
+            flags: u32_at(&reply.payload, 8)?,
+            hairpin: member.find(IFLA_BRPORT_MODE) == Some(&[1]),
+        })
+    }
+
+    /// Whether it is up (administratively).
+    pub fn is_up(&self) -> bool {
+        self.flags & UP != 0
+    }
+}
+
+/// An address as the kernel describes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LinkAddress {
+    /// Its link.
+    pub index: u32,
+    /// The address of this end.
+    pub ip: IpAddr,
+    /// Length of its prefix in bits.
+    pub len: u8,
+    /// Scope link or smaller: `fe80::/64`, `127.0.0.0/8`.
+    pub local_scope: bool,
+}
+
+/// `RT_SCOPE_LINK`; higher numbers are narrower.
+const SCOPE_LINK: u8 = 253;
+
+impl LinkAddress {
+    /// Reads an `RTM_NEWADDR`; `None` for anything else.
+    pub fn read(reply: &Reply) -> Option<Self> {
+        if reply.kind != RTM_NEWADDR {
+            return None;
+        }
+        let attrs = reply.attrs(IFADDRMSG);
+        // On point-to-point links IFA_ADDRESS is the other end; IPv6 often has only IFA_ADDRESS.
+        let octets = attrs.find(IFA_LOCAL).or_else(|| attrs.find(IFA_ADDRESS))?;
+        Some(Self {
+            index: u32_at(&reply.payload, 4)?,
+            ip: ip(octets)?,
+            len: *reply.payload.get(1)?,
+            local_scope: *reply.payload.get(3)? >= SCOPE_LINK,
+        })
+    }
+}
+
+/// A unicast route of the main table as the kernel describes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MainRoute {
+    /// The destination; all zero for the default route.
+    pub destination: IpAddr,
+    /// Length of its prefix in bits.
+    pub len: u8,
+    /// The next hop; `None` for connected subnets and several next hops.
+    pub gateway: Option<IpAddr>,
+    /// The outgoing link; the first one's of several next hops.
+    pub link: Option<u32>,
+    /// Preference, lower wins.
+    pub metric: u32,
+}
+
+impl MainRoute {
+    /// Reads an `RTM_NEWROUTE`; `None` for other tables, types, and everything else.
+    pub fn read(reply: &Reply) -> Option<Self> {
+        let [family, len, _, _, table, _, _, kind, ..] = *reply.payload.first_chunk::<RTMSG>()?;
+        let attrs = reply.attrs(RTMSG);
+        let table = attrs.u32(RTA_TABLE).unwrap_or(table.into());
+        let flags = u32_at(&reply.payload, 8)?;
+        let wanted = reply.kind == RTM_NEWROUTE && kind == RTN_UNICAST && flags & RTM_F_CLONED == 0;
+        if !wanted || table != u32::from(RT_TABLE_MAIN) {
+            return None;
+        }
+        let zero: &[u8] = if family == AF_INET { &[0; 4] } else { &[0; 16] };
+        Some(Self {
+            destination: ip(attrs.find(RTA_DST).unwrap_or(zero))?,
+            len,
+            gateway: attrs.find(RTA_GATEWAY).and_then(ip),
+            // The first rtnexthop: len:u16 flags:u8 hops:u8 index:i32.
+            link: attrs.u32(RTA_OIF).or_else(|| u32_at(attrs.find(RTA_MULTIPATH)?, 4)),
+            metric: attrs.u32(RTA_PRIORITY).unwrap_or_default(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As if the kernel had sent what we sent: the formats are the same.
+    fn echo(message: &Message) -> Reply {
+        let mut bytes = Vec::new();
+        message.write(1, &mut bytes);
+        Reply::split(&bytes).remove(0)
+    }
+
+    #[test]
+    fn a_link_reads_as_it_was_built() {
+        let link = Link::read(&echo(&create_bridge("podman0", [2, 0, 0, 0, 0, 1], 0x7077))).unwrap();
+        assert_eq!((link.name.as_str(), link.kind.as_str()), ("podman0", "bridge"));
+        assert_eq!((link.mac, link.group, link.is_up()), (Some([2, 0, 0, 0, 0, 1]), 0x7077, false));
+        let member = Link::read(&echo(&finish_member("pw0123456789a0", "podwire:a:b"))).unwrap();
+        assert_eq!((member.alias.as_str(), member.hairpin, member.is_up()), ("podwire:a:b", true, false));
+    }
+
+    #[test]
+    fn an_address_reads_as_it_was_built() {
+        for (text, len) in [("10.88.0.1", 16), ("fd00::1", 64)] {
+            let ip = text.parse().unwrap();
+            let address = LinkAddress::read(&echo(&add_address(4, ip, len))).unwrap();
+            assert_eq!(address, LinkAddress { index: 4, ip, len, local_scope: false });
+        }
+    }
+
+    #[test]
+    fn an_ipv4_address_has_a_broadcast_address_unless_its_subnet_is_too_small() {
+        let broadcast = |ip: &str, len| {
+            let reply = echo(&add_address(4, ip.parse().unwrap(), len));
+            reply.attrs(IFADDRMSG).find(IFA_BROADCAST).and_then(super::ip).map(|ip| ip.to_string())
+        };
+        assert_eq!(broadcast("10.88.0.2", 16).as_deref(), Some("10.88.255.255"));
+        assert_eq!(broadcast("10.88.0.2", 30).as_deref(), Some("10.88.0.3"));
+        assert_eq!(
+            (broadcast("10.88.0.2", 31), broadcast("10.88.0.2", 32), broadcast("fd00::2", 64)),
+            (None, None, None)
+        );
+    }
+
+    #[test]
+    fn a_route_reads_as_it_was_built() {
+        let (any, gateway) = ("0.0.0.0".parse().unwrap(), "10.88.0.1".parse().unwrap());
+        let route = MainRoute::read(&echo(&add_route(any, 0, gateway, 100))).unwrap();
+        assert_eq!(route, MainRoute { destination: any, len: 0, gateway: Some(gateway), link: None, metric: 100 });
+        let subnet = "fd01::".parse().unwrap();
+        let route = MainRoute::read(&echo(&add_route(subnet, 64, "fd00::1".parse().unwrap(), 7))).unwrap();
+        assert_eq!((route.destination, route.len, route.metric), (subnet, 64, 7));
+    }
+
+    #[test]
+    fn short_or_foreign_replies_read_as_nothing() {
+        for kind in [RTM_NEWLINK, RTM_NEWADDR, RTM_NEWROUTE, 99] {
+            for len in 0..24 {
+                let reply = Reply { kind, flags: 0, seq: 0, payload: vec![0; len] };
+                assert_eq!(
+                    (Link::read(&reply), LinkAddress::read(&reply), MainRoute::read(&reply)),
+                    (None, None, None)
+                );
+            }
+        }
+    }
+}
