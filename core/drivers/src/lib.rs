@@ -1,1 +1,191 @@
-//! drivers
+//! What exists in the kernel for a network and for an attachment.
+//!
+//! ```text
+//!   Network ────────────> bridge::network    ─> bridge, its addresses and settings, firewall elements
+//!   Network + Endpoint ─> bridge::attachment ─> veth, addresses, routes, identity and publish elements
+//! ```
+//!
+//! **How it works.** A driver only describes objects; the planner compares them with what is there and
+//! orders what is missing, the host applies it. Nothing here is ever taken down by hand: detaching is
+//! the plan for a wish with one attachment fewer.
+//!
+//! **Invariants.** Pure. The same wish gives the same objects in the same order. A driver is one file
+//! and one line in `driver_of`.
+//!
+//! **Limits.** Chooses no address and no name; see `ipam` and the engine. Where the host itself learns its
+//! IPv6 default route from router advertisements, it stops believing them once IPv6 is forwarded, unless its
+//! administrator has set `net.ipv6.conf.UPLINK.accept_ra=2` (Linux' ip-sysctl.rst, accept_ra): how the host is
+//! configured is not for us to decide, so we do not set that. Forwarding stays on when the last container is
+//! gone, for others may rely on it by then.
+//!
+//! **Start reading** at [`bridge`].
+
+pub mod bridge;
+
+use std::net::IpAddr;
+
+use model::{Addr, ContainerId, Driver, LinkName, MacAddr, Network, NetworkId, PortMapping};
+use plan::{Mark, Object, Place, Ruleset, Sandbox, SandboxName, Sysctl};
+use serde::{Deserialize, Serialize};
+
+/// A network that should be there.
+#[derive(Debug, Clone)]
+pub struct NetworkWish<'a> {
+    /// Its definition.
+    pub network: &'a Network,
+    /// MTU of its links in bytes: the option's, or that of the host's default route.
+    pub mtu: u32,
+    /// Whose its objects are.
+    pub mark: Mark,
+}
+
+/// The result of an attachment: link, addresses, MAC, next hops, ports.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// In which sandbox.
+    pub sandbox: SandboxName,
+    /// The link's name in the sandbox.
+    pub link: LinkName,
+    /// The name of its other end in the host place.
+    pub host_link: LinkName,
+    /// The MAC address of the link in the sandbox.
+    pub mac: MacAddr,
+    /// At most one per subnet of the network.
+    pub addrs: Vec<Addr>,
+    /// Default routes: at most one per family.
+    pub gateways: Vec<IpAddr>,
+    /// Ports published to this endpoint.
+    pub ports: Vec<PortMapping>,
+    /// Whose its objects are.
+    pub mark: Mark,
+}
+
+impl Endpoint {
+    /// Its first address of IPv4 (`true`) or IPv6.
+    pub fn ip(&self, ipv4: bool) -> Option<IpAddr> {
+        self.addrs.iter().map(|a| a.ip).find(|ip| ip.is_ipv4() == ipv4)
+    }
+}
+
+/// What every kind of network must say.
+struct Describe {
+    network: fn(&NetworkWish<'_>) -> Vec<Object>,
+    attachment: fn(&NetworkWish<'_>, &Endpoint) -> Vec<Object>,
+}
+
+/// The drivers, one line each.
+fn driver_of(driver: &Driver) -> Describe {
+    match driver {
+        Driver::Bridge(_) => Describe { network: bridge::network, attachment: bridge::attachment },
+    }
+}
+
+/// What a network needs, whoever is attached to it.
+pub fn network(wish: &NetworkWish<'_>) -> Vec<Object> {
+    (driver_of(&wish.network.driver).network)(wish)
+}
+
+/// What one attachment needs beside its network and its sandbox.
+pub fn attachment(wish: &NetworkWish<'_>, endpoint: &Endpoint) -> Vec<Object> {
+    (driver_of(&wish.network.driver).attachment)(wish, endpoint)
+}
+
+/// What every network needs of the host: the firewall's rules, and forwarding.
+pub fn base() -> Vec<Object> {
+    vec![Object::Ruleset(Ruleset { version: firewall::version() }), sysctl(Place::Host, "net/ipv4/ip_forward", "1")]
+}
+
+/// A sandbox, with the settings that links made in it later start with.
+///
+/// Without IPv6 among its networks, links come up without even a link-local address: on an IPv4-only
+/// network fe80 would be a way around every rule about IPv4 (reliability-security.md 1.2). `lo` keeps `::1`.
+pub fn sandbox(name: &SandboxName, ipv6: bool) -> Vec<Object> {
+    let place = || Place::Sandbox(name.clone());
+    let mut objects = vec![
+        Object::Sandbox(Sandbox { name: name.clone() }),
+        // Loose: with two networks the answer may leave by another link than the question came in by, and a new
+        // namespace starts with what the host has (devinet_init_net in net/ipv4/devinet.c).
+        sysctl(place(), "net/ipv4/conf/default/rp_filter", "2"),
+        // Its addresses are announced when a link goes down and up again (not when an address is added).
+        sysctl(place(), "net/ipv4/conf/default/arp_notify", "1"),
+    ];
+    if ipv6 {
+        // Routers are not believed: a neighbour could pose as one.
+        objects.push(sysctl(place(), "net/ipv6/conf/default/accept_ra", "0"));
+        objects.push(sysctl(place(), "net/ipv6/conf/default/autoconf", "0"));
+        objects.push(sysctl(place(), "net/ipv6/conf/default/accept_dad", "0"));
+    } else {
+        objects.push(sysctl(place(), "net/ipv6/conf/default/disable_ipv6", "1"));
+    }
+    objects
+}
+
+/// The name of the host end of a container's nth attachment: `pw`, ten digits of its id, the number.
+///
+/// Fits 15 characters up to attachment 35 (in base 36), which is more than any container has.
+pub fn host_link(container: &ContainerId, index: u8) -> Option<LinkName> {
+    let digit = char::from_digit(u32::from(index), 36)?;
+    format!("pw{}{digit}", &container.short()[..10]).parse().ok()
+}
+
+/// The MAC of an endpoint that asked for none: always the same for an address on a network.
+///
+/// Whoever is leased an address that somebody else had is then reachable at once by neighbours that remember it.
+/// With another MAC they would first believe their cache: 11 s without an answer were measured from a host to a
+/// new container on a bridge that kept its carrier and its MAC. Without addresses it follows from the container's
+/// id and the attachment's number.
+pub fn endpoint_mac(network: &NetworkId, addrs: &[Addr], container: &ContainerId, index: u8) -> MacAddr {
+    let net = digits(&network.to_string());
+    let ips = || addrs.iter().map(|addr| addr.ip);
+    match ips().find(IpAddr::is_ipv4).or_else(|| ips().next()) {
+        Some(IpAddr::V4(ip)) => {
+            let [a, b, c, d] = ip.octets();
+            MacAddr::local([net[0], net[1], a, b, c, d])
+        }
+        Some(IpAddr::V6(ip)) => {
+            let [.., a, b, c, d, e] = ip.octets();
+            MacAddr::local([net[0], a, b, c, d, e])
+        }
+        None => {
+            let [a, b, c, d, e, f] = digits(&container.to_string());
+            MacAddr::local([a, b, c, d, e, f ^ index])
+        }
+    }
+}
+
+/// A bridge's MAC: fixed, else the kernel changes it with every member.
+pub fn bridge_mac(network: &NetworkId) -> MacAddr {
+    MacAddr::local(digits(&network.to_string()))
+}
+
+/// The first six octets of an id's text.
+fn digits(id: &str) -> [u8; 6] {
+    let octet = |n: usize| id.get(2 * n..2 * n + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok());
+    std::array::from_fn(|n| octet(n).unwrap_or_default())
+}
+
+fn sysctl(place: Place, path: impl Into<String>, value: &str) -> Object {
+    Object::Sysctl(Sysctl { place, path: path.into(), value: value.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_macs_follow_from_ids() {
+        let id = ContainerId::from_bytes([0xab; 32]);
+        assert_eq!(host_link(&id, 0).unwrap().as_str(), "pwababababab0");
+        assert_eq!(host_link(&id, 35).unwrap().as_str(), "pwabababababz");
+        assert_eq!(host_link(&id, 36), None);
+        let network = NetworkId::from_bytes([0xa7; 32]);
+        let mac = |addrs: &[&str]| {
+            let addrs: Vec<Addr> = addrs.iter().map(|text| text.parse().unwrap()).collect();
+            endpoint_mac(&network, &addrs, &id, 1).to_string()
+        };
+        assert_eq!(mac(&["fd00::1:2/64", "10.88.0.2/16"]), "a6:a7:0a:58:00:02");
+        assert_eq!(mac(&["fd00::1:2/64"]), "a6:00:00:01:00:02");
+        assert_eq!(mac(&[]), "aa:ab:ab:ab:ab:aa");
+        assert_eq!(bridge_mac(&network).to_string(), "a6:a7:a7:a7:a7:a7");
+    }
+}

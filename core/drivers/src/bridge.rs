@@ -1,0 +1,143 @@
+//! A Linux bridge on this host.
+//!
+//! ```text
+//!   sandbox                       host
+//!   eth0 10.88.0.2/16 ──veth── pw… ─┐
+//!   default via 10.88.0.1           ├─ podman0 10.88.0.1/16 ── firewall ── uplink
+//!   eth0 10.88.0.3/16 ──veth── pw… ─┘
+//! ```
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use firewall::NetworkFirewall;
+use model::{BridgeOptions, Driver, Subnet};
+use plan::{Address, Bridge, Element, Object, Place, Route, RouteKind, Veth};
+
+use crate::{Endpoint, NetworkWish, bridge_mac, sysctl};
+
+/// Metric of routes given to a sandbox, where the network says nothing (netavark's).
+const METRIC: u32 = 100;
+
+/// The bridge with its gateways' addresses, its settings and its place in the firewall.
+pub(crate) fn network(wish: &NetworkWish<'_>) -> Vec<Object> {
+    let network = wish.network;
+    let bridge =
+        Bridge { name: network.link.clone(), mac: bridge_mac(&network.id), mtu: wish.mtu, mark: wish.mark.clone() };
+    let gateways = network.subnets.iter().filter_map(|s| Some(s.subnet.with(s.gateway?)));
+    let addresses =
+        gateways.map(|addr| Object::Address(Address { place: Place::Host, link: network.link.clone(), addr }));
+    let mut objects = vec![Object::Bridge(bridge)];
+    objects.extend(settings(wish));
+    objects.extend(addresses);
+    objects.extend(elements(firewall_of(wish)));
+    objects
+}
+
+/// The veth pair with addresses and routes, what may come out of it, and what is published to it.
+pub(crate) fn attachment(wish: &NetworkWish<'_>, endpoint: &Endpoint) -> Vec<Object> {
+    let place = || Place::Sandbox(endpoint.sandbox.clone());
+    let mark = &endpoint.mark;
+    let mut objects = vec![Object::Veth(Veth {
+        host: endpoint.host_link.clone(),
+        bridge: wish.network.link.clone(),
+        sandbox: endpoint.sandbox.clone(),
+        name: endpoint.link.clone(),
+        mac: endpoint.mac,
+        mtu: wish.mtu,
+        mark: mark.clone(),
+    })];
+    // A bridge's member needs no address of its own, and would speak to the sandbox from it.
+    objects.push(sysctl(Place::Host, format!("net/ipv6/conf/{}/disable_ipv6", endpoint.host_link), "1"));
+    if !wish.network.has_family(false) {
+        // The sandbox's other networks may have IPv6; on this one fe80 would be a way around the rules.
+        objects.push(sysctl(place(), format!("net/ipv6/conf/{}/disable_ipv6", endpoint.link), "1"));
+    }
+    let address = |&addr| Object::Address(Address { place: place(), link: endpoint.link.clone(), addr });
+    objects.extend(endpoint.addrs.iter().map(address));
+    objects.extend(routes(wish, endpoint));
+    let ips: Vec<IpAddr> = endpoint.addrs.iter().map(|a| a.ip).collect();
+    objects.extend(elements(firewall::port_elements(&endpoint.host_link, endpoint.mac, &ips, mark)));
+    objects.extend(published(wish, endpoint));
+    objects
+}
+
+/// Nothing is published from an internal network, as in Podman.
+fn published(wish: &NetworkWish<'_>, endpoint: &Endpoint) -> Vec<Object> {
+    if wish.network.internal {
+        return Vec::new();
+    }
+    let (ip4, ip6) = targets(endpoint);
+    let publish = |mapping| firewall::publish_elements(mapping, ip4, ip6, &endpoint.mark);
+    endpoint.ports.iter().flat_map(|mapping| elements(publish(mapping))).collect()
+}
+
+fn targets(endpoint: &Endpoint) -> (Option<Ipv4Addr>, Option<Ipv6Addr>) {
+    let ip4 = endpoint.ip(true).and_then(|ip| if let IpAddr::V4(ip) = ip { Some(ip) } else { None });
+    let ip6 = endpoint.ip(false).and_then(|ip| if let IpAddr::V6(ip) = ip { Some(ip) } else { None });
+    (ip4, ip6)
+}
+
+fn routes(wish: &NetworkWish<'_>, endpoint: &Endpoint) -> Vec<Object> {
+    let Driver::Bridge(options) = &wish.network.driver;
+    let metric = options.metric.unwrap_or(METRIC);
+    let any = |gateway: &IpAddr| if gateway.is_ipv4() { Subnet::ANY4 } else { Subnet::ANY6 };
+    let defaults = endpoint.gateways.iter().map(|gateway| (any(gateway), *gateway, metric));
+    let typed = wish.network.routes.iter().map(|r| (r.destination, r.gateway, r.metric.unwrap_or(metric)));
+    let route = |(destination, gateway, metric)| {
+        let place = Place::Sandbox(endpoint.sandbox.clone());
+        Object::Route(Route { place, destination, kind: RouteKind::Via(gateway), metric })
+    };
+    // A route needs a next hop that an address of its family makes reachable.
+    let reachable = |&(_, gateway, _): &(Subnet, IpAddr, u32)| endpoint.ip(gateway.is_ipv4()).is_some();
+    defaults.chain(typed).filter(reachable).map(route).collect()
+}
+
+fn settings(wish: &NetworkWish<'_>) -> Vec<Object> {
+    let network = wish.network;
+    let link = &network.link;
+    let on4 = |key: &str, value: &str| sysctl(Place::Host, format!("net/ipv4/conf/{link}/{key}"), value);
+    let on6 = |key: &str, value: &str| sysctl(Place::Host, format!("net/ipv6/conf/{link}/{key}"), value);
+    let mut objects = Vec::new();
+    if network.internal {
+        objects.push(on4("forwarding", "0"));
+    } else {
+        // For ports published on 127.0.0.1; the firewall's first rule keeps 127.0.0.0/8 off every wire.
+        objects.push(on4("route_localnet", "1"));
+        // Loose: an answer to a published port may leave by another uplink than it came in by.
+        objects.push(on4("rp_filter", "2"));
+    }
+    if !network.has_family(false) {
+        objects.push(on6("disable_ipv6", "1"));
+        return objects;
+    }
+    objects.push(match network.internal {
+        true => on6("forwarding", "0"),
+        false => sysctl(Place::Host, "net/ipv6/conf/all/forwarding", "1"),
+    });
+    // No container may pose as the host's router, and nobody waits for duplicate address detection.
+    objects.extend(["accept_ra", "accept_dad"].map(|key| on6(key, "0")));
+    objects
+}
+
+fn firewall_of(wish: &NetworkWish<'_>) -> Vec<Element> {
+    let network = wish.network;
+    let Driver::Bridge(options) = &network.driver;
+    firewall::network_elements(&NetworkFirewall {
+        bridge: network.link.clone(),
+        subnets: network.subnets.iter().map(|s| s.subnet).collect(),
+        isolation: options.isolate.unwrap_or_default(),
+        internal: network.internal,
+        outbound4: options.outbound_addr4,
+        outbound6: options.outbound_addr6,
+        mark: wish.mark.clone(),
+    })
+}
+
+fn elements(elements: Vec<Element>) -> impl Iterator<Item = Object> {
+    elements.into_iter().map(Object::Element)
+}
+
+/// `true` when the network gives its sandboxes a default route.
+pub fn gives_default_route(options: &BridgeOptions, internal: bool) -> bool {
+    !internal && options.no_default_route != Some(true)
+}
