@@ -49,6 +49,9 @@ const IFLA_INFO_DATA: u16 = 2;
 const IFLA_INFO_SLAVE_KIND: u16 = 4;
 const IFLA_INFO_SLAVE_DATA: u16 = 5;
 const IFLA_BR_FORWARD_DELAY: u16 = 1;
+const IFLA_BR_MULTI_BOOLOPT: u16 = 46;
+/// A bit of struct br_boolopt_multi, which is values and a mask of those meant (if_bridge.h).
+const BR_BOOLOPT_NO_LL_LEARN: u32 = 1;
 const IFLA_BRPORT_MODE: u16 = 4;
 const VETH_INFO_PEER: u16 = 1;
 const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
@@ -106,7 +109,11 @@ pub fn finish_bridge(name: &str, mtu: u32, alias: &str) -> Message {
 }
 
 fn bridge_kind(message: Message) -> Message {
-    message.attr_str(IFLA_INFO_KIND, "bridge").nest(IFLA_INFO_DATA, |m| m.attr_u32(IFLA_BR_FORWARD_DELAY, 0))
+    // The bridge would learn from LLDP and other link-local frames before any firewall rule sees them.
+    let no_link_local_learn = [BR_BOOLOPT_NO_LL_LEARN.to_ne_bytes(); 2].concat();
+    message.attr_str(IFLA_INFO_KIND, "bridge").nest(IFLA_INFO_DATA, |m| {
+        m.attr_u32(IFLA_BR_FORWARD_DELAY, 0).attr(IFLA_BR_MULTI_BOOLOPT, &no_link_local_learn)
+    })
 }
 
 /// The other end of a new veth pair, in the namespace `netns`.

@@ -1,0 +1,566 @@
+//! Taking a plan's steps, and taking them back.
+//!
+//! ```text
+//!   ops   + element …  + element …  + link …   + addr …  + addr …  + route …
+//!         └──── one transaction ──┘ └ sends ┘  └───────── one send ────────┘
+//!   a refusal in the third step: its own other successes are inverted, then Plan::undo_first is taken
+//! ```
+//!
+//! rtnetlink goes on after a refused message of a send, so what was done is read off the answers, one by one.
+
+use std::io;
+use std::os::fd::AsFd;
+
+use linux::netns::{self, NetNs};
+use model::LinkName;
+use netlink::rtnetlink::{self, Changes, Link, Peer};
+use netlink::{Errno, Message};
+use plan::{Address, Bridge, Conflict, Key, Object, Op, Place, Plan, Route, RouteKind, Sandbox, Sysctl, Veth};
+
+use crate::error::{ApplyError, HostError};
+use crate::observe::{is_ours, other_link};
+use crate::stack::Stack;
+use crate::{Host, LINK_GROUP, firewall, sandbox_file};
+
+impl Host {
+    /// Takes the steps of a plan in their order.
+    ///
+    /// When one is refused, those before it are taken back. What is gone already counts as removed. When this
+    /// returns, what vanishes with a removed link or sandbox has vanished.
+    pub fn apply(&mut self, plan: &Plan) -> Result<(), ApplyError> {
+        let (mut done, mut overwritten) = (0, Vec::new());
+        for step in plan.ops.chunk_by(go_together) {
+            step.iter().for_each(|op| tracing::debug!("{op}"));
+            match self.take(step) {
+                Ok(settings) => overwritten.extend(settings),
+                Err(stop) => {
+                    let op = step.get(stop.op).unwrap_or(&step[0]).clone();
+                    let mut back: Vec<Op> = stop.beyond.into_iter().rev().map(inverse).collect();
+                    back.extend(overwritten.into_iter().rev().map(inverse));
+                    back.extend(plan.undo_first(done + stop.at).ops);
+                    return Err(self.give_up(op, stop.failure, &back));
+                }
+            }
+            done += step.len();
+        }
+        Ok(())
+    }
+
+    /// Takes back what was done, and says what happened.
+    fn give_up(&mut self, op: Op, failure: Failure, back: &[Op]) -> ApplyError {
+        let remain = self.take_back(back);
+        let op = Box::new(op);
+        match failure {
+            failure if !remain.is_empty() => ApplyError::Stuck { op, errno: failure.into_errno(), remain },
+            Failure::Occupied(what) => ApplyError::Conflict(conflict(&op, what)),
+            Failure::Errno(errno) if errno.code == libc::EPERM => ApplyError::Denied { need: need(&op), op },
+            Failure::Errno(errno) => ApplyError::Refused { op, errno },
+        }
+    }
+
+    /// Takes the steps back; returns the keys of those that could not be. One by one where possible, so that
+    /// one that fails does not keep the others from being taken back.
+    fn take_back(&mut self, back: &[Op]) -> Vec<Key> {
+        let mut remain = Vec::new();
+        for step in back.chunk_by(|a, b| a.is_firewall() && b.is_firewall()) {
+            step.iter().for_each(|op| tracing::debug!("taking back: {op}"));
+            if self.take(step).is_err() {
+                remain.extend(step.iter().map(|op| op.object().key()));
+            }
+        }
+        remain
+    }
+
+    /// Takes ops that go together. Returns the settings that were overwritten and whose plan does not say so.
+    fn take(&mut self, step: &[Op]) -> Result<Option<Op>, Stop> {
+        let [first, ..] = step else { return Ok(None) };
+        match kind(first) {
+            Kind::Firewall => self.take_firewall(step).map(|()| None),
+            Kind::Message => self.take_messages(step).map(|()| None),
+            Kind::Single => self.take_one(first).map_err(|failure| Stop::unknown(step, failure)),
+        }
+    }
+
+    /// One nf_tables transaction: all or nothing.
+    fn take_firewall(&mut self, step: &[Op]) -> Result<(), Stop> {
+        let socket = self.netfilter().map_err(|e| Stop::at(0, e.into()))?;
+        firewall::apply(socket, step).map_err(|e| match e.op.filter(|n| *n < step.len()) {
+            Some(op) => Stop { op, ..Stop::at(0, failure(&step[op], e.errno)) },
+            None => Stop::unknown(step, e.errno.into()),
+        })
+    }
+
+    /// Addresses and routes of one place, in one send.
+    fn take_messages(&mut self, step: &[Op]) -> Result<(), Stop> {
+        let (mut messages, mut senders, mut unsent) = (Vec::new(), Vec::new(), None);
+        for (at, op) in step.iter().enumerate() {
+            match self.messages(op) {
+                Ok(of_op) => {
+                    senders.extend(std::iter::repeat_n(at, of_op.len()));
+                    messages.extend(of_op);
+                }
+                Err(failure) => {
+                    unsent = Some(Stop::at(at, failure));
+                    break;
+                }
+            }
+        }
+        let results = match self.stack(place(&step[0])).map_err(|e| Stop::at(0, e.into()))? {
+            Some(stack) => stack.batch(&messages).map_err(|e| Stop::unknown(step, e.into()))?,
+            // Of a sandbox that is gone everything is gone; a create in it is unsent.
+            None => vec![Ok(()); messages.len()],
+        };
+        let sent = unsent.as_ref().map_or(step.len(), |stop| stop.at);
+        let mut stop: Option<Stop> = None;
+        for (at, op) in step[..sent].iter().enumerate() {
+            let of_op: Vec<_> =
+                senders.iter().zip(&results).filter(|(sender, _)| **sender == at).map(|(_, r)| r).collect();
+            let refusal = of_op.iter().find_map(|r| r.as_ref().err().filter(|errno| !counts_as_done(op, errno)));
+            match (&mut stop, refusal) {
+                (None, None) => {}
+                (Some(stop), None) => stop.beyond.push(op.clone()),
+                (Some(stop), Some(_)) => stop.beyond.extend(half_done(op, &of_op)),
+                (None, Some(errno)) => {
+                    let beyond = half_done(op, &of_op).into_iter().collect();
+                    stop = Some(Stop { beyond, ..Stop::at(at, failure(op, errno.clone())) });
+                }
+            }
+        }
+        stop.or(unsent).map_or(Ok(()), Err)
+    }
+
+    /// The messages of an op on an address or a route.
+    fn messages(&mut self, op: &Op) -> Result<Vec<Message>, Failure> {
+        match op {
+            Op::Create(Object::Address(o)) => {
+                let link = self.needed_link(&o.place, &o.link)?;
+                Ok(vec![rtnetlink::add_address(link.index, o.addr.ip, o.addr.len())])
+            }
+            Op::Remove(Object::Address(o)) => match self.own_link(o)? {
+                Some(link) => Ok(vec![rtnetlink::delete_address(link.index, o.addr.ip, o.addr.len())]),
+                None => Ok(Vec::new()),
+            },
+            // IPv6 does not take the same address twice, so the old one has to go first.
+            Op::Change { from: Object::Address(from), to: Object::Address(to) } => {
+                let link = self.own_link(from)?.ok_or(Errno::new(libc::ENODEV))?;
+                Ok(vec![
+                    rtnetlink::delete_address(link.index, from.addr.ip, from.addr.len()),
+                    rtnetlink::add_address(link.index, to.addr.ip, to.addr.len()),
+                ])
+            }
+            Op::Create(Object::Route(o)) => {
+                self.stack(&o.place)?.ok_or(Errno::new(libc::ENOENT))?;
+                Ok(vec![route(rtnetlink::add_route, o)])
+            }
+            Op::Remove(Object::Route(o)) => Ok(vec![route(rtnetlink::delete_route, o)]),
+            Op::Change { to: Object::Route(to), .. } => Ok(vec![route(rtnetlink::replace_route, to)]),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// Takes one op that is neither firewall, address nor route; returns the setting it has overwritten.
+    fn take_one(&mut self, op: &Op) -> Result<Option<Op>, Failure> {
+        match op {
+            Op::Create(Object::Sandbox(o)) => self.create_sandbox(o)?,
+            Op::Create(Object::Bridge(o)) => self.create_bridge(o)?,
+            Op::Create(Object::Veth(o)) => self.create_veth(o)?,
+            Op::Create(Object::Sysctl(o)) => return self.set(o),
+            // The plan itself says how to take it back.
+            Op::Change { to: Object::Sysctl(o), .. } => return self.set(o).map(|_| None),
+            Op::Remove(Object::Sandbox(o)) => self.remove_sandbox(o)?,
+            Op::Remove(Object::Bridge(Bridge { name, .. }) | Object::Veth(Veth { host: name, .. })) => {
+                self.remove_link(name)?;
+            }
+            Op::Change { from: Object::Bridge(from), to: Object::Bridge(to) } => self.change_bridge(from, to)?,
+            Op::Change { from: Object::Veth(from), to: Object::Veth(to) } => self.change_veth(from, to)?,
+            Op::Change { from, to } if from.key() == to.key() => {
+                self.remove_link_of(from)?;
+                self.take_one(&Op::Create(to.clone()))?;
+            }
+            // Settings are not taken back: others may have come to rely on them.
+            Op::Create(_) | Op::Change { .. } | Op::Remove(_) => {}
+        }
+        Ok(None)
+    }
+
+    fn create_sandbox(&mut self, wanted: &Sandbox) -> Result<(), Failure> {
+        let file = sandbox_file(&wanted.name);
+        let namespace = NetNs::create(&file).map_err(|e| match e.kind() {
+            io::ErrorKind::AlreadyExists => Failure::Occupied(format!("netns {}", wanted.name)),
+            _ => Failure::from(e),
+        })?;
+        let started = Stack::inside(namespace).and_then(|mut stack| {
+            all(stack.batch(&[rtnetlink::set_up("lo")])?)?;
+            Ok(stack)
+        });
+        match started {
+            Ok(stack) => {
+                self.keep_open(&wanted.name, stack);
+                Ok(())
+            }
+            Err(e) => {
+                // The error that matters is the first one.
+                let _ = netns::remove(&file);
+                Err(e.into())
+            }
+        }
+    }
+
+    /// Removes what crosses the sandbox's border, then its file. The namespace itself dies later, in the
+    /// kernel's own time, and only when no process is left in it; its veths must not live that long.
+    fn remove_sandbox(&mut self, gone: &Sandbox) -> Result<(), Failure> {
+        if let Some(stack) = self.sandbox(&gone.name)? {
+            let links = stack.links()?;
+            let veths: Vec<_> =
+                links.iter().filter(|l| l.kind == "veth").map(|l| rtnetlink::delete_link(l.index)).collect();
+            for result in stack.batch(&veths)? {
+                // Both ends of a pair may have been inside.
+                result.or_else(|e| if e.code == libc::ENODEV { Ok(()) } else { Err(e) })?;
+            }
+        }
+        self.sandboxes.remove(&gone.name);
+        Ok(netns::remove(&sandbox_file(&gone.name))?)
+    }
+
+    fn create_bridge(&mut self, wanted: &Bridge) -> Result<(), Failure> {
+        self.create_link(
+            &wanted.name,
+            rtnetlink::create_bridge(wanted.name.as_str(), wanted.mac.octets(), LINK_GROUP),
+        )?;
+        self.finish_bridge(wanted).map_err(|failure| self.discard(&wanted.name, failure.into_errno()))
+    }
+
+    /// MTU, alias and up. Until its link-local address has passed duplicate address detection, a bridge
+    /// forwards no IPv6, for it asks its neighbours from that address (ndisc_send_ns in net/ipv6/ndisc.c): two
+    /// seconds in which a container is not reachable. The address follows from a MAC address that is ours.
+    fn finish_bridge(&mut self, bridge: &Bridge) -> Result<(), Failure> {
+        let dad = format!("net/ipv6/conf/{}/accept_dad", bridge.name);
+        if self.here.sysctl(&dad)?.is_some_and(|value| value != "0") {
+            self.here.write_sysctl(&dad, "0")?;
+        }
+        let finish = rtnetlink::finish_bridge(bridge.name.as_str(), bridge.mtu, bridge.mark.as_str());
+        Ok(all(self.here.batch(&[finish])?)?)
+    }
+
+    fn create_veth(&mut self, wanted: &Veth) -> Result<(), Failure> {
+        let bridge = self.needed_link(&Place::Host, &wanted.bridge)?.index;
+        let create = {
+            let stack = self.needed_stack(&Place::Sandbox(wanted.sandbox.clone()))?;
+            let peer = Peer { netns: stack.namespace.as_fd(), name: wanted.name.as_str(), mac: wanted.mac.octets() };
+            rtnetlink::create_veth(wanted.host.as_str(), bridge, LINK_GROUP, wanted.mtu, &peer)
+        };
+        self.create_link(&wanted.host, create)?;
+        self.finish_veth(wanted).map_err(|failure| self.discard(&wanted.host, failure.into_errno()))
+    }
+
+    /// Creates a link, with the first half of its mark. Alone in its send: the messages that finish it go by
+    /// its name, and would hit a link of others that has the name already, for rtnetlink goes on after a
+    /// refusal. A link that was not finished is observed as different from every wish.
+    fn create_link(&mut self, name: &LinkName, create: Message) -> Result<(), Failure> {
+        match all(self.here.batch(&[create])?) {
+            Err(errno) if errno.code == libc::EEXIST => Err(match self.here.link(name.as_str())? {
+                Some(link) => Failure::Occupied(other_link(&link, name)),
+                // The name that is taken is the peer's, in the sandbox.
+                None => errno.into(),
+            }),
+            result => Ok(result?),
+        }
+    }
+
+    /// Alias, hairpin mode and both ends up: what can be asked for only when the pair is there.
+    fn finish_veth(&mut self, veth: &Veth) -> Result<(), Failure> {
+        let (host, inside) = (veth.host.as_str(), Place::Sandbox(veth.sandbox.clone()));
+        let results = self.here.batch(&[
+            rtnetlink::finish_member(host, veth.mark.as_str()),
+            rtnetlink::no_link_local(host),
+            rtnetlink::set_up(host),
+        ])?;
+        for (n, result) in results.into_iter().enumerate() {
+            // Where there is no IPv6 there is no link-local address to keep off.
+            result.or_else(|e| if n == 1 && e.code == libc::EAFNOSUPPORT { Ok(()) } else { Err(e) })?;
+        }
+        Ok(all(self.needed_stack(&inside)?.batch(&[rtnetlink::set_up(veth.name.as_str())])?)?)
+    }
+
+    /// Removes a link that could not be finished.
+    fn discard(&mut self, link: &LinkName, errno: Errno) -> Failure {
+        match self.remove_link(link) {
+            Ok(()) => errno.into(),
+            Err(_) => Errno { text: format!("{errno}; link {link} remains"), ..errno }.into(),
+        }
+    }
+
+    fn change_bridge(&mut self, from: &Bridge, to: &Bridge) -> Result<(), Failure> {
+        let link = self.own_host_link(&to.name)?.ok_or(Errno::new(libc::ENODEV))?;
+        let changes = Changes {
+            // 0 stands for unfinished, to which there is no way back.
+            mtu: (from.mtu != to.mtu && to.mtu != 0).then_some(to.mtu),
+            mac: (from.mac != to.mac).then(|| to.mac.octets()),
+            alias: Some(to.mark.as_str()),
+            ..Changes::default()
+        };
+        let change = rtnetlink::change_link(link.index, &changes);
+        Ok(all(self.here.batch(&[change, rtnetlink::set_up(to.name.as_str())])?)?)
+    }
+
+    fn change_veth(&mut self, from: &Veth, to: &Veth) -> Result<(), Failure> {
+        // A peer cannot be renamed while it is up, nor moved: it is another pair.
+        if (&from.sandbox, &from.name) != (&to.sandbox, &to.name) {
+            self.remove_link(&from.host)?;
+            return self.create_veth(to);
+        }
+        if to.bridge == to.host {
+            // An unfinished pair, to which there is no way back.
+            return Ok(());
+        }
+        let link = self.own_host_link(&to.host)?.ok_or(Errno::new(libc::ENODEV))?;
+        let master = self.needed_link(&Place::Host, &to.bridge)?.index;
+        let master = (link.master != Some(master)).then_some(master);
+        let change = rtnetlink::change_link(link.index, &Changes { mtu: Some(to.mtu), master, ..Changes::default() });
+        all(self.here.batch(&[change])?)?;
+        let inside = Place::Sandbox(to.sandbox.clone());
+        let index = self.needed_link(&inside, &to.name)?.index;
+        let mac = (from.mac != to.mac).then(|| to.mac.octets());
+        let change = rtnetlink::change_link(index, &Changes { mtu: Some(to.mtu), mac, ..Changes::default() });
+        all(self.needed_stack(&inside)?.batch(&[change])?)?;
+        self.finish_veth(to)
+    }
+
+    fn remove_link_of(&mut self, object: &Object) -> Result<(), Failure> {
+        match object {
+            Object::Bridge(Bridge { name, .. }) | Object::Veth(Veth { host: name, .. }) => self.remove_link(name),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes a link of ours by its index; not there is as good as removed.
+    fn remove_link(&mut self, name: &LinkName) -> Result<(), Failure> {
+        let Some(link) = self.own_host_link(name)? else { return Ok(()) };
+        match all(self.here.batch(&[rtnetlink::delete_link(link.index)])?) {
+            Err(errno) if errno.code == libc::ENODEV => Ok(()),
+            result => Ok(result?),
+        }
+    }
+
+    /// Writes a setting that has another value; returns what was done if there was one before.
+    fn set(&mut self, wanted: &Sysctl) -> Result<Option<Op>, Failure> {
+        let stack = self.needed_stack(&wanted.place)?;
+        let before = stack.sysctl(&wanted.path)?;
+        let nothing_to_set = before.is_none() && wanted.path.starts_with("net/ipv6/") && !stack.has_ipv6()?;
+        if nothing_to_set || before.as_ref() == Some(&wanted.value) {
+            return Ok(None);
+        }
+        stack.write_sysctl(&wanted.path, &wanted.value)?;
+        let from = before.map(|value| Object::Sysctl(Sysctl { value, ..wanted.clone() }));
+        Ok(from.map(|from| Op::Change { from, to: Object::Sysctl(wanted.clone()) }))
+    }
+
+    fn needed_stack(&mut self, place: &Place) -> Result<&mut Stack, Failure> {
+        Ok(self.stack(place)?.ok_or(Errno::new(libc::ENOENT))?)
+    }
+
+    fn needed_link(&mut self, place: &Place, name: &LinkName) -> Result<Link, Failure> {
+        Ok(self.needed_stack(place)?.link(name.as_str())?.ok_or(Errno::new(libc::ENODEV))?)
+    }
+
+    /// A host link of ours; `None` when nothing has the name, refused when something of others has.
+    fn own_host_link(&mut self, name: &LinkName) -> Result<Option<Link>, Failure> {
+        match self.here.link(name.as_str())? {
+            Some(link) if !is_ours(&link) || link.name != name.as_str() => {
+                Err(Failure::Occupied(other_link(&link, name)))
+            }
+            link => Ok(link),
+        }
+    }
+
+    /// The link an address of ours is on; `None` when the link or its sandbox is gone.
+    fn own_link(&mut self, address: &Address) -> Result<Option<Link>, Failure> {
+        match &address.place {
+            Place::Host => self.own_host_link(&address.link),
+            place => match self.stack(place)? {
+                Some(stack) => Ok(stack.link(address.link.as_str())?),
+                None => Ok(None),
+            },
+        }
+    }
+}
+
+/// Where a step stopped.
+struct Stop {
+    /// How many of its first ops were done.
+    at: usize,
+    /// Which of its ops was refused.
+    op: usize,
+    failure: Failure,
+    /// What was done after that.
+    beyond: Vec<Op>,
+}
+
+impl Stop {
+    fn at(op: usize, failure: Failure) -> Self {
+        Self { at: op, op, failure, beyond: Vec::new() }
+    }
+
+    /// At the first op, of which nothing is known but that it was asked for.
+    fn unknown(step: &[Op], failure: Failure) -> Self {
+        Self { beyond: perhaps(step, &failure), ..Self::at(0, failure) }
+    }
+}
+
+/// Why one op could not be taken.
+enum Failure {
+    Errno(Errno),
+    /// Something of others is there.
+    Occupied(String),
+}
+
+impl Failure {
+    fn into_errno(self) -> Errno {
+        match self {
+            Self::Errno(errno) => errno,
+            Self::Occupied(what) => Errno { code: libc::EEXIST, text: format!("{what} is in the way") },
+        }
+    }
+}
+
+impl From<Errno> for Failure {
+    fn from(errno: Errno) -> Self {
+        Self::Errno(errno)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Errno(error.into())
+    }
+}
+
+impl From<HostError> for Failure {
+    fn from(error: HostError) -> Self {
+        match error {
+            HostError::OwnNamespace { path } => {
+                Self::Occupied(format!("the host's own network namespace at {}", path.display()))
+            }
+            HostError::Io { what, cause } => {
+                let errno = Errno::from(cause);
+                Self::Errno(Errno { text: format!("{what}: {errno}"), ..errno })
+            }
+        }
+    }
+}
+
+/// How ops are taken.
+#[derive(PartialEq, Eq)]
+enum Kind {
+    Firewall,
+    Message,
+    Single,
+}
+
+fn kind(op: &Op) -> Kind {
+    match op.object() {
+        object if object.is_firewall() => Kind::Firewall,
+        Object::Address(_) | Object::Route(_) => Kind::Message,
+        _ => Kind::Single,
+    }
+}
+
+fn go_together(a: &Op, b: &Op) -> bool {
+    match (kind(a), kind(b)) {
+        (Kind::Firewall, Kind::Firewall) => true,
+        (Kind::Message, Kind::Message) => place(a) == place(b),
+        _ => false,
+    }
+}
+
+fn place(op: &Op) -> &Place {
+    match op.object() {
+        Object::Sysctl(Sysctl { place, .. })
+        | Object::Address(Address { place, .. })
+        | Object::Route(Route { place, .. }) => place,
+        _ => &Place::Host,
+    }
+}
+
+/// An errno as a failure: a create that finds its place taken is told by what.
+fn failure(op: &Op, errno: Errno) -> Failure {
+    match op {
+        Op::Create(object) if errno.code == libc::EEXIST => Failure::Occupied(format!("another {object}")),
+        _ => errno.into(),
+    }
+}
+
+/// Creations that may have been done although they failed: where the machine is short of something, an answer
+/// can be lost. They can be taken back at no risk: what was there before would have made them `Occupied`.
+fn perhaps(step: &[Op], failure: &Failure) -> Vec<Op> {
+    const SHORT: [i32; 7] =
+        [libc::ENOMEM, libc::ENOBUFS, libc::EIO, libc::EAGAIN, libc::ETIMEDOUT, libc::EMFILE, libc::ENFILE];
+    match failure {
+        Failure::Errno(errno) if SHORT.contains(&errno.code) => {
+            step.iter().filter(|op| matches!(op, Op::Create(_))).cloned().collect()
+        }
+        Failure::Errno(_) | Failure::Occupied(_) => Vec::new(),
+    }
+}
+
+/// A change made of a removal that was done and a creation that was refused.
+fn half_done(op: &Op, results: &[&Result<(), Errno>]) -> Option<Op> {
+    match (op, results) {
+        (Op::Change { from, .. }, [Ok(()), Err(_)]) => Some(Op::Remove(from.clone())),
+        _ => None,
+    }
+}
+
+fn inverse(op: Op) -> Op {
+    match op {
+        Op::Create(object) => Op::Remove(object),
+        Op::Remove(object) => Op::Create(object),
+        Op::Change { from, to } => Op::Change { from: to, to: from },
+    }
+}
+
+/// What is gone already counts as removed.
+fn counts_as_done(op: &Op, errno: &Errno) -> bool {
+    let gone = [libc::ENOENT, libc::ENODEV, libc::ESRCH, libc::EADDRNOTAVAIL, libc::ENETDOWN];
+    matches!(op, Op::Remove(_)) && gone.contains(&errno.code)
+}
+
+fn route(build: fn(std::net::IpAddr, u8, std::net::IpAddr, u32) -> Message, route: &Route) -> Message {
+    let RouteKind::Via(gateway) = route.kind;
+    build(route.destination.network(), route.destination.len(), gateway, route.metric)
+}
+
+fn all(results: Vec<Result<(), Errno>>) -> Result<(), Errno> {
+    results.into_iter().collect()
+}
+
+/// The capability an op takes.
+fn need(op: &Op) -> &'static str {
+    match op.object() {
+        Object::Sandbox(_) => "CAP_SYS_ADMIN",
+        _ => "CAP_NET_ADMIN",
+    }
+}
+
+fn conflict(op: &Op, what: String) -> Conflict {
+    let wanted = op.object().clone();
+    Conflict { show: show(&wanted), wanted: Box::new(wanted), what }
+}
+
+/// The command that shows what is under an object's key.
+fn show(object: &Object) -> String {
+    let ip = |place: &Place| match place {
+        Place::Host => "ip".to_owned(),
+        Place::Sandbox(name) => format!("ip -n {name}"),
+    };
+    match object {
+        Object::Sandbox(o) => format!("ip netns pids {}", o.name),
+        Object::Sysctl(o) => format!("sysctl {}", o.path.replace('/', ".")),
+        Object::Ruleset(_) => "nft list ruleset".to_owned(),
+        Object::Element(o) => format!("nft list map {} {}", o.table, o.set),
+        Object::Bridge(o) => format!("ip -d link show {}", o.name),
+        Object::Veth(o) => format!("ip -d link show {}", o.host),
+        Object::Address(o) => format!("{} addr show {}", ip(&o.place), o.link),
+        Object::Route(o) => format!("{} route show {}", ip(&o.place), o.destination),
+    }
+}

@@ -1,0 +1,304 @@
+//! What the kernel has under the keys of some objects.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::IpAddr;
+
+use linux::netns::{self, NetNs};
+use model::{Addr, LinkName, MacAddr, Subnet};
+use netlink::rtnetlink::{Link, LinkAddress, MainRoute};
+use plan::{
+    Address, Bridge, Element, Mark, Object, Observed, Place, Route, RouteKind, Sandbox, SandboxName, Seen, Sysctl, Veth,
+};
+
+use crate::{Host, HostError, LINK_GROUP, firewall};
+
+impl Host {
+    /// What is there under the keys of `objects`; keys under which nothing is are left out.
+    ///
+    /// Elements, links, addresses and routes say whether they are ours. Of a sandbox that does not exist
+    /// nothing is there. Settings count as ours, for they have no owner to conflict with.
+    pub fn observe(&mut self, objects: &[Object]) -> Result<Observed, HostError> {
+        let mut observed = Observed::new();
+        let mut view = View::default();
+        for object in objects.iter().filter(|object| !object.is_firewall()) {
+            let key = object.key();
+            let seen = self.look(&mut view, object)?;
+            observed.extend(seen.map(|seen| (key, seen)));
+        }
+        let elements: Vec<_> = objects.iter().filter(|object| object.is_firewall()).collect();
+        if !elements.is_empty() {
+            let nft = |cause| HostError::io("the firewall", cause);
+            let socket = self.netfilter().map_err(nft)?;
+            observed.extend(firewall::observe(socket, &elements).map_err(nft)?);
+        }
+        Ok(observed)
+    }
+
+    /// Everything that carries the mark of this store: links, elements, and the sandboxes their owners have.
+    ///
+    /// Costs a dump of links and elements; for repair, under the host lock. Addresses and routes go with their
+    /// links. Of a veth whose sandbox is gone, the peer's name and MAC address are those of the host's end.
+    /// Empty files that stand for no sandbox, left by killed commands, are swept on the way.
+    pub fn marked(&mut self, instance: &str) -> Result<Vec<Object>, HostError> {
+        sweep_left_over_files();
+        let links = self.here.links().map_err(|cause| HostError::io("links", cause))?;
+        let mut objects = Vec::new();
+        for link in links.iter().filter(|link| is_ours(link)) {
+            let Some(mark) = Mark::read(&link.alias).filter(|mark| mark.instance() == instance) else { continue };
+            objects.extend(self.marked_link(link, &links, mark)?);
+        }
+        let nft = |cause| HostError::io("the firewall", cause);
+        let elements: Vec<Element> = firewall::marked(self.netfilter().map_err(nft)?).map_err(nft)?;
+        objects.extend(elements.into_iter().filter(|e| e.mark.instance() == instance).map(Object::Element));
+        let mut sandboxes: Vec<_> = objects.iter().filter_map(Object::mark).filter_map(sandbox_of).collect();
+        sandboxes.sort_unstable();
+        sandboxes.dedup();
+        for name in sandboxes {
+            if self.sandbox(&name)?.is_some() {
+                objects.push(Object::Sandbox(Sandbox { name }));
+            }
+        }
+        Ok(objects)
+    }
+
+    /// Has another store (`--root`) than `instance` elements in our tables? Costs a dump of all elements.
+    pub fn used_by_others(&mut self, instance: &str) -> Result<bool, HostError> {
+        let nft = |cause| HostError::io("the firewall", cause);
+        let elements = firewall::marked(self.netfilter().map_err(nft)?).map_err(nft)?;
+        Ok(elements.iter().any(|element| element.mark.instance() != instance))
+    }
+
+    fn marked_link(&mut self, link: &Link, links: &[Link], mark: Mark) -> Result<Option<Object>, HostError> {
+        let Ok(name) = link.name.parse::<LinkName>() else { return Ok(None) };
+        if link.kind == "bridge" {
+            return Ok(bridge(link, name, mark).map(Object::Bridge));
+        }
+        let Some(sandbox) = sandbox_of(&mark).filter(|_| link.kind == "veth") else { return Ok(None) };
+        let master = links.iter().find(|l| Some(l.index) == link.master).and_then(|l| l.name.parse().ok());
+        let bridge = master.unwrap_or_else(|| name.clone());
+        Ok(self.veth(link, name, bridge, sandbox, mark)?.map(Object::Veth))
+    }
+
+    fn look(&mut self, view: &mut View, object: &Object) -> Result<Option<Seen>, HostError> {
+        let what = |cause| HostError::io(object, cause);
+        match object {
+            Object::Sandbox(o) => {
+                let there = self.sandbox(&o.name)?.is_some();
+                Ok(there.then(|| ours(Object::Sandbox(o.clone()))))
+            }
+            Object::Sysctl(o) => self.look_at_sysctl(o),
+            Object::Bridge(o) => {
+                let link = view.link(self, &Place::Host, &o.name).map_err(what)?;
+                Ok(link.map(|link| look_at_bridge(&link, o)))
+            }
+            Object::Veth(o) => match view.link(self, &Place::Host, &o.host).map_err(what)? {
+                Some(link) => self.look_at_veth(&link, o),
+                None => Ok(None),
+            },
+            Object::Address(o) => {
+                // The error for a refused sandbox is worth more than that of the question.
+                self.stack(&o.place)?;
+                let Some(link) = view.link(self, &o.place, &o.link).map_err(what)? else { return Ok(None) };
+                let addresses = view.addresses(self, &o.place, link.index).map_err(what)?;
+                Ok(look_at_address(&link, addresses, o))
+            }
+            Object::Route(o) => {
+                self.stack(&o.place)?;
+                let routes = view.routes(self, &o.place, o.destination.is_ipv4()).map_err(what)?;
+                let Some(route) = routes.iter().find(|route| is_route(route, o)).copied() else { return Ok(None) };
+                self.look_at_route(&route, o).map_err(what)
+            }
+            Object::Ruleset(_) | Object::Element(_) => Ok(None),
+        }
+    }
+
+    fn look_at_sysctl(&mut self, wanted: &Sysctl) -> Result<Option<Seen>, HostError> {
+        let Some(stack) = self.stack(&wanted.place)? else { return Ok(None) };
+        let what = |cause| HostError::io(&wanted.path, cause);
+        let value = match stack.sysctl(&wanted.path).map_err(what)? {
+            // Where there is no IPv6, there is nothing to be set.
+            None if wanted.path.starts_with("net/ipv6/") && !stack.has_ipv6().map_err(what)? => wanted.value.clone(),
+            None => return Ok(None),
+            Some(value) => value,
+        };
+        Ok(Some(ours(Object::Sysctl(Sysctl { value, ..wanted.clone() }))))
+    }
+
+    fn look_at_veth(&mut self, link: &Link, wanted: &Veth) -> Result<Option<Seen>, HostError> {
+        if link.kind != "veth" || link.name != wanted.host.as_str() {
+            return Ok(Some(other(link, &wanted.host)));
+        }
+        let master = match link.master {
+            Some(index) => self.here.link_at(index).map_err(|cause| HostError::io(&wanted.bridge, cause))?,
+            None => None,
+        };
+        let bridge = master.and_then(|link| link.name.parse().ok()).unwrap_or_else(|| wanted.host.clone());
+        let mark = mark_of(link, &wanted.mark);
+        let seen = self.veth(link, wanted.host.clone(), bridge, wanted.sandbox.clone(), mark)?;
+        Ok(seen.map(|veth| Seen::Object { object: Object::Veth(veth), ours: is_ours(link) }))
+    }
+
+    /// A veth with its peer as seen in `sandbox`. A peer that is not there reads as the host's end, which
+    /// differs from every wish. A pair that is not finished (a bridge, an alias, hairpin mode missing, or an end
+    /// down) reads as a member of itself.
+    fn veth(
+        &mut self,
+        link: &Link,
+        host: LinkName,
+        bridge: LinkName,
+        sandbox: SandboxName,
+        mark: Mark,
+    ) -> Result<Option<Veth>, HostError> {
+        let peer = match (self.sandbox(&sandbox)?, link.peer) {
+            (Some(stack), Some(index)) => stack.link_at(index).map_err(|cause| HostError::io(&sandbox, cause))?,
+            _ => None,
+        };
+        let peer = peer.filter(|peer| peer.kind == "veth" && peer.peer == Some(link.index));
+        let finished = link.is_up() && link.hairpin && has_mark(link) && peer.as_ref().is_none_or(Link::is_up);
+        let bridge = if finished { bridge } else { host.clone() };
+        let name = peer.as_ref().and_then(|peer| peer.name.parse().ok()).unwrap_or_else(|| host.clone());
+        // Both ends have the MTU that was wished, or the one that differs is shown.
+        let mtu = peer.as_ref().map_or(link.mtu, |peer| peer.mtu.min(link.mtu));
+        let mac = peer.map_or(link.mac, |peer| peer.mac).and_then(|mac| MacAddr::new(mac).ok());
+        Ok(mac.map(|mac| Veth { host, bridge, sandbox, name, mac, mtu, mark }))
+    }
+
+    fn look_at_route(&mut self, route: &MainRoute, wanted: &Route) -> io::Result<Option<Seen>> {
+        let Some(gateway) = route.gateway else {
+            let what = format!("{}route {} without a next hop", wanted.place, wanted.destination);
+            return Ok(Some(Seen::Other { what }));
+        };
+        let inside = wanted.place != Place::Host;
+        let link = match route.link {
+            Some(index) if !inside => self.here.link_at(index)?,
+            _ => None,
+        };
+        let object = Object::Route(Route { kind: RouteKind::Via(gateway), ..wanted.clone() });
+        Ok(Some(Seen::Object { object, ours: inside || link.as_ref().is_some_and(is_ours) }))
+    }
+}
+
+/// True for a link of our group.
+pub(crate) fn is_ours(link: &Link) -> bool {
+    link.group == LINK_GROUP
+}
+
+/// What else has this name: `link podman0 type dummy`.
+pub(crate) fn other_link(link: &Link, name: &LinkName) -> String {
+    let kind = if link.kind.is_empty() { String::new() } else { format!(" type {}", link.kind) };
+    let altname = if link.name == name.as_str() { String::new() } else { format!(" altname {name}") };
+    format!("link {}{altname}{kind}", link.name)
+}
+
+/// Is this the route with the wish's key? IPv6 has no metric 0: the kernel makes it 1024 (IP6_RT_PRIO_USER).
+pub(crate) fn is_route(route: &MainRoute, wanted: &Route) -> bool {
+    let metric = if wanted.metric == 0 && !wanted.destination.is_ipv4() { 1024 } else { wanted.metric };
+    let destination = Subnet::around(route.destination, route.len).ok();
+    destination == Some(wanted.destination) && route.metric == metric
+}
+
+fn ours(object: Object) -> Seen {
+    Seen::Object { object, ours: true }
+}
+
+fn other(link: &Link, name: &LinkName) -> Seen {
+    Seen::Other { what: other_link(link, name) }
+}
+
+/// The owner's sandbox: a container's mark and its sandbox both have its short id.
+fn sandbox_of(mark: &Mark) -> Option<SandboxName> {
+    format!("podwire-{}", mark.owner()).parse().ok()
+}
+
+fn has_mark(link: &Link) -> bool {
+    Mark::read(&link.alias).is_some()
+}
+
+/// The link's mark. An alias that is missing or not ours is no reason to give a link of our group up: it
+/// is then taken for the one we expect.
+fn mark_of(link: &Link, expected: &Mark) -> Mark {
+    Mark::read(&link.alias).unwrap_or_else(|| expected.clone())
+}
+
+/// A bridge of ours that is not finished (an alias missing, or down) reads as one with an MTU of 0.
+fn bridge(link: &Link, name: LinkName, mark: Mark) -> Option<Bridge> {
+    let mac = MacAddr::new(link.mac?).ok()?;
+    let finished = !is_ours(link) || (link.is_up() && has_mark(link));
+    Some(Bridge { name, mac, mtu: if finished { link.mtu } else { 0 }, mark })
+}
+
+fn look_at_bridge(link: &Link, wanted: &Bridge) -> Seen {
+    let same = link.kind == "bridge" && link.name == wanted.name.as_str();
+    match bridge(link, wanted.name.clone(), mark_of(link, &wanted.mark)).filter(|_| same) {
+        Some(bridge) => Seen::Object { object: Object::Bridge(bridge), ours: is_ours(link) },
+        None => other(link, &wanted.name),
+    }
+}
+
+/// An address may be there with several prefix lengths; the wished one counts first.
+fn look_at_address(link: &Link, addresses: &[LinkAddress], wanted: &Address) -> Option<Seen> {
+    let same: Vec<Addr> = of_ip(addresses, wanted.addr.ip);
+    let addr = *same.iter().find(|addr| **addr == wanted.addr).or(same.first())?;
+    let ours = wanted.place != Place::Host || is_ours(link);
+    Some(Seen::Object { object: Object::Address(Address { addr, ..wanted.clone() }), ours })
+}
+
+fn of_ip(addresses: &[LinkAddress], ip: IpAddr) -> Vec<Addr> {
+    addresses.iter().filter(|a| a.ip == ip).filter_map(|a| Addr::new(a.ip, a.len).ok()).collect()
+}
+
+/// What one look has asked for already.
+#[derive(Default)]
+struct View {
+    links: BTreeMap<(Place, LinkName), Option<Link>>,
+    addresses: BTreeMap<(Place, u32), Vec<LinkAddress>>,
+    routes: BTreeMap<(Place, bool), Vec<MainRoute>>,
+}
+
+impl View {
+    fn link(&mut self, host: &mut Host, place: &Place, name: &LinkName) -> io::Result<Option<Link>> {
+        let key = (place.clone(), name.clone());
+        if let Some(link) = self.links.get(&key) {
+            return Ok(link.clone());
+        }
+        let link = match host.stack(place).map_err(io::Error::other)? {
+            Some(stack) => stack.link(name.as_str())?,
+            None => None,
+        };
+        self.links.insert(key, link.clone());
+        Ok(link)
+    }
+
+    fn addresses(&mut self, host: &mut Host, place: &Place, index: u32) -> io::Result<&[LinkAddress]> {
+        let key = (place.clone(), index);
+        if !self.addresses.contains_key(&key) {
+            let found = host.stack(place).map_err(io::Error::other)?.map(|stack| stack.addresses(index));
+            self.addresses.insert(key.clone(), found.transpose()?.unwrap_or_default());
+        }
+        Ok(&self.addresses[&key])
+    }
+
+    fn routes(&mut self, host: &mut Host, place: &Place, ipv4: bool) -> io::Result<&[MainRoute]> {
+        let key = (place.clone(), ipv4);
+        if !self.routes.contains_key(&key) {
+            let found = host.stack(place).map_err(io::Error::other)?.map(|stack| stack.routes(ipv4));
+            self.routes.insert(key.clone(), found.transpose()?.unwrap_or_default());
+        }
+        Ok(&self.routes[&key])
+    }
+}
+
+/// Takes away the empty files that commands killed while making a sandbox have left. One that has become a
+/// sandbox meanwhile is a mount point and stays (`EBUSY`).
+fn sweep_left_over_files() {
+    for entry in std::fs::read_dir(netns::DIRECTORY).into_iter().flatten().flatten() {
+        let ours = entry.file_name().to_str().is_some_and(|name| name.parse::<SandboxName>().is_ok());
+        let path = entry.path();
+        if ours && NetNs::open(&path).is_err_and(|e| e.kind() == io::ErrorKind::InvalidInput) {
+            let empty = std::fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_file() && meta.len() == 0);
+            // What cannot be removed now is an empty file, and the next repair tries again.
+            let _ = empty.then(|| std::fs::remove_file(&path));
+        }
+    }
+}
