@@ -1,15 +1,65 @@
 //! Containers, images and networks as a library that never prints.
 //!
 //! ```text
-//!   cli ──> Engine ──┬─ containers: create, start, stop, remove, exec, logs, inspect
+//!   cli ──> Engine ──┬─ create ─> start ──┬─ ports held ─> Networking::up ─> files ─> monitor ─> crun
+//!                    │                    └─ Stream <──── frames ────> monitor (stdin, output, exit code)
+//!                    ├─ stop · kill · remove · exec · logs · list · inspect
 //!                    ├─ networking: desired() ─> plan ─> journal ─> host::apply
 //!                    ├─ images (crate)
-//!                    └─ monitor: the process that stays with a container
+//!                    └─ repair: what dead commands and monitors left
 //! ```
 //!
-//! **Start reading** at [`Engine`], then [`config::ContainerConfig`].
+//! **How it works.** A command opens an [`Engine`], which first repairs what commands that died left
+//! behind, then changes the store and the machine, then ends. A process of its own, the
+//! [monitor](monitor_main), stays with each running container: it owns the log, the exit code and the held
+//! ports, and it takes the container down when its init process ends.
+//!
+//! **Invariants.** A container in the store that changes state has an owner process; whoever finds the
+//! owner dead takes over by writing itself into the same row. `run` is all or nothing: it fails before the
+//! command runs and leaves no container, or the command ran.
+//!
+//! **Limits.** Rootful only. One container is one process tree; pods come later.
+//!
+//! **Start reading** at [`Engine`], then [`config::ContainerConfig`], then `start.rs`.
 
+mod about;
 pub mod config;
+mod control;
+mod create;
+mod down;
+mod engine;
 pub mod error;
+mod exec;
+mod files;
+mod foreground;
+mod inspect;
+mod list;
+mod log;
+mod logs;
+mod monitor;
+mod networking;
+mod networks;
+mod protocol;
+mod pump;
+mod record;
+mod runtime;
+mod seccomp;
+mod spec;
+mod start;
+mod talk;
+mod user;
+mod volumes;
 
+pub use control::{RemoveOptions, Stopped};
+pub use engine::{Engine, EngineOptions};
 pub use error::{Error, Kind};
+pub use exec::ExecConfig;
+pub use inspect::inspect_image;
+pub use ipam::NetworkRequest;
+pub use list::{MountSummary, Summary};
+pub use log::{LogLine, Stream};
+pub use logs::{LogOptions, LogSink};
+pub use monitor::{MONITOR_NAME, monitor_main};
+pub use networks::{InterfaceAddress, NetworkContainer, NetworkInterface};
+pub use record::State;
+pub use talk::{Attach, DetachKeys, Foreground, RunEnd, RunResult, Talk};

@@ -1,0 +1,74 @@
+//! What podwire and this machine are: `info`.
+
+use serde_json::{Value, json};
+
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::record::State;
+use crate::seccomp::go_arch;
+
+impl Engine {
+    /// Host, store and version, with Podman's field names as far as they mean something here.
+    pub fn info(&self) -> Result<Value> {
+        let containers = self.list()?;
+        let running = containers.iter().filter(|container| container.state == State::Running).count();
+        let images = self.images()?.list()?.len();
+        let runtime = self.runtime();
+        let options = self.options();
+        let runtime = match &runtime {
+            Ok(runtime) => json!({ "name": runtime.name, "path": runtime.path }),
+            Err(missing) => json!({ "name": "", "path": "", "error": missing.message }),
+        };
+        let cgroup = if linux::mounts::is_cgroup2(std::path::Path::new("/sys/fs/cgroup")) { "v2" } else { "v1" };
+        Ok(json!({
+            "host": {
+                "arch": go_arch(),
+                "cgroupManager": "disabled",
+                "cgroupVersion": cgroup,
+                "cpus": std::thread::available_parallelism().map(usize::from).unwrap_or(1),
+                "distribution": distribution(),
+                "hostname": linux::machine::host_name(),
+                "kernel": linux::machine::kernel_release(),
+                "logDriver": "k8s-file",
+                "memFree": memory("MemFree"),
+                "memTotal": memory("MemTotal"),
+                "networkBackend": "podwire",
+                "ociRuntime": runtime,
+                "os": std::env::consts::OS,
+                "security": { "rootless": false, "seccompEnabled": true },
+            },
+            "store": {
+                "containerStore": {
+                    "number": containers.len(),
+                    "paused": 0,
+                    "running": running,
+                    "stopped": containers.len() - running,
+                },
+                "graphDriverName": "overlay",
+                "graphRoot": options.root,
+                "imageStore": { "number": images },
+                "runRoot": options.runroot,
+                "volumePath": options.root.join("volumes"),
+                "freeSpace": linux::machine::free_space(&options.root).map_err(Error::usage)?,
+            },
+            "version": { "OsArch": format!("{}/{}", std::env::consts::OS, go_arch()), "Version": env!("CARGO_PKG_VERSION") },
+        }))
+    }
+}
+
+/// From os-release(5).
+fn distribution() -> Value {
+    let text = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let says = |key: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+        line.unwrap_or("unknown").trim_matches('"').to_owned()
+    };
+    json!({ "codename": says("VERSION_CODENAME"), "distribution": says("ID"), "version": says("VERSION_ID") })
+}
+
+/// A line of /proc/meminfo, in bytes.
+fn memory(key: &str) -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kibibytes = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':')?.split_whitespace().next()?.parse::<u64>().ok());
+    kibibytes.unwrap_or(0) * 1024
+}

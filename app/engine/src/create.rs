@@ -1,0 +1,361 @@
+//! From what a user asked for to a container's record.
+
+use std::collections::BTreeMap;
+
+use images::{Image, PullOptions};
+use jiff::Timestamp;
+use linux::Signal;
+use model::{ContainerId, ContainerName, PortMapping, Protocol};
+use oci_spec::image::Config as ImageConfig;
+use plan::Plan;
+
+use crate::RemoveOptions;
+use crate::config::{ContainerConfig, NetworkConfig, NetworkMode, PullPolicy, VolumeMount, VolumeSource};
+use crate::engine::{Engine, insert};
+use crate::error::{Error, Kind, Result};
+use crate::networking::SandboxWish;
+use crate::record::{ContainerRecord, Mount, Settings, State};
+use crate::spec;
+use crate::start::choose_port;
+use crate::talk::Talk;
+
+impl Engine {
+    /// Makes a container, without starting it. Pulls the image when the policy says so.
+    pub fn create(&mut self, config: ContainerConfig, talk: &mut Talk<'_>) -> Result<ContainerId> {
+        let record = self.prepare(config, talk)?;
+        self.insert(&record)?;
+        self.make_volumes(&record)?;
+        Ok(record.id)
+    }
+
+    /// The plan for the network of a container with this configuration; changes nothing. The image must be
+    /// here already.
+    pub fn plan_run(&mut self, config: &ContainerConfig) -> Result<Plan> {
+        let image = self.images()?.find(&config.image)?;
+        let record = self.resolve(config, &image, &mut |_| {})?;
+        let attachments = match &record.settings.network.mode {
+            NetworkMode::Networks(attachments) => attachments.as_slice(),
+            NetworkMode::None => &[],
+            NetworkMode::Host | NetworkMode::Container(_) | NetworkMode::Path(_) => return Ok(Plan::default()),
+        };
+        drop(self.hold_ports(&record.settings.ports)?);
+        self.networking().plan_of_up(&SandboxWish { container: record.id, attachments, ports: &record.settings.ports })
+    }
+
+    /// The plan for the networks of these containers when they are removed; changes nothing.
+    pub fn plan_remove(&mut self, names: &[String], options: &RemoveOptions) -> Result<Plan> {
+        let mut running = Vec::new();
+        for name in names {
+            let record = self.named(name)?;
+            if !record.state.at_rest() {
+                running.push(record.id);
+            }
+        }
+        if let Some(id) = running.first().filter(|_| !options.force) {
+            let text = format!(
+                "cannot remove container {id} as it is running - running or paused containers cannot be removed without \
+                 force: container state improper"
+            );
+            return Err(Error::new(Kind::WrongState, text));
+        }
+        if running.is_empty() { Ok(Plan::default()) } else { self.networking().plan_of_down(&running) }
+    }
+
+    /// The record of a container with this configuration; nothing is made yet but the image pulled.
+    pub(crate) fn prepare(&self, config: ContainerConfig, talk: &mut Talk<'_>) -> Result<ContainerRecord> {
+        let image = self.image(&config, talk)?;
+        self.resolve(&config, &image, talk.warn)
+    }
+
+    fn image(&self, config: &ContainerConfig, talk: &Talk<'_>) -> Result<Image> {
+        let images = self.images()?;
+        let pull = || -> Result<Image> {
+            let options = PullOptions { tls_verify: config.tls_verify, ..PullOptions::default() };
+            let id = images.pull(&config.image, &options, talk.progress)?;
+            Ok(images.by_id(&id)?)
+        };
+        match config.pull {
+            PullPolicy::Always => pull(),
+            PullPolicy::Never => Ok(images.find(&config.image)?),
+            PullPolicy::Missing => match images.find(&config.image) {
+                Err(images::ImageError::NotKnown(_)) => pull(),
+                found => Ok(found?),
+            },
+        }
+    }
+
+    fn resolve(&self, config: &ContainerConfig, image: &Image, warn: &mut dyn FnMut(&str)) -> Result<ContainerRecord> {
+        let id = ContainerId::from_bytes(linux::machine::random().map_err(Error::usage)?);
+        let name = match &config.name {
+            Some(name) => name.clone(),
+            None => self.free_name()?,
+        };
+        let settings = self.settings(config, image, &id, warn)?;
+        Ok(ContainerRecord {
+            id,
+            name,
+            image: image.id,
+            image_name: full_name(image, &config.image),
+            image_digest: image.digest.to_string(),
+            settings,
+            created: Timestamp::now(),
+            state: State::Created,
+            owner: None,
+            fate: None,
+            init: None,
+            monitor: None,
+            started: None,
+            finished: None,
+            exit_code: 0,
+            error: String::new(),
+            netns: None,
+        })
+    }
+
+    fn settings(
+        &self,
+        config: &ContainerConfig,
+        image: &Image,
+        id: &ContainerId,
+        warn: &mut dyn FnMut(&str),
+    ) -> Result<Settings> {
+        let says = image.config.config().clone().unwrap_or_default();
+        spec::check_capabilities(&config.security)?;
+        let (entrypoint, command) = argv(config, &says)?;
+        let network = self.look_up_network(&config.network)?;
+        let expose = exposed(&network, &says)?;
+        Ok(Settings {
+            entrypoint,
+            command,
+            env: environment(config, &says),
+            user: config.user.clone().or_else(|| says.user().clone()).unwrap_or_default(),
+            workdir: workdir(config, &says)?,
+            hostname: hostname(config, id),
+            hostname_given: config.hostname.is_some(),
+            tty: config.tty,
+            interactive: config.interactive,
+            remove: config.remove,
+            labels: labels(config, &says),
+            annotations: config.annotations.clone(),
+            stop_signal: stop_signal(config, &says)?,
+            stop_timeout: config.stop_timeout.unwrap_or(10),
+            security: config.security.clone(),
+            ports: published(&network, &expose, warn)?,
+            network,
+            expose,
+            mounts: self.mounts(config, &says)?,
+            tmpfs: config.tmpfs.clone(),
+            create_command: config.create_command.clone(),
+        })
+    }
+
+    /// The wish with what it names looked up.
+    fn look_up_network(&self, wish: &NetworkConfig) -> Result<NetworkConfig> {
+        let mut network = wish.clone();
+        match &wish.mode {
+            NetworkMode::Container(name) => network.mode = NetworkMode::Container(self.network_owner(name)?.to_string()),
+            NetworkMode::Networks(attachments) => {
+                for name in attachments.iter().filter_map(|attachment| attachment.network.as_ref()) {
+                    self.networking().get(name)?;
+                }
+            }
+            NetworkMode::Path(path) if !path.exists() => {
+                return Err(Error::usage(format!(
+                    "cannot find specified network namespace path: faccessat {}: no such file or directory",
+                    path.display()
+                )));
+            }
+            NetworkMode::None | NetworkMode::Host | NetworkMode::Path(_) => {}
+        }
+        Ok(network)
+    }
+
+    /// What `-v` asks for, then the image's volumes that it does not cover.
+    fn mounts(&self, config: &ContainerConfig, says: &ImageConfig) -> Result<Vec<Mount>> {
+        let mut mounts = config.volumes.iter().map(|volume| self.resolve_volume(volume)).collect::<Result<Vec<_>>>()?;
+        for target in says.volumes().iter().flatten() {
+            let covered = mounts.iter().any(|mount| mount.target == *target) || config.tmpfs.iter().any(|(t, _)| t == target);
+            if !covered {
+                let volume =
+                    VolumeMount { source: VolumeSource::Anonymous, target: target.clone(), options: Vec::new() };
+                mounts.push(self.resolve_volume(&volume)?);
+            }
+        }
+        Ok(mounts)
+    }
+
+    /// Writes the record; its image must still be there.
+    pub(crate) fn insert(&self, record: &ContainerRecord) -> Result<()> {
+        self.store.write(|tx| {
+            if tx.image_doc::<serde_json::Value>(&record.image)?.is_none() {
+                return Err(Error::new(Kind::NotFound, format!("{}: image not known", record.image_name)));
+            }
+            insert(tx, record)
+        })
+    }
+
+    fn free_name(&self) -> Result<ContainerName> {
+        let random: [u8; 64] = linux::machine::random().map_err(Error::usage)?;
+        let words = random.chunks(4).map(|r| {
+            let pick = |list: &[&str], a: u8, b: u8| list[(usize::from(a) << 8 | usize::from(b)) % list.len()].to_owned();
+            format!("{}_{}", pick(&ADJECTIVES, r[0], r[1]), pick(&NAMES, r[2], r[3]))
+        });
+        // With thousands of containers all words may be taken; digits then tell.
+        let numbered = format!("container_{}", random_hex::<6>()?);
+        for name in words.chain([numbered]) {
+            if self.store.read(|tx| tx.container_named(&name))?.is_none() {
+                return Ok(name.parse()?);
+            }
+        }
+        Err(Error::usage("no free container name found: give one by --name"))
+    }
+}
+
+/// Random bytes as hexadecimal digits.
+pub(crate) fn random_hex<const N: usize>() -> Result<String> {
+    let bytes: [u8; N] = linux::machine::random().map_err(Error::usage)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// The image's own name that was meant.
+fn full_name(image: &Image, typed: &str) -> String {
+    let fits = |name: &&String| {
+        name.as_str() == typed
+            || name.ends_with(&format!("/{typed}"))
+            || name.strip_suffix(":latest").is_some_and(|bare| bare == typed || bare.ends_with(&format!("/{typed}")))
+    };
+    image.names.iter().find(fits).or(image.names.first()).cloned().unwrap_or_else(|| image.id.to_string())
+}
+
+/// Entrypoint and command. An entrypoint of the user's own also drops the image's command, as in Podman.
+fn argv(config: &ContainerConfig, says: &ImageConfig) -> Result<(Vec<String>, Vec<String>)> {
+    let entrypoint = config.entrypoint.clone().or_else(|| says.entrypoint().clone()).unwrap_or_default();
+    let command = if config.command.is_empty() && config.entrypoint.is_none() {
+        says.cmd().clone().unwrap_or_default()
+    } else {
+        config.command.clone()
+    };
+    if entrypoint.is_empty() && command.is_empty() {
+        return Err(Error::usage("no command or entrypoint provided, and no CMD or ENTRYPOINT from image"));
+    }
+    Ok((entrypoint, command))
+}
+
+fn environment(config: &ContainerConfig, says: &ImageConfig) -> Vec<String> {
+    let mut env = Vec::new();
+    for text in says.env().iter().flatten() {
+        let (name, value) = text.split_once('=').unwrap_or((text, ""));
+        spec::set_env(&mut env, name, value);
+    }
+    for (name, value) in &config.env {
+        // Without a value: ours, if we have one.
+        if let Some(value) = value.clone().or_else(|| std::env::var(name).ok()) {
+            spec::set_env(&mut env, name, &value);
+        }
+    }
+    env
+}
+
+fn workdir(config: &ContainerConfig, says: &ImageConfig) -> Result<String> {
+    let image = says.working_dir().clone().filter(|dir| !dir.is_empty());
+    match config.workdir.clone().or(image) {
+        Some(dir) if !dir.starts_with('/') => Err(Error::usage(format!("the working directory {dir:?} is invalid, it needs to be an absolute path"))),
+        dir => Ok(dir.unwrap_or_else(|| "/".to_owned())),
+    }
+}
+
+fn hostname(config: &ContainerConfig, id: &ContainerId) -> String {
+    match (&config.hostname, &config.network.mode) {
+        (Some(name), _) => name.to_string(),
+        (None, NetworkMode::Host) => linux::machine::host_name(),
+        (None, _) => id.short(),
+    }
+}
+
+fn labels(config: &ContainerConfig, says: &ImageConfig) -> BTreeMap<String, String> {
+    let image = says.labels().iter().flatten().map(|(key, value)| (key.clone(), value.clone()));
+    image.chain(config.labels.clone()).collect()
+}
+
+fn stop_signal(config: &ContainerConfig, says: &ImageConfig) -> Result<i32> {
+    let text = config.stop_signal.clone().or_else(|| says.stop_signal().clone()).filter(|text| !text.is_empty());
+    Ok(text.map_or(Ok(Signal::TERM), |text| text.parse::<Signal>())?.number())
+}
+
+/// The image's exposed ports and the user's, each once.
+fn exposed(network: &NetworkConfig, says: &ImageConfig) -> Result<Vec<(u16, u16, Protocol)>> {
+    let mut all = Vec::new();
+    for text in says.exposed_ports().iter().flatten() {
+        let spec: model::PortSpec = text.parse().map_err(|e| Error::at(format!("the image's exposed port {text:?}"), e))?;
+        all.push((spec.container_port, spec.range, spec.protocol));
+    }
+    all.extend(&network.expose);
+    all.sort_unstable();
+    all.dedup();
+    Ok(all)
+}
+
+/// What `-p` and `-P` mean, with the host ports chosen that were left open.
+fn published(
+    network: &NetworkConfig,
+    expose: &[(u16, u16, Protocol)],
+    warn: &mut dyn FnMut(&str),
+) -> Result<Vec<PortMapping>> {
+    let mode = match &network.mode {
+        NetworkMode::Networks(_) => "",
+        NetworkMode::None => "none",
+        NetworkMode::Host => "host",
+        NetworkMode::Container(_) => "container",
+        NetworkMode::Path(_) => "ns",
+    };
+    if !mode.is_empty() {
+        if !network.publish.is_empty() {
+            warn(&format!(
+                "Port mappings have been discarded because \"{mode}\" network namespace mode does not support them"
+            ));
+        }
+        return Ok(Vec::new());
+    }
+    let mut ports: Vec<PortMapping> = Vec::new();
+    for port in &network.publish {
+        let spec = port.spec;
+        let first = spec.host_port.map_or_else(|| choose_port(spec.host, spec.range, spec.protocol), Ok)?;
+        ports.push(spec.at(first));
+    }
+    for &(first, range, protocol) in expose.iter().filter(|_| network.publish_all) {
+        let covers = |m: &PortMapping| m.protocol == protocol && m.container_port == first && m.range == range;
+        if !ports.iter().any(covers) {
+            let host = model::HostAddress::Any;
+            let host_port = choose_port(host, range, protocol)?;
+            ports.push(PortMapping { host, host_port, container_port: first, range, protocol });
+        }
+    }
+    let clash = ports.iter().enumerate().find_map(|(n, a)| ports[..n].iter().find(|b| a.clashes(b)).map(|_| a));
+    match clash {
+        Some(port) => Err(Error::cannot_start(format!(
+            "cannot bind {} port :{}: address already in use (this container wants it twice)",
+            port.protocol, port.host_port
+        ))),
+        None => Ok(ports),
+    }
+}
+
+const ADJECTIVES: [&str; 72] = [
+    "able", "agile", "amber", "ample", "azure", "bold", "brave", "bright", "brisk", "calm", "candid", "civil", "clear",
+    "clever", "crisp", "deep", "deft", "early", "eager", "even", "fair", "fast", "fine", "firm", "fleet", "fond", "frank",
+    "free", "fresh", "gentle", "glad", "golden", "grand", "green", "happy", "hardy", "honest", "humble", "jolly", "keen",
+    "kind", "light", "lively", "loyal", "lucid", "merry", "mild", "modest", "neat", "nimble", "noble", "open", "patient",
+    "plain", "proud", "quick", "quiet", "rapid", "ready", "sage", "sharp", "silent", "sleek", "smart", "solid", "steady",
+    "swift", "tidy", "vivid", "warm", "wise", "witty",
+];
+
+/// People to whom computing and networking owe something.
+const NAMES: [&str; 72] = [
+    "allen", "babbage", "backus", "baran", "bartik", "boole", "borg", "brooks", "cerf", "chappe", "clarke", "codd", "conway",
+    "cray", "curry", "davies", "dijkstra", "easley", "eckert", "engelbart", "erdos", "estrin", "euler", "feinler", "floyd",
+    "gauss", "godel", "goldberg", "goldwasser", "gray", "hamilton", "hamming", "herschel", "hoare", "holberton", "hopper",
+    "huffman", "jacobson", "johnson", "kahn", "karp", "kay", "kilby", "kleinrock", "knuth", "lamarr", "lamport", "liskov",
+    "lovelace", "mauchly", "mccarthy", "meitner", "metcalfe", "mills", "milner", "minsky", "moore", "naur", "noether",
+    "noyce", "perlman", "postel", "ritchie", "roberts", "shannon", "sinclair", "thompson", "torvalds", "turing", "wilkes",
+    "wirth", "zuse",
+];

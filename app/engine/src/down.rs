@@ -1,0 +1,164 @@
+//! Taking containers down, and repairing what the dead left: one way for both.
+
+use std::io;
+
+use jiff::Timestamp;
+use linux::ProcessRef;
+use model::ContainerId;
+
+use crate::config::NetworkMode;
+use crate::engine::{Engine, FIRST_OWNED_STATE, change_if_owned, load, owner_in, remove_tree, save};
+use crate::error::{Error, Result};
+use crate::monitor::{self, Mode, Order};
+use crate::pump::UNKNOWN;
+use crate::record::{ContainerRecord, Fate, State};
+
+impl Engine {
+    /// Takes down whatever of the container may be up, then says so in the record, or removes it when that
+    /// is its fate. `code`: the exit code, when it ran to its end. Idempotent: it may have been begun before.
+    pub(crate) fn take_down(&mut self, id: &ContainerId, owner: ProcessRef, code: Option<i32>) -> Result<()> {
+        let ended = change_if_owned(&self.store, id, owner, |record| {
+            if record.state == State::Running {
+                record.state = State::Stopping;
+                record.exit_code = code.unwrap_or(UNKNOWN);
+                record.finished = Some(Timestamp::now());
+                if code.is_none() {
+                    record.error = "nobody saw how it ended".to_owned();
+                }
+            }
+        })?;
+        // Somebody else has it now, and does this.
+        let Some(record) = ended else { return Ok(()) };
+        if code.is_none() {
+            kill_for_sure(&record)?;
+        }
+        // Without a runtime there is nothing it could have made, or it was deinstalled since.
+        if let Ok(runtime) = self.runtime() {
+            if code.is_some() { runtime.forget(id)? } else { runtime.kill(id)? }
+        }
+        if matches!(record.settings.network.mode, NetworkMode::Networks(_) | NetworkMode::None) {
+            self.networking().down(id)?;
+        }
+        match record.fate {
+            Some(Fate::Vanish { volumes }) => return self.forget(&record, volumes),
+            None if record.settings.remove => return self.forget(&record, true),
+            Some(Fate::Return(_)) | None => {}
+        }
+        remove_tree(self.places(id).run())?;
+        change_if_owned(&self.store, id, owner, |record| {
+            record.state = match record.fate.take() {
+                Some(Fate::Return(state)) => state,
+                Some(Fate::Vanish { .. }) | None => State::Exited,
+            };
+            record.init = None;
+            record.monitor = None;
+            record.netns = None;
+        })?;
+        Ok(())
+    }
+
+    /// Finishes or takes back what processes that died were at. Costs a query and a look at each owner's
+    /// /proc entry when all are alive.
+    pub(crate) fn repair(&mut self) -> Result<()> {
+        let rebooted = self.notice_reboot()?;
+        let owned = self.store.read(|tx| tx.container_states_from(FIRST_OWNED_STATE))?;
+        for (id, column) in owned {
+            match owner_in(&column) {
+                Some(owner) if !rebooted && owner.alive() => {}
+                Some(owner) => self.repair_container(&id, owner, rebooted)?,
+                None => return Err(Error::usage(format!("the store says {column:?} of container {id}, but not by whom"))),
+            }
+        }
+        self.networking().repair()
+    }
+
+    fn repair_container(&mut self, id: &ContainerId, dead: ProcessRef, rebooted: bool) -> Result<()> {
+        let me = ProcessRef::me().map_err(Error::usage)?;
+        let claimed = change_if_owned(&self.store, id, dead, |record| record.owner = Some(me))?;
+        // Another command was faster.
+        let Some(record) = claimed else { return Ok(()) };
+        tracing::info!(container = %id, state = %record.state, "repairing what a process that died has left");
+        let survives = !rebooted && record.state == State::Running && record.init.is_some_and(|init| init.alive());
+        if survives { self.adopt(&record, me) } else { self.take_down(id, me, None) }
+    }
+
+    /// A container whose monitor was killed gets another one.
+    fn adopt(&self, record: &ContainerRecord, me: ProcessRef) -> Result<()> {
+        // Traffic goes by DNAT all the same where somebody has taken the port meanwhile.
+        let held = self.hold_ports(&record.settings.ports).unwrap_or_default();
+        let runtime = self.runtime()?;
+        let order = Order {
+            options: self.options_with(&runtime),
+            id: record.id,
+            mode: Mode::Adopt { finder: me },
+        };
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(Error::usage)?;
+        monitor::spawn(&order, held, Some(theirs), &self.places(&record.id))?;
+        // It says so when the record is its own: until then we, whose it is, must be alive.
+        crate::foreground::wait_started(&mut crate::foreground::Connection::new(ours)).map(drop)
+    }
+
+    /// After a reboot nothing in the kernel is ours any more. Also when the root is used from another
+    /// network namespace than before, unless somebody there is still at work.
+    fn notice_reboot(&self) -> Result<bool> {
+        let boot = linux::machine::boot_id().map_err(Error::usage)?;
+        let namespace = linux::NetNs::current().and_then(|ns| ns.inode()).map_err(Error::usage)?;
+        let identity = format!("{boot} {}", namespace.ino);
+        let known = self.store.read(|tx| tx.identity())?;
+        if known.as_ref() == Some(&identity) {
+            return Ok(false);
+        }
+        let same_boot = known.as_ref().is_some_and(|known| known.starts_with(&boot));
+        self.store.write(|tx| {
+            let owned = tx.container_states_from(FIRST_OWNED_STATE)?;
+            let alive = |(_, column): &&(ContainerId, String)| owner_in(column).is_some_and(|owner| owner.alive());
+            if let Some((id, _)) = owned.iter().find(alive).filter(|_| same_boot) {
+                return Err(Error::usage(format!(
+                    "{} is in use from another network namespace: container {id} runs there",
+                    self.options().root.display()
+                )));
+            }
+            if known.is_some() {
+                tx.drop_runtime()?;
+            }
+            Ok(tx.set_identity(&identity)?)
+        })?;
+        Ok(known.is_some())
+    }
+
+    /// Makes this process the owner of a container that is at rest, so that nobody starts it meanwhile, and
+    /// whoever finds us dead goes on removing it. `None` when it is not at rest.
+    pub(crate) fn claim_for_removal(&self, id: &ContainerId, volumes: bool) -> Result<Option<ContainerRecord>> {
+        let me = ProcessRef::me().map_err(Error::usage)?;
+        self.store.write(|tx| {
+            let Some(mut record) = load(tx, id)?.filter(|record| record.state.at_rest()) else { return Ok(None) };
+            record.state = State::Stopping;
+            record.owner = Some(me);
+            record.fate = Some(Fate::Vanish { volumes });
+            save(tx, &record)?;
+            Ok(Some(record))
+        })
+    }
+
+    /// Waits until nobody is at work on the container any more.
+    pub(crate) fn wait_down(&mut self, id: &ContainerId) -> Result<()> {
+        loop {
+            let Some(record) = self.store.read(|tx| load(tx, id))? else { return Ok(()) };
+            let Some(owner) = record.owner else { return Ok(()) };
+            if !self.hear_end(id)? {
+                owner.wait_end(None).map_err(|e: io::Error| Error::at("waiting for the container's monitor", e))?;
+            }
+            // Its owner has finished, or died; then this is what it left.
+            self.repair()?;
+        }
+    }
+}
+
+/// Kills the container's first process, and with it all of its PID namespace.
+fn kill_for_sure(record: &ContainerRecord) -> Result<()> {
+    let Some(init) = record.init else { return Ok(()) };
+    match init.signal(linux::Signal::KILL).and_then(|()| init.wait_end(None)) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::at(format!("cannot kill container {}", record.id), e)),
+        _ => Ok(()),
+    }
+}

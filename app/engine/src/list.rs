@@ -1,0 +1,110 @@
+//! Containers as `ps` shows them.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use model::{ContainerId, ContainerName, ImageId, NetworkId, PortMapping, Protocol};
+
+use crate::config::NetworkMode;
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::record::{ContainerRecord, State};
+
+/// One container in a list.
+#[derive(Debug, Clone)]
+pub struct Summary {
+    /// Its id.
+    pub id: ContainerId,
+    /// Its name.
+    pub name: ContainerName,
+    /// Its image.
+    pub image_id: ImageId,
+    /// The image's name when it was created.
+    pub image: String,
+    /// Command and arguments, the entrypoint left out.
+    pub command: Vec<String>,
+    /// When it was created.
+    pub created: Timestamp,
+    /// Where it is in its life.
+    pub state: State,
+    /// Its first process, while it runs.
+    pub pid: Option<u32>,
+    /// When it was started last.
+    pub started: Option<Timestamp>,
+    /// When it ended last.
+    pub finished: Option<Timestamp>,
+    /// How it ended last.
+    pub exit_code: i32,
+    /// Published ports.
+    pub ports: Vec<PortMapping>,
+    /// Exposed ports: first, how many, protocol.
+    pub exposed: Vec<(u16, u16, Protocol)>,
+    /// The networks it names, by name.
+    pub networks: Vec<(String, NetworkId)>,
+    /// Its volumes.
+    pub mounts: Vec<MountSummary>,
+    /// The image's and the user's labels.
+    pub labels: BTreeMap<String, String>,
+    /// `--rm`
+    pub auto_remove: bool,
+}
+
+/// One volume of a container in a list.
+#[derive(Debug, Clone)]
+pub struct MountSummary {
+    /// The volume's name, when it is one.
+    pub name: Option<String>,
+    /// Where its files are on the host.
+    pub source: String,
+    /// Where they are in the container.
+    pub target: String,
+}
+
+impl Engine {
+    /// All containers of any state, oldest first.
+    pub fn list(&self) -> Result<Vec<Summary>> {
+        let records = self.records()?;
+        let networks = if records.is_empty() { Vec::new() } else { self.networks()? };
+        let known = |wish: &str| {
+            let found = networks.iter().find(|n| n.name.as_str() == wish);
+            found.or_else(|| networks.iter().find(|n| n.id.to_string().starts_with(wish))).map(|n| (n.name.to_string(), n.id))
+        };
+        Ok(records.into_iter().map(|record| summary(record, &known)).collect())
+    }
+}
+
+/// The default network's name, for attachments that name none.
+pub(crate) const DEFAULT_NETWORK: &str = "podman";
+
+fn summary(record: ContainerRecord, known: &dyn Fn(&str) -> Option<(String, NetworkId)>) -> Summary {
+    let settings = record.settings;
+    let networks = match &settings.network.mode {
+        NetworkMode::Networks(attachments) => {
+            attachments.iter().filter_map(|a| known(a.network.as_deref().unwrap_or(DEFAULT_NETWORK))).collect()
+        }
+        _ => Vec::new(),
+    };
+    Summary {
+        id: record.id,
+        name: record.name,
+        image_id: record.image,
+        image: record.image_name,
+        command: if settings.command.is_empty() { settings.entrypoint } else { settings.command },
+        created: record.created,
+        state: record.state,
+        pid: record.init.map(|init| init.pid),
+        started: record.started,
+        finished: record.finished,
+        exit_code: record.exit_code,
+        ports: settings.ports,
+        exposed: settings.expose,
+        networks,
+        mounts: settings
+            .mounts
+            .into_iter()
+            .map(|m| MountSummary { name: m.volume, source: m.source.display().to_string(), target: m.target })
+            .collect(),
+        labels: settings.labels,
+        auto_remove: settings.remove,
+    }
+}

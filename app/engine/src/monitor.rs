@@ -1,0 +1,445 @@
+//! The process that stays with a container.
+//!
+//! ```text
+//!   container's stdout ──FIFO──┐                                ┌──> ctr.log
+//!   container's stderr ──FIFO──┼──> Loop ── Stdout, Stderr ─────┼──> the command that started it (stdin: fd 0)
+//!   (or its terminal)    pty ──┘      ^                         └──> commands that attached (userdata/attach)
+//!   container's stdin  <──pipe────────┴── Stdin, StdinEnd, Resize ──────┘
+//!   pidfd of its first process ──ended──> take_down ──> Exited
+//! ```
+//!
+//! **How it works.** The binary re-executes itself with another name and an [`Order`]. Overlay and runtime
+//! need a mount namespace of their own, but the network is taken down in the host's: a thread of the
+//! monitor has the former and ends when the container runs, so nothing of it is left in the host's mount table.
+//!
+//! **Invariants.** It writes itself into the record as owner before it does anything, and does nothing when
+//! the record is no longer its starter's. The container's ends of the FIFOs are open for reading and writing,
+//! so a monitor that is killed leaves its container running, and another one takes over where it stood.
+//!
+//! **Limits.** A terminal and the standard input are held by the monitor alone: with `-t` a killed monitor
+//! hangs up the container's terminal, with `-i` it ends its input.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use jiff::Timestamp;
+use linux::{ProcessRef, Spawn, fds, mounts};
+use model::ContainerId;
+use serde::{Deserialize, Serialize};
+
+use crate::engine::{Engine, EngineOptions, Places, change_if_owned};
+use crate::error::{Error, Result};
+use crate::pump::{Pump, Source};
+use crate::record::{ContainerRecord, State};
+use crate::runtime::Runtime;
+use crate::{spec, user};
+
+/// The name (`argv[0]`) under which the binary is a monitor.
+pub const MONITOR_NAME: &str = "podwire-monitor";
+
+/// What a monitor is to do; its only argument, as JSON.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Order {
+    /// With the runtime as a path, so that ours is the one that was looked up.
+    pub(crate) options: EngineOptions,
+    pub(crate) id: ContainerId,
+    pub(crate) mode: Mode,
+}
+
+/// How a monitor comes to its container.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Mode {
+    /// It starts it.
+    Start {
+        /// Whose the record is until we have it.
+        starter: ProcessRef,
+        netns: Option<PathBuf>,
+        /// Rows and columns of the starter's terminal.
+        console: Option<(u16, u16)>,
+        /// Does the starter want the output?
+        watched: bool,
+    },
+    /// It runs already, and its monitor was killed.
+    Adopt {
+        /// Whose the record is until we have it.
+        finder: ProcessRef,
+    },
+}
+
+/// Starts a monitor. It keeps `ports` open; `starter` is the other end of its conversation.
+pub(crate) fn spawn(order: &Order, ports: Vec<OwnedFd>, starter: Option<UnixStream>, places: &Places) -> Result<()> {
+    let argument = serde_json::to_string(order).map_err(Error::usage)?;
+    let wrong = |e| Error::at("cannot start the container's monitor", e);
+    let complaints = File::options()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(places.run_data().join("monitor.log"))
+        .map_err(wrong)?;
+    let mut call = Spawn::new("/proc/self/exe");
+    call.keep(ports).new_session();
+    let command = call.command();
+    command.arg0(MONITOR_NAME).arg(argument).current_dir("/");
+    command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
+    command.stdin(starter.map_or_else(Stdio::null, |socket| OwnedFd::from(socket).into()));
+    command.stdout(Stdio::null()).stderr(complaints);
+    // Not waited for: it outlives us, and is nobody's business when it does not.
+    call.spawn().map(drop).map_err(wrong)
+}
+
+/// What `main` runs when its own name is [`MONITOR_NAME`]. Returns the process's exit code.
+pub fn monitor_main() -> i32 {
+    match linux::spawn::seal_inherited().map_err(Error::usage).and_then(|()| Monitor::from_arguments()?.run()) {
+        Ok(()) => 0,
+        Err(error) => {
+            // Standard error is userdata/monitor.log.
+            use std::io::Write;
+            let _ = writeln!(io::stderr(), "{error}");
+            1
+        }
+    }
+}
+
+struct Monitor {
+    engine: Engine,
+    order: Order,
+    me: ProcessRef,
+    places: Places,
+}
+
+impl Monitor {
+    fn from_arguments() -> Result<Self> {
+        let argument = std::env::args().nth(1).unwrap_or_default();
+        let order: Order = serde_json::from_str(&argument).map_err(|e| Error::at("a monitor's order", e))?;
+        let engine = Engine::open_as_is(order.options.clone())?;
+        let places = engine.places(&order.id);
+        Ok(Self { engine, order, me: ProcessRef::me().map_err(Error::usage)?, places })
+    }
+
+    fn run(mut self) -> Result<()> {
+        linux::process::become_subreaper().map_err(Error::usage)?;
+        // A container whose monitor the kernel chose to kill for memory would be worse off than one killed
+        // itself. Not everybody may lower it.
+        let _ = std::fs::write("/proc/self/oom_score_adj", "-999");
+        match self.order.mode {
+            Mode::Start { .. } => self.start(),
+            Mode::Adopt { finder } => self.adopt(finder),
+        }
+    }
+
+    fn start(&mut self) -> Result<()> {
+        let Mode::Start { starter, watched, .. } = self.order.mode else { return Ok(()) };
+        let claimed = change_if_owned(&self.engine.store, &self.order.id, starter, |record| {
+            record.owner = Some(self.me);
+            record.monitor = Some(self.me);
+        })?;
+        // Somebody found the starter dead and took the container back: nothing for us to do.
+        let Some(record) = claimed else { return Ok(()) };
+        let starter = starter_socket()?;
+        let mut pump = Pump::new(&self.places.log())?;
+        let starter = starter.map(|socket| pump.add_client(socket, watched)).transpose()?;
+        match self.bring_up(&record) {
+            Ok(up) => self.stay(pump, up),
+            Err(error) => {
+                self.engine.take_down(&self.order.id, self.me, None)?;
+                pump.answer_failure(starter, &error);
+                Ok(())
+            }
+        }
+    }
+
+    /// Container running, record saying so, attach socket open.
+    fn bring_up(&self, record: &ContainerRecord) -> Result<Up> {
+        let launch = Launch {
+            order: &self.order,
+            places: &self.places,
+            record,
+            layers: self.engine.images()?.by_id(&record.image)?.layers,
+            runtime: self.engine.runtime()?,
+        };
+        let started = std::thread::scope(|scope| {
+            let start = std::thread::Builder::new().spawn_scoped(scope, || launch.in_own_mounts());
+            let joined = start.map_err(Error::usage)?.join();
+            joined.unwrap_or_else(|_| Err(Error::usage("the container's monitor has a bug; see userdata/monitor.log")))
+        })?;
+        let netns = match &self.order.mode {
+            Mode::Start { netns, .. } => netns.clone(),
+            Mode::Adopt { .. } => None,
+        };
+        let saved = change_if_owned(&self.engine.store, &record.id, self.me, |record| {
+            record.state = State::Running;
+            record.fate = None;
+            record.init = Some(started.init);
+            record.started = Some(Timestamp::now());
+            record.finished = None;
+            record.exit_code = 0;
+            record.error.clear();
+            record.netns = netns;
+        })?;
+        if saved.is_none() {
+            return Err(Error::usage(format!("container {} was taken away while it was being started", record.id)));
+        }
+        Ok(started)
+    }
+
+    /// Until its end, and then its end.
+    fn stay(&mut self, mut pump: Pump, up: Up) -> Result<()> {
+        pump.listen(&self.places)?;
+        pump.tell_started(up.init);
+        let code = pump.run(up.init, up.sources, up.stdin)?;
+        self.end(pump, code)
+    }
+
+    fn end(&mut self, mut pump: Pump, code: i32) -> Result<()> {
+        self.engine.take_down(&self.order.id, self.me, Some(code))?;
+        pump.tell_exited(code);
+        Ok(())
+    }
+
+    fn adopt(&mut self, finder: ProcessRef) -> Result<()> {
+        let claimed = change_if_owned(&self.engine.store, &self.order.id, finder, |record| {
+            record.owner = Some(self.me);
+            record.monitor = Some(self.me);
+        })?;
+        let Some(record) = claimed else { return Ok(()) };
+        let Some(init) = record.init else { return Ok(()) };
+        let mut pump = Pump::new(&self.places.log())?;
+        let sources = if record.settings.tty { Vec::new() } else { Streams::reopen(&self.places)? };
+        if let Some(socket) = starter_socket()? {
+            pump.add_client(socket, false)?;
+        }
+        pump.listen(&self.places)?;
+        pump.tell_started(init);
+        let code = pump.run(init, sources, None)?;
+        self.end(pump, code)
+    }
+}
+
+/// What it takes to start a container, for a thread of its own.
+struct Launch<'a> {
+    order: &'a Order,
+    places: &'a Places,
+    record: &'a ContainerRecord,
+    /// Topmost first.
+    layers: Vec<PathBuf>,
+    runtime: Runtime,
+}
+
+impl Launch<'_> {
+    /// Mounts, `config.json`, runtime. On a thread of its own, whose mount namespace ends with it.
+    fn in_own_mounts(&self) -> Result<Up> {
+        let record = self.record;
+        mounts::enter_private_namespace().map_err(|e| Error::at("cannot make a mount namespace", e))?;
+        let merged = self.places.merged();
+        mounts::overlay(&self.layers, &self.places.upper(), &self.places.work(), &merged).map_err(Error::cannot_start)?;
+        let cgroup = Path::new("/sys/fs/cgroup");
+        if self.runtime.wants_cgroup2() && cgroup.is_dir() && !mounts::is_cgroup2(cgroup) {
+            mounts::cgroup2(cgroup).map_err(Error::cannot_start)?;
+        }
+        let root = File::open(&merged).map_err(|e| Error::at(merged.display(), e))?;
+        let user = user::resolve(&record.settings.user, &root).map_err(Error::cannot_start)?;
+        crate::volumes::copy_up(record, &root)?;
+        self.write_spec(&user)?;
+        let streams = if record.settings.tty { Streams::Terminal } else { Streams::pipes(record, &self.places)? };
+        self.call_runtime(streams)
+    }
+
+    fn write_spec(&self, user: &user::User) -> Result<()> {
+        let record = self.record;
+        let Mode::Start { netns, console, .. } = &self.order.mode else { return Ok(()) };
+        let candidates = [
+            (self.places.hosts(), "/etc/hosts"),
+            (self.places.resolv_conf(), "/etc/resolv.conf"),
+            (self.places.hostname(), "/etc/hostname"),
+            (self.places.run_data().join(".containerenv"), "/run/.containerenv"),
+        ];
+        let taken = |place: &str| record.settings.mounts.iter().any(|mount| mount.target == place);
+        let files: Vec<_> = candidates.into_iter().filter(|(path, place)| path.exists() && !taken(place)).collect();
+        let around = spec::Surroundings {
+            root: &self.places.merged(),
+            user,
+            netns: netns.as_deref(),
+            files: &files,
+            console: *console,
+        };
+        let text = spec::document(record, &around).to_string();
+        let path = self.places.static_data().join("config.json");
+        std::fs::write(&path, text).map_err(|e| Error::at(format!("cannot write {}", path.display()), e))
+    }
+
+    fn call_runtime(&self, streams: Streams) -> Result<Up> {
+        let (runtime, record) = (&self.runtime, self.record);
+        let log = self.places.run_data().join("runtime.log");
+        let console = if record.settings.tty { Some(Console::listen(&self.places)?) } else { None };
+        let mut call = runtime.call(&log);
+        // The runtime must not go on when we are killed: nobody would know of what it starts.
+        call.dies_with_us();
+        let command = call.command();
+        command.args(["run", "--detach", "--bundle"]).arg(self.places.static_data());
+        command.arg("--pid-file").arg(self.places.pid_file());
+        if let Some(console) = &console {
+            command.arg("--console-socket").arg(&console.path);
+        }
+        let (stdin, output) = streams.give(command);
+        command.arg(record.id.to_string());
+        let mut child = call.spawn().map_err(|e| Error::at(runtime.path.display(), e))?;
+        let terminal = match console {
+            // Waits for the runtime to connect, or to end without doing so.
+            Some(console) => console.receive(&mut child)?,
+            None => None,
+        };
+        let status = child.wait().map_err(|e| Error::at(runtime.path.display(), e))?;
+        if !status.success() {
+            return Err(runtime.failure(&log));
+        }
+        let init = self.init()?;
+        match terminal {
+            Some(master) => Ok(Up { init, sources: vec![Source::terminal(master)?], stdin: None }),
+            None => Ok(Up { init, sources: output, stdin }),
+        }
+    }
+
+    fn init(&self) -> Result<ProcessRef> {
+        let path = self.places.pid_file();
+        let text = std::fs::read_to_string(&path).map_err(|e| Error::at(path.display(), e))?;
+        let pid = text.trim().parse().map_err(|_| Error::usage(format!("{} holds no number", path.display())))?;
+        // A child of ours by now, so even one that has ended already still has its number.
+        ProcessRef::of(pid).map_err(|e| Error::at("the container's first process", e))
+    }
+}
+
+/// The conversation with the command that started us: our standard input.
+fn starter_socket() -> Result<Option<UnixStream>> {
+    let stdin = io::stdin();
+    let fd = stdin.as_fd().try_clone_to_owned().map_err(Error::usage)?;
+    let null = File::open("/dev/null").map_err(Error::usage)?;
+    // So that the end of the conversation is seen when our one other copy closes.
+    rustix::stdio::dup2_stdin(&null).map_err(Error::usage)?;
+    let socket = UnixStream::from(fd);
+    Ok(socket.peer_addr().is_ok().then_some(socket))
+}
+
+/// A container that runs, with our ends of its streams.
+struct Up {
+    init: ProcessRef,
+    sources: Vec<Source>,
+    stdin: Option<OwnedFd>,
+}
+
+/// The streams of a container that is not yet started.
+enum Streams {
+    Terminal,
+    Pipes { ours: Vec<Source>, theirs: [File; 2], stdin: Option<(OwnedFd, OwnedFd)> },
+}
+
+const FIFOS: [&str; 2] = ["stdout", "stderr"];
+
+impl Streams {
+    fn pipes(record: &ContainerRecord, places: &Places) -> Result<Self> {
+        for name in FIFOS {
+            let path = places.run_data().join(name);
+            let made = rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0);
+            made.map_err(|e| Error::at(format!("cannot make {}", path.display()), e))?;
+        }
+        let ours = Self::reopen(places)?;
+        let theirs = FIFOS.map(|name| File::options().read(true).write(true).open(places.run_data().join(name)));
+        let [out, err] = theirs;
+        let theirs = [out.map_err(Error::usage)?, err.map_err(Error::usage)?];
+        let stdin = if record.settings.interactive {
+            let (read, write) = io::pipe().map_err(Error::usage)?;
+            Some((read.into(), write.into()))
+        } else {
+            None
+        };
+        Ok(Self::Pipes { ours, theirs, stdin })
+    }
+
+    /// Our ends of the FIFOs of a container.
+    fn reopen(places: &Places) -> Result<Vec<Source>> {
+        let open = |name: &str| {
+            let path = places.run_data().join(name);
+            let file = File::options().read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed()).open(&path);
+            file.map_err(|e| Error::at(format!("cannot open {}", path.display()), e))
+        };
+        Ok(vec![Source::output(open(FIFOS[0])?), Source::error(open(FIFOS[1])?)])
+    }
+
+    /// Gives the container's ends to the runtime; what is left is ours.
+    fn give(self, command: &mut std::process::Command) -> (Option<OwnedFd>, Vec<Source>) {
+        match self {
+            Self::Terminal => {
+                command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+                (None, Vec::new())
+            }
+            Self::Pipes { ours, theirs: [out, err], stdin } => {
+                command.stdout(out).stderr(err);
+                let (theirs, kept) = stdin.map_or((None, None), |(read, write)| (Some(read), Some(write)));
+                command.stdin(theirs.map_or_else(Stdio::null, Stdio::from));
+                (kept, ours)
+            }
+        }
+    }
+}
+
+/// Where the runtime hands over the container's terminal.
+pub(crate) struct Console {
+    listener: UnixListener,
+    /// Its name, short enough for a socket whatever the length of runroot.
+    pub(crate) path: PathBuf,
+    /// The directory that `path` goes through.
+    _directory: File,
+}
+
+impl Console {
+    pub(crate) fn listen(places: &Places) -> Result<Self> {
+        Self::listen_as(places, &format!("console-{}", std::process::id()))
+    }
+
+    pub(crate) fn listen_as(places: &Places, name: &str) -> Result<Self> {
+        let wrong = |e: io::Error| Error::at("cannot make the console socket", e);
+        let directory = File::open(places.run_data()).map_err(wrong)?;
+        let path = through(&directory, name);
+        let _ = std::fs::remove_file(&path);
+        let listener = UnixListener::bind(&path).map_err(wrong)?;
+        Ok(Self { listener, path, _directory: directory })
+    }
+
+    /// The terminal's master; `None` when `child` ends without handing one over.
+    pub(crate) fn receive(self, child: &mut std::process::Child) -> Result<Option<OwnedFd>> {
+        use rustix::event::{PollFd, PollFlags, poll};
+        let wrong = |e: io::Error| Error::at("cannot receive the container's terminal", e);
+        let runtime = ProcessRef::of(child.id()).and_then(|process| process.pidfd());
+        let arrived = match &runtime {
+            Ok(ended) => {
+                let mut wait = [PollFd::new(&self.listener, PollFlags::IN), PollFd::new(ended, PollFlags::IN)];
+                rustix::io::retry_on_intr(|| poll(&mut wait, None)).map_err(|e| wrong(e.into()))?;
+                !wait[0].revents().is_empty()
+            }
+            // It has ended already.
+            Err(_) => {
+                self.listener.set_nonblocking(true).map_err(wrong)?;
+                true
+            }
+        };
+        let received = match arrived.then(|| self.listener.accept()) {
+            Some(Ok((socket, _))) => Some(fds::receive(&socket).map_err(wrong)?),
+            Some(Err(e)) if e.kind() != io::ErrorKind::WouldBlock => return Err(wrong(e)),
+            _ => None,
+        };
+        let _ = std::fs::remove_file(&self.path);
+        Ok(received)
+    }
+}
+
+/// A name for `name` in `directory` that fits a socket's address (108 bytes, unix(7)) wherever that is, and
+/// that our children understand too.
+pub(crate) fn through(directory: &File, name: &str) -> PathBuf {
+    use std::os::fd::AsRawFd;
+    PathBuf::from(format!("/proc/{}/fd/{}/{name}", std::process::id(), directory.as_raw_fd()))
+}

@@ -1,0 +1,423 @@
+//! The monitor's loop: output to the log and to those who watch, input the other way, until the end.
+//!
+//! A client that does not read stops the output, and with it the container, once [`FULL`] bytes wait for it;
+//! its bytes are exact. Clients beyond [`CLIENTS`] are turned away.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use linux::{ProcessRef, pty};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::engine::Places;
+use crate::error::{Error, Result};
+use crate::log::{LogWriter, Stream};
+use crate::monitor::through;
+use crate::protocol::{Decoder, Frame};
+
+/// Bytes that may wait for one client, or for the container's input.
+const FULL: usize = 1 << 20;
+
+/// Watching commands at a time.
+const CLIENTS: usize = 64;
+
+/// Bytes read at once; a pipe holds 65,536.
+const CHUNK: usize = 1 << 16;
+
+/// The name of the socket that commands connect to.
+pub(crate) const ATTACH: &str = "attach";
+
+/// Something the container writes.
+pub(crate) struct Source {
+    file: File,
+    kind: SourceKind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum SourceKind {
+    Output,
+    Error,
+    Terminal,
+}
+
+impl Source {
+    /// Standard output; `file` does not block.
+    pub(crate) fn output(file: File) -> Self {
+        Self { file, kind: SourceKind::Output }
+    }
+
+    /// Standard error; `file` does not block.
+    pub(crate) fn error(file: File) -> Self {
+        Self { file, kind: SourceKind::Error }
+    }
+
+    /// The master of a terminal.
+    pub(crate) fn terminal(master: OwnedFd) -> Result<Self> {
+        set_nonblocking(&master)?;
+        Ok(Self { file: master.into(), kind: SourceKind::Terminal })
+    }
+}
+
+fn set_nonblocking(fd: impl AsFd) -> Result<()> {
+    rustix::io::ioctl_fionbio(fd, true).map_err(Error::usage)
+}
+
+/// One command that is connected.
+struct Client {
+    socket: UnixStream,
+    decoder: Decoder,
+    outbox: Outbox,
+    watches: bool,
+    gone: bool,
+}
+
+/// Bytes on their way to somebody who may be slow.
+#[derive(Default)]
+struct Outbox {
+    bytes: Vec<u8>,
+    sent: usize,
+}
+
+impl Outbox {
+    fn waiting(&self) -> usize {
+        self.bytes.len() - self.sent
+    }
+
+    /// Writes as much as is taken at once.
+    fn push_to(&mut self, mut target: impl Write) -> io::Result<()> {
+        while self.waiting() > 0 {
+            match target.write(&self.bytes[self.sent..]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => self.sent += n,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        self.bytes.clear();
+        self.sent = 0;
+        Ok(())
+    }
+}
+
+/// Where the container reads from.
+struct Input {
+    file: File,
+    outbox: Outbox,
+    /// To be closed when the outbox is empty.
+    ends: bool,
+}
+
+/// See the module's description.
+pub(crate) struct Pump {
+    log: LogWriter,
+    clients: Vec<Client>,
+    listener: Option<UnixListener>,
+    sources: Vec<Source>,
+    input: Option<Input>,
+    buffer: Vec<u8>,
+}
+
+/// Who has something for us.
+#[derive(Clone, Copy)]
+enum Token {
+    End,
+    Listener,
+    Source(usize),
+    Client(usize),
+    Input,
+}
+
+impl Pump {
+    pub(crate) fn new(log: &Path) -> Result<Self> {
+        let log = LogWriter::open(log).map_err(|e| Error::at(log.display(), e))?;
+        Ok(Self { log, clients: Vec::new(), listener: None, sources: Vec::new(), input: None, buffer: vec![0; CHUNK] })
+    }
+
+    /// The command that started us; its place among the clients.
+    pub(crate) fn add_client(&mut self, socket: UnixStream, watches: bool) -> Result<usize> {
+        socket.set_nonblocking(true).map_err(Error::usage)?;
+        self.clients.push(Client { socket, decoder: Decoder::default(), outbox: Outbox::default(), watches, gone: false });
+        Ok(self.clients.len() - 1)
+    }
+
+    /// Lets commands connect.
+    pub(crate) fn listen(&mut self, places: &Places) -> Result<()> {
+        let wrong = |e: io::Error| Error::at("cannot make the attach socket", e);
+        let directory = File::open(places.run_data()).map_err(wrong)?;
+        // A killed monitor leaves its own behind.
+        let _ = std::fs::remove_file(places.run_data().join(ATTACH));
+        // The directory is root's alone, so the socket needs no mode of its own.
+        let listener = UnixListener::bind(through(&directory, ATTACH)).map_err(wrong)?;
+        listener.set_nonblocking(true).map_err(wrong)?;
+        self.listener = Some(listener);
+        Ok(())
+    }
+
+    pub(crate) fn tell_started(&mut self, init: ProcessRef) {
+        self.tell(&Frame::Started(init));
+    }
+
+    /// Answers the starter, and nobody else, for nobody else is there.
+    pub(crate) fn answer_failure(&mut self, starter: Option<usize>, error: &Error) {
+        if starter.is_some() {
+            self.tell(&Frame::Failed(error.kind, error.message.clone()));
+            self.flush();
+        }
+    }
+
+    /// The last word to all. Waits for those who are slow, for as long as they are there.
+    pub(crate) fn tell_exited(&mut self, code: i32) {
+        self.tell(&Frame::Exited(code));
+        self.flush();
+    }
+
+    fn tell(&mut self, frame: &Frame) {
+        for client in &mut self.clients {
+            frame.write(&mut client.outbox.bytes);
+        }
+        self.push();
+    }
+
+    /// Runs until the container's first process has ended; its exit code.
+    pub(crate) fn run(&mut self, init: ProcessRef, sources: Vec<Source>, stdin: Option<OwnedFd>) -> Result<i32> {
+        self.sources = sources;
+        self.input = self.open_input(stdin)?;
+        // Our child, alive or a zombie: its number is its own until we reap it. If not our child, it may be
+        // gone already.
+        let Ok(end) = init.pidfd() else { return Ok(self.ended(init, None)) };
+        loop {
+            // Numbers may mean the next one after somebody has gone in this round. Nobody here blocks, so
+            // that one is then only asked in vain.
+            for (token, events) in self.wait(&end)? {
+                match token {
+                    Token::End => return Ok(self.ended(init, Some(&end))),
+                    Token::Listener => self.accept(),
+                    Token::Source(n) => self.read_source(n),
+                    Token::Client(n) => self.serve(n, events),
+                    Token::Input => self.feed(),
+                }
+            }
+            self.clients.retain(|client| !client.gone);
+        }
+    }
+
+    fn open_input(&self, stdin: Option<OwnedFd>) -> Result<Option<Input>> {
+        let terminal = self.sources.iter().find(|source| source.kind == SourceKind::Terminal);
+        let file = match (stdin, terminal) {
+            (Some(stdin), _) => {
+                set_nonblocking(&stdin)?;
+                File::from(stdin)
+            }
+            (None, Some(terminal)) => terminal.file.try_clone().map_err(Error::usage)?,
+            (None, None) => return Ok(None),
+        };
+        Ok(Some(Input { file, outbox: Outbox::default(), ends: false }))
+    }
+
+    /// Who is ready.
+    fn wait(&self, end: &OwnedFd) -> Result<Vec<(Token, PollFlags)>> {
+        let mut tokens = vec![Token::End];
+        let mut fds = vec![PollFd::new(end, PollFlags::IN)];
+        if let Some(listener) = &self.listener {
+            tokens.push(Token::Listener);
+            fds.push(PollFd::new(listener, PollFlags::IN));
+        }
+        if self.clients.iter().all(|client| client.outbox.waiting() < FULL) {
+            for (n, source) in self.sources.iter().enumerate() {
+                tokens.push(Token::Source(n));
+                fds.push(PollFd::new(&source.file, PollFlags::IN));
+            }
+        }
+        let input_full = self.input.as_ref().is_some_and(|input| input.outbox.waiting() >= FULL);
+        for (n, client) in self.clients.iter().enumerate() {
+            let mut events = if input_full { PollFlags::empty() } else { PollFlags::IN };
+            events.set(PollFlags::OUT, client.outbox.waiting() > 0);
+            tokens.push(Token::Client(n));
+            fds.push(PollFd::new(&client.socket, events));
+        }
+        if let Some(input) = self.input.as_ref().filter(|input| input.outbox.waiting() > 0) {
+            tokens.push(Token::Input);
+            fds.push(PollFd::new(&input.file, PollFlags::OUT));
+        }
+        rustix::io::retry_on_intr(|| poll(&mut fds, None)).map_err(Error::usage)?;
+        let ready = fds.iter().map(PollFd::revents);
+        // The end comes last: what was written before it is read first.
+        let mut ready: Vec<_> = tokens.into_iter().zip(ready).filter(|(_, events)| !events.is_empty()).collect();
+        let ended = matches!(ready.first(), Some((Token::End, _)));
+        ready.rotate_left(usize::from(ended));
+        Ok(ready)
+    }
+
+    fn accept(&mut self) {
+        let Some(Ok((socket, _))) = self.listener.as_ref().map(UnixListener::accept) else { return };
+        if self.clients.len() < CLIENTS {
+            // A connection that cannot be served is closed, which its command sees.
+            let _ = self.add_client(socket, false);
+        }
+    }
+
+    /// Reads once. A source at its end is not asked again.
+    fn read_source(&mut self, n: usize) {
+        let Some(source) = self.sources.get_mut(n) else { return };
+        match source.file.read(&mut self.buffer) {
+            Ok(0) => drop(self.sources.remove(n)),
+            Ok(length) => {
+                let kind = source.kind;
+                self.distribute(kind, length);
+            }
+            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            // EIO: nobody has the terminal open any more.
+            Err(_) => drop(self.sources.remove(n)),
+        }
+    }
+
+    fn distribute(&mut self, kind: SourceKind, length: usize) {
+        let bytes = &self.buffer[..length];
+        let stream = if kind == SourceKind::Error { Stream::Stderr } else { Stream::Stdout };
+        self.log.write(Timestamp::now(), stream, bytes);
+        let frame = if kind == SourceKind::Error { Frame::Stderr } else { Frame::Stdout };
+        if self.clients.iter().any(|client| client.watches) {
+            let frame = frame(bytes.to_vec());
+            for client in self.clients.iter_mut().filter(|client| client.watches) {
+                frame.write(&mut client.outbox.bytes);
+            }
+            self.push();
+        }
+    }
+
+    /// Sends what clients take at once.
+    fn push(&mut self) {
+        for client in &mut self.clients {
+            client.gone |= client.outbox.push_to(&client.socket).is_err();
+        }
+        self.clients.retain(|client| !client.gone);
+    }
+
+    fn serve(&mut self, n: usize, events: PollFlags) {
+        let Some(client) = self.clients.get_mut(n) else { return };
+        if events.contains(PollFlags::OUT) {
+            client.gone |= client.outbox.push_to(&client.socket).is_err();
+        }
+        if events.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
+            let mut bytes = [0; CHUNK];
+            match client.socket.read(&mut bytes) {
+                Ok(0) => client.gone = true,
+                Ok(length) => client.decoder.feed(&bytes[..length]),
+                Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+                Err(_) => client.gone = true,
+            }
+        }
+        self.obey(n);
+    }
+
+    fn obey(&mut self, n: usize) {
+        while let Some(client) = self.clients.get_mut(n) {
+            match client.decoder.next() {
+                Ok(Some(Frame::Watch)) => client.watches = true,
+                Ok(Some(Frame::Stdin(bytes))) => {
+                    if let Some(input) = &mut self.input {
+                        input.outbox.bytes.extend_from_slice(&bytes);
+                    }
+                    self.feed();
+                }
+                Ok(Some(Frame::StdinEnd)) => {
+                    // A terminal has no end of input, only a key that says so.
+                    let terminal = self.sources.iter().any(|source| source.kind == SourceKind::Terminal);
+                    if let Some(input) = self.input.as_mut().filter(|_| !terminal) {
+                        input.ends = true;
+                    }
+                    self.feed();
+                }
+                Ok(Some(Frame::Resize(size))) => self.resize(size),
+                Ok(Some(_)) | Err(_) => client.gone = true,
+                Ok(None) => return,
+            }
+            if self.clients.get(n).is_none_or(|client| client.gone) {
+                return;
+            }
+        }
+    }
+
+    /// Gives the container what it takes at once.
+    fn feed(&mut self) {
+        let Some(input) = &mut self.input else { return };
+        let refused = input.outbox.push_to(&input.file).is_err();
+        if refused || (input.ends && input.outbox.waiting() == 0) {
+            self.input = None;
+        }
+    }
+
+    fn resize(&self, size: pty::WindowSize) {
+        if let Some(terminal) = self.sources.iter().find(|source| source.kind == SourceKind::Terminal) {
+            // Fails only when the terminal is gone; then its size matters to nobody.
+            let _ = pty::set_window_size(&terminal.file, size);
+        }
+    }
+
+    /// What the container wrote last, and its exit code.
+    fn ended(&mut self, init: ProcessRef, end: Option<&OwnedFd>) -> i32 {
+        self.listener = None;
+        // All its processes have died with the first one of their PID namespace: nothing more can come.
+        for n in 0..self.sources.len() {
+            loop {
+                let Ok(length @ 1..) = self.sources[n].file.read(&mut self.buffer) else { break };
+                let kind = self.sources[n].kind;
+                self.distribute(kind, length);
+            }
+        }
+        self.sources.clear();
+        self.input = None;
+        exit_code(init, end)
+    }
+
+    /// Waits until every client has everything or is gone.
+    fn flush(&mut self) {
+        self.push();
+        loop {
+            let waiting: Vec<usize> =
+                (0..self.clients.len()).filter(|n| self.clients[*n].outbox.waiting() > 0).collect();
+            if waiting.is_empty() {
+                return;
+            }
+            let mut fds: Vec<PollFd<'_>> =
+                waiting.iter().map(|n| PollFd::new(&self.clients[*n].socket, PollFlags::OUT)).collect();
+            if rustix::io::retry_on_intr(|| poll(&mut fds, None)).is_err() {
+                return;
+            }
+            self.push();
+        }
+    }
+}
+
+/// The exit code when nobody can tell: Podman's for a container whose end it did not see.
+pub(crate) const UNKNOWN: i32 = 255;
+
+/// The exit code of the container's first process, which has ended.
+///
+/// It is a child of the runtime's last process, which may end a moment after it; only then is it ours to reap.
+fn exit_code(init: ProcessRef, end: Option<&OwnedFd>) -> i32 {
+    while let Ok(Some(ended)) = linux::process::wait_any() {
+        if ended.pid == init.pid {
+            return ended.code;
+        }
+    }
+    foreign_code(end).unwrap_or(UNKNOWN)
+}
+
+/// The exit code of a process that is somebody else's child, once that one has reaped it.
+fn foreign_code(end: Option<&OwnedFd>) -> Option<i32> {
+    let end = end?;
+    if let Some(code) = linux::process::exit_code_by(end) {
+        return Some(code);
+    }
+    // The hang-up says it has been reaped; some first processes of machines never reap.
+    let patience = Timespec::try_from(Duration::from_millis(200)).ok()?;
+    rustix::io::retry_on_intr(|| poll(&mut [PollFd::new(end, PollFlags::empty())], Some(&patience))).ok()?;
+    linux::process::exit_code_by(end)
+}

@@ -1,0 +1,169 @@
+//! What the store remembers of a container.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use linux::ProcessRef;
+use model::{ContainerId, ContainerName, ImageId, PortMapping, Protocol};
+use serde::{Deserialize, Serialize};
+
+use crate::config::{NetworkConfig, SecurityConfig};
+use crate::{Error, error::Result};
+
+/// Where a container is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// It has not run yet.
+    Created,
+    /// Somebody is starting it.
+    Starting,
+    /// Its init process runs.
+    Running,
+    /// Its init process has ended; somebody is taking it down.
+    Stopping,
+    /// It has run and is down.
+    Exited,
+}
+
+impl State {
+    /// The word in the store's state column.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Stopping => "stopping",
+            Self::Exited => "exited",
+        }
+    }
+
+    /// Nobody needs to be alive for it.
+    pub fn at_rest(self) -> bool {
+        matches!(self, Self::Created | Self::Exited)
+    }
+}
+
+impl fmt::Display for State {
+    /// Podman's words; it has none for being started but `initialized`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(if *self == Self::Starting { "initialized" } else { self.word() })
+    }
+}
+
+impl FromStr for State {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        [Self::Created, Self::Starting, Self::Running, Self::Stopping, Self::Exited]
+            .into_iter()
+            .find(|state| state.to_string() == text || state.word() == text)
+            .ok_or_else(|| Error::usage(format!("unknown container state: {text}: invalid argument")))
+    }
+}
+
+/// What remains of a container when its start does not succeed, or who works on it dies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Fate {
+    /// Nothing: it was made by `run`, or is being removed; nor, then, of its anonymous volumes.
+    Vanish {
+        /// Do its anonymous volumes vanish with it?
+        volumes: bool,
+    },
+    /// It stays, as it was before.
+    Return(State),
+}
+
+/// One container, as the store remembers it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ContainerRecord {
+    pub(crate) id: ContainerId,
+    pub(crate) name: ContainerName,
+    pub(crate) image: ImageId,
+    /// The image's full name when it was created.
+    pub(crate) image_name: String,
+    pub(crate) image_digest: String,
+    pub(crate) settings: Settings,
+    pub(crate) created: Timestamp,
+    pub(crate) state: State,
+    /// Who is at work on it: must be alive unless it is at rest. The monitor, while it runs.
+    pub(crate) owner: Option<ProcessRef>,
+    /// Set while it is being started or removed.
+    pub(crate) fate: Option<Fate>,
+    /// Its first process.
+    pub(crate) init: Option<ProcessRef>,
+    /// The process that stays with it while it runs.
+    pub(crate) monitor: Option<ProcessRef>,
+    pub(crate) started: Option<Timestamp>,
+    pub(crate) finished: Option<Timestamp>,
+    /// 0 until it has run.
+    pub(crate) exit_code: i32,
+    /// Why it could not be started or watched to its end; mostly empty.
+    pub(crate) error: String,
+    /// Its network namespace while it runs; none with `host`.
+    pub(crate) netns: Option<PathBuf>,
+}
+
+/// What a user asked for joined with what the image says.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Settings {
+    pub(crate) entrypoint: Vec<String>,
+    pub(crate) command: Vec<String>,
+    /// `NAME=VALUE`, in the order of the image's, then the user's.
+    pub(crate) env: Vec<String>,
+    pub(crate) user: String,
+    pub(crate) workdir: String,
+    pub(crate) hostname: String,
+    /// Was `--hostname` given?
+    pub(crate) hostname_given: bool,
+    pub(crate) tty: bool,
+    pub(crate) interactive: bool,
+    /// `--rm`
+    pub(crate) remove: bool,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) annotations: BTreeMap<String, String>,
+    /// As a number.
+    pub(crate) stop_signal: i32,
+    /// Seconds.
+    pub(crate) stop_timeout: u32,
+    pub(crate) security: SecurityConfig,
+    pub(crate) network: NetworkConfig,
+    /// Published ports, with the random ones chosen.
+    pub(crate) ports: Vec<PortMapping>,
+    /// Exposed ports, the image's and the user's: first, how many, protocol.
+    pub(crate) expose: Vec<(u16, u16, Protocol)>,
+    pub(crate) mounts: Vec<Mount>,
+    /// `--tmpfs`: path and options.
+    pub(crate) tmpfs: Vec<(String, String)>,
+    pub(crate) create_command: Vec<String>,
+}
+
+impl Settings {
+    /// What is executed.
+    pub(crate) fn argv(&self) -> Vec<String> {
+        self.entrypoint.iter().chain(&self.command).cloned().collect()
+    }
+}
+
+/// One `-v`, resolved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Mount {
+    /// The volume's name, when it is one.
+    pub(crate) volume: Option<String>,
+    /// Made for this container alone.
+    pub(crate) anonymous: bool,
+    /// The directory or file on the host.
+    pub(crate) source: PathBuf,
+    /// An absolute path in the container.
+    pub(crate) target: String,
+    pub(crate) options: Vec<String>,
+}
+
+impl Mount {
+    pub(crate) fn read_only(&self) -> bool {
+        self.options.iter().any(|option| option == "ro")
+    }
+}

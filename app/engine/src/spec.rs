@@ -1,0 +1,313 @@
+//! The OCI runtime specification of a container (`config.json`).
+//!
+//! Written as a JSON value rather than by types: a handful of fields are ours, and `ociVersion` must stay at
+//! 1.0.2, above which crun 1.8.1 refuses to read.
+
+use std::path::{Path, PathBuf};
+
+use rustix::process::{Resource, getrlimit};
+use serde_json::{Value, json};
+
+use crate::config::{NetworkMode, SecurityConfig};
+use crate::error::Result;
+use crate::record::{ContainerRecord, Mount, Settings};
+use crate::user::User;
+use crate::{Error, seccomp};
+
+/// Podman's default capabilities.
+const DEFAULT_CAPABILITIES: [&str; 11] = [
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_SETFCAP",
+    "CAP_SETGID",
+    "CAP_SETPCAP",
+    "CAP_SETUID",
+    "CAP_SYS_CHROOT",
+];
+
+/// All that Linux knows, by number from 0 (include/uapi/linux/capability.h).
+const ALL_CAPABILITIES: [&str; 41] = [
+    "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_SETGID",
+    "CAP_SETUID", "CAP_SETPCAP", "CAP_LINUX_IMMUTABLE", "CAP_NET_BIND_SERVICE", "CAP_NET_BROADCAST", "CAP_NET_ADMIN",
+    "CAP_NET_RAW", "CAP_IPC_LOCK", "CAP_IPC_OWNER", "CAP_SYS_MODULE", "CAP_SYS_RAWIO", "CAP_SYS_CHROOT",
+    "CAP_SYS_PTRACE", "CAP_SYS_PACCT", "CAP_SYS_ADMIN", "CAP_SYS_BOOT", "CAP_SYS_NICE", "CAP_SYS_RESOURCE",
+    "CAP_SYS_TIME", "CAP_SYS_TTY_CONFIG", "CAP_MKNOD", "CAP_LEASE", "CAP_AUDIT_WRITE", "CAP_AUDIT_CONTROL",
+    "CAP_SETFCAP", "CAP_MAC_OVERRIDE", "CAP_MAC_ADMIN", "CAP_SYSLOG", "CAP_WAKE_ALARM", "CAP_BLOCK_SUSPEND",
+    "CAP_AUDIT_READ", "CAP_PERFMON", "CAP_BPF", "CAP_CHECKPOINT_RESTORE",
+];
+
+const MASKED: [&str; 11] = [
+    "/proc/acpi",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+];
+
+const READ_ONLY: [&str; 6] =
+    ["/proc/asound", "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// What the record does not say about a container that is being started.
+pub(crate) struct Surroundings<'a> {
+    /// The mounted root file system.
+    pub(crate) root: &'a Path,
+    pub(crate) user: &'a User,
+    /// The network namespace; `None` for the host's.
+    pub(crate) netns: Option<&'a Path>,
+    /// Our files to appear in the container: host path and place.
+    pub(crate) files: &'a [(PathBuf, &'static str)],
+    /// Rows and columns of the terminal that watches from the start.
+    pub(crate) console: Option<(u16, u16)>,
+}
+
+/// The whole `config.json`.
+pub(crate) fn document(record: &ContainerRecord, around: &Surroundings<'_>) -> Value {
+    let settings = &record.settings;
+    let capabilities = capabilities(&settings.security);
+    let mut linux = json!({ "namespaces": namespaces(around.netns) });
+    if around.netns.is_some() {
+        linux["sysctl"] = json!({ "net.ipv4.ping_group_range": "0 0" });
+    }
+    if !settings.security.privileged {
+        linux["maskedPaths"] = json!(MASKED);
+        linux["readonlyPaths"] = json!(READ_ONLY);
+        linux["seccomp"] = seccomp::profile(&capabilities);
+    }
+    let mut process = process(settings, around.user, &settings.argv(), &environment(settings, around.user), None);
+    if let Some((rows, columns)) = around.console.filter(|_| settings.tty) {
+        process["consoleSize"] = json!({ "height": rows, "width": columns });
+    }
+    json!({
+        "ociVersion": "1.0.2",
+        "process": process,
+        "root": { "path": around.root, "readonly": settings.security.read_only },
+        "hostname": settings.hostname,
+        "mounts": mounts(settings, around),
+        "annotations": annotations(settings),
+        "linux": linux,
+    })
+}
+
+/// One process: the container's first, or one of `exec`.
+pub(crate) fn process(
+    settings: &Settings,
+    user: &User,
+    argv: &[String],
+    env: &[String],
+    workdir: Option<&str>,
+) -> Value {
+    let capabilities = capabilities(&settings.security);
+    // As Podman: another user than root gets none but those asked for by name.
+    let active: Vec<String> = if user.uid == 0 { capabilities.clone() } else { added(&settings.security) };
+    json!({
+        "terminal": settings.tty,
+        "user": { "uid": user.uid, "gid": user.gid, "additionalGids": user.groups, "umask": 0o022 },
+        "args": argv,
+        "env": env,
+        "cwd": workdir.unwrap_or(&settings.workdir),
+        "capabilities": {
+            "bounding": capabilities,
+            "effective": active,
+            "permitted": active,
+            "inheritable": added_for_others(user, &active),
+            "ambient": added_for_others(user, &active),
+        },
+        "rlimits": [limit("RLIMIT_NOFILE", Resource::Nofile, 1 << 20), limit("RLIMIT_NPROC", Resource::Nproc, 1 << 22)],
+    })
+}
+
+/// Capabilities survive the change to another user only as ambient ones.
+fn added_for_others(user: &User, active: &[String]) -> Vec<String> {
+    if user.uid == 0 { Vec::new() } else { active.to_vec() }
+}
+
+/// Podman's limit, or the machine's hard one where that is lower: raising it is not everybody's right.
+fn limit(name: &str, resource: Resource, wish: u64) -> Value {
+    let hard = getrlimit(resource).maximum.unwrap_or(u64::MAX).min(wish);
+    json!({ "type": name, "soft": hard, "hard": hard })
+}
+
+/// The container's environment, in Podman's order. What the image and the user say wins over our own.
+pub(crate) fn environment(settings: &Settings, user: &User) -> Vec<String> {
+    let mut env = settings.env.clone();
+    let hostname = format!("HOSTNAME={}", settings.hostname);
+    let home = format!("HOME={}", user.home);
+    let terminal = settings.tty.then_some("TERM=xterm");
+    let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    for default in [path, "container=podman", &home, &hostname].into_iter().chain(terminal) {
+        if !env.iter().any(|set| name_of(set) == name_of(default)) {
+            env.push(default.to_owned());
+        }
+    }
+    env
+}
+
+/// Adds `NAME=VALUE`, in the place of an earlier value.
+pub(crate) fn set_env(env: &mut Vec<String>, name: &str, value: &str) {
+    let text = format!("{name}={value}");
+    match env.iter_mut().find(|set| name_of(set) == name) {
+        Some(set) => *set = text,
+        None => env.push(text),
+    }
+}
+
+fn name_of(text: &str) -> &str {
+    text.split('=').next().unwrap_or_default()
+}
+
+/// What a container with these settings may do, in the kernel's order for `all`, sorted otherwise.
+pub(crate) fn capabilities(security: &SecurityConfig) -> Vec<String> {
+    let all = || ALL_CAPABILITIES.iter().filter(|name| allowed_to_us(name)).map(|name| (*name).to_owned());
+    if security.privileged || names_all(&security.cap_add) {
+        return all().filter(|name| !listed(&security.cap_drop, name)).collect();
+    }
+    let default = DEFAULT_CAPABILITIES.iter().map(|name| (*name).to_owned());
+    let mut granted: Vec<String> =
+        if names_all(&security.cap_drop) { Vec::new() } else { default.filter(|c| !listed(&security.cap_drop, c)).collect() };
+    granted.extend(added(security));
+    granted.sort_unstable();
+    granted.dedup();
+    granted
+}
+
+/// The `--cap-add` ones.
+fn added(security: &SecurityConfig) -> Vec<String> {
+    security.cap_add.iter().filter(|name| !name.eq_ignore_ascii_case("all")).map(|name| full_name(name)).collect()
+}
+
+fn names_all(list: &[String]) -> bool {
+    list.iter().any(|name| name.eq_ignore_ascii_case("all"))
+}
+
+fn listed(list: &[String], name: &str) -> bool {
+    list.iter().any(|wanted| full_name(wanted) == name)
+}
+
+fn full_name(name: &str) -> String {
+    let upper = name.to_ascii_uppercase();
+    if upper.starts_with("CAP_") { upper } else { format!("CAP_{upper}") }
+}
+
+/// Is it in our own bounding set? The runtime cannot give what we have not.
+fn allowed_to_us(name: &str) -> bool {
+    let number = ALL_CAPABILITIES.iter().position(|n| *n == name);
+    let set = number.map(|n| rustix::thread::CapabilitySet::from_bits_retain(1 << n));
+    set.is_some_and(|set| rustix::thread::capabilities(None).is_ok_and(|ours| ours.permitted.contains(set)))
+}
+
+/// Checks that the names are known, in Podman's words.
+pub(crate) fn check_capabilities(security: &SecurityConfig) -> Result<()> {
+    let mut names = security.cap_add.iter().chain(&security.cap_drop);
+    match names.find(|name| !name.eq_ignore_ascii_case("all") && !ALL_CAPABILITIES.contains(&full_name(name).as_str())) {
+        None => Ok(()),
+        Some(name) => Err(Error::usage(format!("{:?} is not a valid capability: unknown capability", full_name(name)))),
+    }
+}
+
+fn namespaces(netns: Option<&Path>) -> Value {
+    let mut list: Vec<Value> = ["pid", "ipc", "uts", "mount", "cgroup"].iter().map(|t| json!({ "type": t })).collect();
+    if let Some(path) = netns {
+        list.push(json!({ "type": "network", "path": path }));
+    }
+    Value::Array(list)
+}
+
+/// Bytes; Podman's `--shm-size`.
+const SHM_SIZE: u32 = 65_536_000;
+
+fn mounts(settings: &Settings, around: &Surroundings<'_>) -> Value {
+    let sys = if settings.security.privileged { "rw" } else { "ro" };
+    let shm = format!("size={SHM_SIZE}");
+    let mut list = vec![
+        mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
+        mount("/dev", "tmpfs", "tmpfs", &["nosuid", "noexec", "strictatime", "mode=755", "size=65536k"]),
+        mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", sys]),
+        mount("/dev/pts", "devpts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+        mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
+        mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &shm]),
+        mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", sys]),
+    ];
+    for (source, target) in around.files {
+        list.push(json!({
+            "destination": target, "type": "bind", "source": source, "options": ["bind", "rprivate", "nosuid", "nodev", "noexec"],
+        }));
+    }
+    for (path, options) in &settings.tmpfs {
+        list.push(tmpfs(path, options));
+    }
+    list.extend(settings.mounts.iter().map(volume));
+    // Outer places first: a mount below another must come after it.
+    list[7..].sort_by_key(|m| m["destination"].as_str().unwrap_or_default().matches('/').count());
+    Value::Array(list)
+}
+
+fn mount(target: &str, kind: &str, source: &str, options: &[&str]) -> Value {
+    json!({ "destination": target, "type": kind, "source": source, "options": options })
+}
+
+fn tmpfs(path: &str, options: &str) -> Value {
+    let given: Vec<&str> = options.split(',').filter(|option| !option.is_empty()).collect();
+    let defaults = ["rprivate", "nosuid", "nodev", "tmpcopyup"];
+    json!({ "destination": path, "type": "tmpfs", "source": "tmpfs", "options": defaults.iter().chain(&given).collect::<Vec<_>>() })
+}
+
+fn volume(volume: &Mount) -> Value {
+    let mut options = vec!["rbind".to_owned()];
+    // z, Z: SELinux labels, which Debian has not; U and copy are done before the start.
+    let ours = ["z", "Z", "U", "copy", "nocopy"];
+    options.extend(volume.options.iter().filter(|option| !ours.contains(&option.as_str())).cloned());
+    if !options.iter().any(|o| o.ends_with("private") || o.ends_with("slave") || o.ends_with("shared")) {
+        options.push("rprivate".to_owned());
+    }
+    json!({ "destination": volume.target, "type": "bind", "source": volume.source, "options": options })
+}
+
+fn annotations(settings: &Settings) -> Value {
+    let mut all = settings.annotations.clone();
+    all.insert("org.opencontainers.image.stopSignal".to_owned(), settings.stop_signal.to_string());
+    json!(all)
+}
+
+/// Does the network mode give the container a stack of its own, or somebody's?
+pub(crate) fn own_stack(mode: &NetworkMode) -> bool {
+    !matches!(mode, NetworkMode::Host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn security(add: &[&str], drop: &[&str]) -> SecurityConfig {
+        let owned = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect();
+        SecurityConfig { cap_add: owned(add), cap_drop: owned(drop), ..SecurityConfig::default() }
+    }
+
+    #[test]
+    fn capabilities_are_podmans_defaults_plus_and_minus_what_was_asked() {
+        assert_eq!(capabilities(&security(&[], &[])), DEFAULT_CAPABILITIES);
+        let some = capabilities(&security(&["net_admin"], &["CAP_CHOWN", "kill"]));
+        assert!(some.contains(&"CAP_NET_ADMIN".to_owned()) && some.contains(&"CAP_FOWNER".to_owned()));
+        assert!(!some.contains(&"CAP_CHOWN".to_owned()) && !some.contains(&"CAP_KILL".to_owned()));
+        assert_eq!(capabilities(&security(&["sys_chroot"], &["ALL"])), ["CAP_SYS_CHROOT"]);
+        assert!(check_capabilities(&security(&["nope"], &[])).is_err());
+        assert!(check_capabilities(&security(&["all", "CAP_Sys_Admin"], &[])).is_ok());
+    }
+
+    #[test]
+    fn a_later_value_of_a_variable_takes_the_earlier_ones_place() {
+        let mut env = vec!["A=1".to_owned(), "B=2".to_owned()];
+        set_env(&mut env, "A", "3=4");
+        set_env(&mut env, "C", "");
+        assert_eq!(env, ["A=3=4", "B=2", "C="]);
+    }
+}

@@ -1,0 +1,185 @@
+//! Volumes: directories that outlive the containers that use them.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, chownat, fstat, mkdirat, openat, readlinkat, statat, symlinkat};
+use serde::{Deserialize, Serialize};
+
+use crate::config::{VolumeMount, VolumeSource};
+use crate::engine::{Engine, make_dir, remove_tree};
+use crate::error::{Error, Result};
+use crate::record::{ContainerRecord, Mount};
+use crate::user::open_inside;
+
+/// What the store remembers of a volume.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Volume {
+    pub(crate) name: String,
+    pub(crate) created: Timestamp,
+    pub(crate) anonymous: bool,
+}
+
+impl Engine {
+    /// What a `-v` means; nothing is made yet.
+    pub(crate) fn resolve_volume(&self, volume: &VolumeMount) -> Result<Mount> {
+        let mount = |name: Option<String>, anonymous, source| Mount {
+            volume: name,
+            anonymous,
+            source,
+            target: volume.target.clone(),
+            options: volume.options.clone(),
+        };
+        match &volume.source {
+            VolumeSource::Bind(path) if !path.exists() => {
+                Err(Error::usage(format!("statfs {}: no such file or directory", path.display())))
+            }
+            VolumeSource::Bind(path) => Ok(mount(None, false, path.clone())),
+            VolumeSource::Named(name) => {
+                check_name(name)?;
+                Ok(mount(Some(name.clone()), false, self.volume_path(name)))
+            }
+            VolumeSource::Anonymous => {
+                let name = crate::create::random_hex::<32>()?;
+                let path = self.volume_path(&name);
+                Ok(mount(Some(name), true, path))
+            }
+        }
+    }
+
+    /// Makes the container's volumes that are not there yet. Its record is: so whoever removes that removes
+    /// the anonymous ones.
+    pub(crate) fn make_volumes(&self, record: &ContainerRecord) -> Result<()> {
+        for mount in &record.settings.mounts {
+            if let Some(name) = &mount.volume {
+                self.make_volume(name, mount.anonymous, &mount.source)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn make_volume(&self, name: &str, anonymous: bool, path: &Path) -> Result<()> {
+        self.store.write(|tx| -> Result<()> {
+            if tx.volume::<Volume>(name)?.is_none() {
+                tx.volume_put(name, &Volume { name: name.to_owned(), created: Timestamp::now(), anonymous })?;
+            }
+            Ok(())
+        })?;
+        if !path.exists() {
+            make_dir(path)?;
+            std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+                .map_err(|e| Error::at(path.display(), e))?;
+        }
+        Ok(())
+    }
+
+    fn volume_path(&self, name: &str) -> PathBuf {
+        self.options().root.join("volumes").join(name).join("_data")
+    }
+
+    /// Removes the volumes made for this container alone.
+    pub(crate) fn remove_anonymous_volumes(&self, record: &ContainerRecord) -> Result<()> {
+        for name in record.settings.mounts.iter().filter(|mount| mount.anonymous).filter_map(|mount| mount.volume.as_ref()) {
+            remove_tree(&self.options().root.join("volumes").join(name))?;
+            self.store.write(|tx| tx.volume_remove(name))?;
+        }
+        Ok(())
+    }
+}
+
+fn check_name(name: &str) -> Result<()> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
+    if name.bytes().all(plain) && name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric()) {
+        return Ok(());
+    }
+    Err(Error::usage(format!(
+        "creating volume {name:?}: names must match [a-zA-Z0-9][a-zA-Z0-9_.-]*: invalid argument"
+    )))
+}
+
+/// Fills volumes that are still empty with what the image has in their place, as Podman does.
+pub(crate) fn copy_up(record: &ContainerRecord, root: &File) -> Result<()> {
+    for mount in record.settings.mounts.iter().filter(|mount| mount.volume.is_some()) {
+        if mount.options.iter().any(|option| option == "nocopy") || !is_empty(&mount.source)? {
+            continue;
+        }
+        // The image has nothing there, or no directory: nothing to copy.
+        let Ok(from) = open_inside(root.as_fd(), Path::new(&mount.target), OFlags::RDONLY | OFlags::DIRECTORY) else { continue };
+        let wrong = |e: io::Error| Error::cannot_start(format!("cannot fill the volume at {}: {e}", mount.target));
+        let to = File::open(&mount.source).map_err(wrong)?;
+        copy_attributes(&from, &to).map_err(wrong)?;
+        copy_directory(&from, &to).map_err(wrong)?;
+    }
+    Ok(())
+}
+
+fn is_empty(path: &Path) -> Result<bool> {
+    let mut entries = std::fs::read_dir(path).map_err(|e| Error::at(path.display(), e))?;
+    Ok(entries.next().is_none())
+}
+
+/// Owner and mode.
+fn copy_attributes(from: &File, to: &File) -> io::Result<()> {
+    let stat = fstat(from)?;
+    rustix::fs::fchown(to, Some(rustix::fs::Uid::from_raw(stat.st_uid)), Some(rustix::fs::Gid::from_raw(stat.st_gid)))?;
+    Ok(rustix::fs::fchmod(to, Mode::from_raw_mode(stat.st_mode & 0o7777))?)
+}
+
+/// Directories, files and symbolic links; devices and sockets have no business in a volume. Never follows a
+/// symbolic link.
+fn copy_directory(from: &File, to: &File) -> io::Result<()> {
+    for entry in rustix::fs::Dir::read_from(from)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if matches!(name.to_bytes(), b"." | b"..") {
+            continue;
+        }
+        let stat = statat(from, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => {
+                mkdirat(to, name, Mode::RWXU)?;
+                let below = File::from(openat(from, name, flags | OFlags::DIRECTORY, Mode::empty())?);
+                let copy = File::from(openat(to, name, flags | OFlags::DIRECTORY, Mode::empty())?);
+                copy_directory(&below, &copy)?;
+                copy_attributes(&below, &copy)?;
+            }
+            FileType::RegularFile => {
+                let mut original = File::from(openat(from, name, flags, Mode::empty())?);
+                let made = openat(to, name, flags | OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, Mode::RUSR | Mode::WUSR)?;
+                let mut copy = File::from(made);
+                io::copy(&mut original, &mut copy)?;
+                copy_attributes(&original, &copy)?;
+            }
+            FileType::Symlink => {
+                symlinkat(readlinkat(from, name, Vec::new())?, to, name)?;
+                let owner = (rustix::fs::Uid::from_raw(stat.st_uid), rustix::fs::Gid::from_raw(stat.st_gid));
+                chownat(to, name, Some(owner.0), Some(owner.1), AtFlags::SYMLINK_NOFOLLOW)?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_copy_has_the_same_files_modes_and_links() {
+        let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        std::fs::create_dir_all(from.path().join("a/b")).unwrap();
+        std::fs::write(from.path().join("a/b/file"), "text").unwrap();
+        std::fs::set_permissions(from.path().join("a/b/file"), PermissionsExt::from_mode(0o4711)).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", from.path().join("a/link")).unwrap();
+        copy_directory(&File::open(from.path()).unwrap(), &File::open(to.path()).unwrap()).unwrap();
+        assert_eq!(std::fs::read(to.path().join("a/b/file")).unwrap(), b"text");
+        assert_eq!(std::fs::metadata(to.path().join("a/b/file")).unwrap().permissions().mode() & 0o7777, 0o4711);
+        assert_eq!(std::fs::read_link(to.path().join("a/link")).unwrap(), Path::new("/etc/passwd"));
+    }
+}
