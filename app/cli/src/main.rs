@@ -1,1 +1,53 @@
-fn main() {}
+//! The `podwire` command: Podman's words for the engine.
+//!
+//! ```text
+//!   argv ──flags──> one command's struct ──container──> ContainerConfig ──> Engine
+//!                                                        Engine ──> records ──formats──> table, JSON, template
+//! ```
+//!
+//! **How it works.** [`commands`] is the list of commands, one file each; [`flags`] finds the one that is called
+//! and parses its flags by pflag's rules; what the engine gives back is shown by [`formats`], with Go's
+//! templates ([`template`]) and Go's columns ([`table`]).
+//!
+//! **Invariants.** Nothing is done before the whole command line has been understood. A flag is obeyed or
+//! refused, never ignored. Only this crate prints.
+//!
+//! **Limits.** Rootful only. What Podman has beyond this is refused by name ([`unsupported`]).
+//!
+//! **Start reading** at [`commands::COMMANDS`], then `commands/run.rs`.
+
+mod ages;
+mod commands;
+mod container;
+mod filters;
+mod flags;
+mod foreground;
+mod formats;
+mod global;
+mod help;
+mod networks;
+mod outcome;
+mod ports;
+mod progress;
+mod table;
+mod template;
+mod unsupported;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let argv: Vec<_> = std::env::args_os().collect();
+    // The engine starts us again under this name to stay with a container.
+    if argv.first().is_some_and(|name| name == engine::MONITOR_NAME) {
+        return ExitCode::from((engine::monitor_main() & 0xff) as u8);
+    }
+    match flags::run(argv) {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            if !failure.message.is_empty() {
+                global::complain(format_args!("Error: {}", failure.message));
+            }
+            ExitCode::from(failure.code)
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! All commands: one line here and one file each.
+
+mod create;
+mod exec;
+mod exists;
+mod images;
+mod import;
+mod info;
+mod inspect;
+mod kill;
+mod load;
+mod logs;
+mod network_create;
+mod network_exists;
+mod network_inspect;
+mod network_ls;
+mod network_prune;
+mod network_rm;
+mod port;
+mod ps;
+mod pull;
+mod rm;
+mod rmi;
+mod run;
+mod start;
+mod stop;
+pub(crate) mod version;
+mod wait;
+
+use engine::Kind;
+
+use crate::flags::Entry;
+use crate::global::{complain, say};
+use crate::outcome::Outcome;
+
+/// Words that stand before a command.
+pub(crate) const NOUNS: &[(&str, &str)] =
+    &[("container", "Manage containers"), ("image", "Manage images"), ("network", "Manage networks")];
+
+const SEVERAL_CONTAINERS: &str = "[options] CONTAINER [CONTAINER...]";
+
+/// One line per command: its names, what it does, what follows it.
+#[rustfmt::skip]
+pub(crate) const COMMANDS: &[Entry] = &[
+    Entry::new::<create::Create>(&["create", "container create"], "Create but do not start a container", "[options] IMAGE [COMMAND [ARG...]]"),
+    Entry::new::<exec::Exec>(&["exec", "container exec"], "Run a process in a running container", "[options] CONTAINER COMMAND [ARG...]"),
+    Entry::new::<exists::ContainerExists>(&["container exists"], "Check if a container exists", "CONTAINER"),
+    Entry::new::<exists::ImageExists>(&["image exists"], "Check if an image exists", "IMAGE"),
+    Entry::new::<images::Images>(&["images", "image ls", "image list"], "List images", "[options] [IMAGE]"),
+    Entry::new::<import::Import>(&["import", "image import"], "Import a tarball as an image", "[options] PATH [REFERENCE]"),
+    Entry::new::<info::Info>(&["info"], "Display information about podwire and this machine", "[options]"),
+    Entry::new::<inspect::Inspect>(&["inspect"], "Display a container, image or network", "[options] NAME [NAME...]"),
+    Entry::new::<inspect::InspectContainer>(&["container inspect"], "Display a container", "[options] CONTAINER [CONTAINER...]"),
+    Entry::new::<inspect::InspectImage>(&["image inspect"], "Display an image", "[options] IMAGE [IMAGE...]"),
+    Entry::new::<kill::Kill>(&["kill", "container kill"], "Send a signal to running containers", SEVERAL_CONTAINERS),
+    Entry::new::<load::Load>(&["load", "image load"], "Load images from an archive", "[options]"),
+    Entry::new::<logs::Logs>(&["logs", "container logs"], "Fetch the logs of containers", SEVERAL_CONTAINERS),
+    Entry::new::<network_create::NetworkCreate>(&["network create"], "Create a network", "[options] [NAME]"),
+    Entry::new::<network_exists::NetworkExists>(&["network exists"], "Check if a network exists", "NETWORK"),
+    Entry::new::<network_inspect::NetworkInspect>(&["network inspect"], "Display networks", "[options] NETWORK [NETWORK...]"),
+    Entry::new::<network_ls::NetworkLs>(&["network ls", "network list"], "List networks", "[options]"),
+    Entry::new::<network_prune::NetworkPrune>(&["network prune"], "Remove networks that no container uses", "[options]"),
+    Entry::new::<network_rm::NetworkRm>(&["network rm", "network remove"], "Remove networks", "[options] NETWORK [NETWORK...]"),
+    Entry::new::<port::Port>(&["port", "container port"], "List published ports of a container", "[options] CONTAINER [PORT]"),
+    Entry::new::<ps::Ps>(&["ps", "container ps", "container ls", "container list"], "List containers", "[options]"),
+    Entry::new::<pull::Pull>(&["pull", "image pull"], "Pull images from a registry", "[options] IMAGE [IMAGE...]"),
+    Entry::new::<rm::Rm>(&["rm", "container rm"], "Remove containers", SEVERAL_CONTAINERS),
+    Entry::new::<rmi::Rmi>(&["rmi", "image rm"], "Remove images", "[options] IMAGE [IMAGE...]"),
+    Entry::new::<run::Run>(&["run", "container run"], "Run a command in a new container", "[options] IMAGE [COMMAND [ARG...]]"),
+    Entry::new::<start::Start>(&["start", "container start"], "Start containers", SEVERAL_CONTAINERS),
+    Entry::new::<stop::Stop>(&["stop", "container stop"], "Stop running containers", SEVERAL_CONTAINERS),
+    Entry::new::<version::Version>(&["version"], "Display the version", "[options]"),
+    Entry::new::<wait::Wait>(&["wait", "container wait"], "Wait for containers to stop and print their exit codes", SEVERAL_CONTAINERS),
+];
+
+/// Does it to every name: results are printed, errors told as they come; the worst exit code counts.
+fn each(
+    names: &[String],
+    exit_code: impl Fn(&engine::Error) -> u8,
+    mut act: impl FnMut(&str) -> Result<Option<String>, engine::Error>,
+) -> Outcome {
+    let mut worst = 0;
+    for name in names {
+        match act(name) {
+            Ok(Some(line)) => say(line)?,
+            Ok(None) => {}
+            Err(error) => {
+                complain(format_args!("Error: {error}"));
+                worst = worst.max(exit_code(&error));
+            }
+        }
+    }
+    Ok(worst)
+}
+
+/// Podman's exit codes of `rm`, `rmi` and `network rm`: 1 for what is not there, 2 for what is in use.
+fn removal_code(error: &engine::Error) -> u8 {
+    match error.kind {
+        Kind::NotFound => 1,
+        Kind::InUse | Kind::WrongState => 2,
+        _ => error.exit_code(),
+    }
+}

@@ -1,0 +1,135 @@
+//! `podwire network create`
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use engine::NetworkRequest;
+
+use crate::container::{MODES, label};
+use crate::flags::{self, Command, strings};
+use crate::global::{Podwire, say};
+use crate::outcome::{Failure, Outcome};
+
+#[derive(clap::Args)]
+pub(crate) struct NetworkCreate {
+    /// Serve no names on the network
+    #[arg(long)]
+    disable_dns: bool,
+    /// DNS servers for names that are not served on the network
+    #[arg(long, value_name = "strings")]
+    dns: Vec<String>,
+    /// The kind of network
+    #[arg(short, long, value_name = "string", default_value = "bridge")]
+    driver: String,
+    /// The gateway of the nth subnet
+    #[arg(long, value_name = "ipSlice")]
+    gateway: Vec<String>,
+    /// A network of that name is no error
+    #[arg(long)]
+    ignore: bool,
+    /// The bridge's name
+    #[arg(long, value_name = "string")]
+    interface_name: Option<String>,
+    /// No way out of the network
+    #[arg(long)]
+    internal: bool,
+    /// Take addresses of the nth subnet from this range (CIDR or FIRST-LAST)
+    #[arg(long, value_name = "stringArray")]
+    ip_range: Vec<String>,
+    /// Who chooses addresses: host-local or none
+    #[arg(long, value_name = "string")]
+    ipam_driver: Option<String>,
+    /// Enable IPv6
+    #[arg(long)]
+    ipv6: bool,
+    /// Set metadata on the network
+    #[arg(long, value_name = "stringArray")]
+    label: Vec<String>,
+    /// Set an option of the driver (key=value)
+    #[arg(short, long, value_name = "stringArray")]
+    opt: Vec<String>,
+    /// A route for every container (DESTINATION,GATEWAY[,METRIC])
+    #[arg(long, value_name = "stringArray")]
+    route: Vec<String>,
+    /// A subnet in CIDR form
+    #[arg(long, value_name = "stringArray")]
+    subnet: Vec<String>,
+    /// Show the plan for the machine's network; change nothing
+    #[arg(long)]
+    dry_run: bool,
+    #[arg(hide = true)]
+    arguments: Vec<String>,
+}
+
+impl Command for NetworkCreate {
+    fn run(self, podwire: &Podwire) -> Outcome {
+        let (ignore, dry_run) = (self.ignore, self.dry_run);
+        let request = self.request(podwire)?;
+        let mut engine = podwire.engine()?;
+        if let Some(name) = request.name.as_deref().filter(|_| ignore)
+            && engine.network_exists(name)?
+        {
+            say(name)?;
+            return Ok(0);
+        }
+        if dry_run {
+            return podwire.show(&engine.plan_create_network(&request)?);
+        }
+        say(engine.create_network(&request)?.name)?;
+        Ok(0)
+    }
+}
+
+impl NetworkCreate {
+    fn request(self, podwire: &Podwire) -> Result<NetworkRequest, Failure> {
+        flags::at_most(1, &self.arguments)?;
+        let name = self.arguments.into_iter().next();
+        if let Some(name) = name.as_deref().filter(|n| MODES.contains(n)) {
+            return Err(Failure::new(format!(
+                "cannot create network with name {name:?} because it conflicts with a valid network mode"
+            )));
+        }
+        if let driver @ ("macvlan" | "ipvlan") = &*self.driver {
+            return Err(Failure::new(format!("the network driver {driver} is not supported by podwire yet")));
+        }
+        if self.ipam_driver.as_deref() == Some("dhcp") {
+            return Err(Failure::new("the ipam driver dhcp is not supported by podwire yet"));
+        }
+        let gateways = strings(&self.gateway).iter().map(|text| address(podwire, text)).collect::<Result<_, _>>()?;
+        let dns = |text: &String| {
+            text.parse().map_err(|_| Failure::new(format!("invalid IP address syntax in --dns: {text:?}")))
+        };
+        Ok(NetworkRequest {
+            name,
+            driver: self.driver,
+            subnets: self.subnet,
+            gateways,
+            ranges: self.ip_range,
+            routes: self.route,
+            link: self.interface_name.filter(|name| !name.is_empty()),
+            internal: self.internal,
+            ipv6: self.ipv6,
+            disable_dns: self.disable_dns,
+            dns_servers: strings(&self.dns).iter().map(dns).collect::<Result<_, _>>()?,
+            ipam: self.ipam_driver.filter(|driver| !driver.is_empty()),
+            options: options(&self.opt)?,
+            labels: self.label.iter().map(|text| label(text)).collect(),
+        })
+    }
+}
+
+fn address(podwire: &Podwire, text: &str) -> Result<IpAddr, Failure> {
+    text.parse().map_err(|_| {
+        podwire.usage(format_args!(
+            "invalid argument {text:?} for \"--gateway\" flag: invalid string being converted to IP address: {text}"
+        ))
+    })
+}
+
+fn options(flags: &[String]) -> Result<BTreeMap<String, String>, Failure> {
+    let pair = |text: &String| match text.split_once('=') {
+        Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
+        None => Err(Failure::new(format!("unable to process options: invalid option {text:?}: must be key=value"))),
+    };
+    flags.iter().map(pair).collect()
+}

@@ -1,0 +1,43 @@
+//! `podwire network rm`
+
+use engine::Kind;
+
+use super::{each, removal_code};
+use crate::flags::{self, Command, unsigned};
+use crate::global::Podwire;
+use crate::outcome::{Failure, Outcome};
+
+#[derive(clap::Args)]
+pub(crate) struct NetworkRm {
+    /// Remove the containers that use it too
+    #[arg(short, long)]
+    force: bool,
+    /// Seconds to wait for running containers before they are killed
+    #[arg(short, long, visible_alias = "timeout", value_name = "uint", value_parser = unsigned)]
+    time: Option<u32>,
+    /// Show the plan for the machine's network; change nothing
+    #[arg(long)]
+    dry_run: bool,
+    #[arg(hide = true)]
+    arguments: Vec<String>,
+}
+
+impl Command for NetworkRm {
+    fn run(self, podwire: &Podwire) -> Outcome {
+        if self.time.is_some() && !self.force {
+            return Err(Failure::new("--force option must be specified to use the --time option"));
+        }
+        flags::at_least(1, &self.arguments)?;
+        let mut engine = podwire.engine()?;
+        each(&self.arguments, removal_code, |name| {
+            let removed = match self.dry_run {
+                true => engine.plan_remove_network(name, self.force).map(|plan| plan.to_string().trim_end().to_owned()),
+                false => engine.remove_network(name, self.force, self.time).map(|()| name.to_owned()),
+            };
+            match removed {
+                Err(error) if self.force && error.kind == Kind::NotFound => Ok(None),
+                other => other.map(Some),
+            }
+        })
+    }
+}

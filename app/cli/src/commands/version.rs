@@ -1,0 +1,56 @@
+//! `podwire version` and `podwire --version`
+
+use crate::flags::{self, Command};
+use crate::formats;
+use crate::global::{Podwire, say};
+use crate::outcome::Outcome;
+use crate::template::{Field, Value};
+
+#[derive(clap::Args)]
+pub(crate) struct Version {
+    /// Change the output format to JSON or a Go template
+    #[arg(short, long, value_name = "string", default_value = "", hide_default_value = true)]
+    format: String,
+    #[arg(hide = true)]
+    arguments: Vec<String>,
+}
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+impl Command for Version {
+    fn run(self, podwire: &Podwire) -> Outcome {
+        flags::none(podwire, &self.arguments)?;
+        let os_arch = format!("{}/{}", std::env::consts::OS, go_arch());
+        if !self.format.is_empty() {
+            formats::object("version", &self.format, &client(&os_arch))?;
+            return Ok(0);
+        }
+        say(format_args!("Client:       Podwire Engine\nVersion:      {VERSION}\nOS/Arch:      {os_arch}"))?;
+        Ok(0)
+    }
+}
+
+/// One line, for `--version`.
+pub(crate) fn short() -> Outcome {
+    say(format_args!("podwire version {VERSION}"))?;
+    Ok(0)
+}
+
+/// Podman's object: the client's version; there is no server.
+fn client(os_arch: &str) -> Value {
+    let client = Value::record(
+        "*define.Version",
+        vec![Field::same("Version", VERSION), Field::same("OsArch", os_arch), Field::same("Os", std::env::consts::OS)],
+    );
+    Value::record("entities.SystemVersionReport", vec![Field::same("Client", client)])
+}
+
+/// Go's name of this machine's architecture.
+pub(crate) fn go_arch() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "x86" => "386",
+        other => other,
+    }
+}

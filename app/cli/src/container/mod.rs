@@ -1,0 +1,255 @@
+//! From the flags of `run` and `create` to a [`ContainerConfig`]: each value is parsed once, here.
+
+mod env;
+mod network;
+mod volume;
+
+use std::collections::BTreeMap;
+
+use engine::config::{ContainerConfig, PullPolicy, SecurityConfig};
+use model::Hostname;
+
+use crate::flags::{strings, unsigned};
+use crate::global::{Podwire, complain};
+use crate::outcome::Failure;
+
+pub(crate) use env::environment;
+pub(crate) use network::MODES;
+use network::NetworkFlags;
+
+/// Flags that `run` and `create` have in common.
+#[derive(clap::Args, Debug, Default)]
+pub(crate) struct ContainerFlags {
+    /// Assign a name to the container
+    #[arg(long, value_name = "string")]
+    name: Option<String>,
+    /// Set environment variables in the container
+    #[arg(short, long, value_name = "stringArray")]
+    env: Vec<String>,
+    /// Read environment variables from a file
+    #[arg(long, value_name = "strings")]
+    env_file: Vec<String>,
+    /// Mount a directory, a named volume or a new volume into the container ([SOURCE:]TARGET[:OPTIONS])
+    #[arg(short, long, value_name = "stringArray")]
+    volume: Vec<String>,
+    /// Mount a temporary file system (TARGET[:OPTIONS])
+    #[arg(long, value_name = "stringArray")]
+    tmpfs: Vec<String>,
+    /// Working directory inside the container
+    #[arg(short, long, value_name = "string")]
+    workdir: Option<String>,
+    /// User name or id, and group (USER[:GROUP])
+    #[arg(short, long, value_name = "string")]
+    user: Option<String>,
+    /// Set the container's host name
+    #[arg(short = 'h', long, value_name = "string")]
+    hostname: Option<String>,
+    /// Allocate a pseudo-terminal
+    #[arg(short, long)]
+    tty: bool,
+    /// Keep standard input open
+    #[arg(short, long)]
+    interactive: bool,
+    /// Remove the container after exit
+    #[arg(long = "rm")]
+    remove: bool,
+    /// Overwrite the image's entry point: a word or a JSON array
+    #[arg(long, value_name = "string")]
+    entrypoint: Option<String>,
+    /// Set metadata on the container
+    #[arg(short, long, value_name = "stringArray")]
+    label: Vec<String>,
+    /// Add annotations to the container (key=value)
+    #[arg(long, value_name = "strings")]
+    annotation: Vec<String>,
+    /// Signal that stops the container (default: the image's, else SIGTERM)
+    #[arg(long, value_name = "string")]
+    stop_signal: Option<String>,
+    /// Seconds that `stop` waits before it kills (default 10)
+    #[arg(long, value_name = "uint", value_parser = unsigned)]
+    stop_timeout: Option<u32>,
+    /// When to pull the image: always, missing or never
+    #[arg(long, value_name = "string", default_value = "missing", hide_default_value = true)]
+    pull: String,
+    /// Suppress the output of pulling
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Require HTTPS and verify certificates when pulling (default: not for registries on this host)
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = crate::flags::switch)]
+    tls_verify: Option<bool>,
+    /// Give extended privileges to the container
+    #[arg(long)]
+    privileged: bool,
+    /// Make the container's root file system read-only
+    #[arg(long)]
+    read_only: bool,
+    /// Add capabilities to the container
+    #[arg(long, value_name = "strings")]
+    cap_add: Vec<String>,
+    /// Drop capabilities from the container
+    #[arg(long, value_name = "strings")]
+    cap_drop: Vec<String>,
+    /// Show the plan for the machine's network; change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    network: NetworkFlags,
+    #[arg(trailing_var_arg = true, hide = true)]
+    arguments: Vec<String>,
+}
+
+/// What was asked for, and what should be said about it.
+#[derive(Debug)]
+pub(crate) struct Wish {
+    pub(crate) config: ContainerConfig,
+    /// Lines for standard error.
+    pub(crate) remarks: Vec<String>,
+}
+
+impl Wish {
+    /// Says what should be said before the work begins.
+    pub(crate) fn remark(&self) {
+        self.remarks.iter().for_each(complain);
+    }
+}
+
+impl ContainerFlags {
+    pub(crate) fn wish(self, podwire: &Podwire) -> Result<Wish, Failure> {
+        let Some((image, command)) = self.arguments.split_first() else {
+            return Err(Failure::new("requires at least 1 arg(s), only received 0"));
+        };
+        let mut remarks = Vec::new();
+        let network = self.network.parse(&mut remarks)?;
+        let hostname = self.hostname.as_deref().filter(|h| !h.is_empty()).map(str::parse::<Hostname>).transpose()?;
+        let config = ContainerConfig {
+            name: self.name.as_deref().filter(|name| !name.is_empty()).map(str::parse).transpose()?,
+            image: image.clone(),
+            command: command.to_vec(),
+            entrypoint: self.entrypoint.as_deref().map(entrypoint),
+            env: environment(&strings(&self.env_file), &self.env)?,
+            volumes: self.volume.iter().map(|v| volume::parse(v)).collect::<Result<_, _>>()?,
+            workdir: self.workdir.filter(|path| !path.is_empty()).map(absolute_inside).transpose()?,
+            user: self.user.filter(|user| !user.is_empty()),
+            hostname,
+            tty: self.tty,
+            interactive: self.interactive,
+            remove: self.remove,
+            labels: self.label.iter().map(|l| label(l)).collect(),
+            annotations: annotations(&strings(&self.annotation))?,
+            stop_signal: self.stop_signal.filter(|signal| !signal.is_empty()),
+            stop_timeout: self.stop_timeout,
+            security: SecurityConfig {
+                privileged: self.privileged,
+                read_only: self.read_only,
+                cap_add: strings(&self.cap_add),
+                cap_drop: strings(&self.cap_drop),
+            },
+            network,
+            tmpfs: self.tmpfs.iter().map(|t| volume::tmpfs(t)).collect::<Result<_, _>>()?,
+            pull: pull_policy(&self.pull)?,
+            tls_verify: self.tls_verify.unwrap_or(true),
+            create_command: podwire.argv.clone(),
+        };
+        Ok(Wish { config, remarks })
+    }
+}
+
+/// A JSON array of words, or one word; nothing clears the image's.
+fn entrypoint(text: &str) -> Vec<String> {
+    match serde_json::from_str(text) {
+        Ok(words) => words,
+        Err(_) if text.is_empty() => Vec::new(),
+        Err(_) => vec![text.to_owned()],
+    }
+}
+
+/// `key=value` or `key`.
+pub(crate) fn label(text: &str) -> (String, String) {
+    let (key, value) = text.split_once('=').unwrap_or((text, ""));
+    (key.to_owned(), value.to_owned())
+}
+
+fn annotations(list: &[String]) -> Result<BTreeMap<String, String>, Failure> {
+    let pair = |text: &String| match text.split_once('=') {
+        Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
+        None => Err(Failure::new("annotations must be formatted KEY=VALUE")),
+    };
+    list.iter().map(pair).collect()
+}
+
+fn absolute_inside(path: String) -> Result<String, Failure> {
+    if path.starts_with('/') {
+        return Ok(path);
+    }
+    Err(Failure::new(format!("the working directory {path:?} is invalid, it needs to be an absolute path")))
+}
+
+pub(crate) fn pull_policy(text: &str) -> Result<PullPolicy, Failure> {
+    match text.to_ascii_lowercase().as_str() {
+        "always" => Ok(PullPolicy::Always),
+        "missing" | "ifmissing" | "ifnotpresent" | "" => Ok(PullPolicy::Missing),
+        "never" => Ok(PullPolicy::Never),
+        "newer" | "ifnewer" => Err(Failure::new("--pull=newer is not supported by podwire yet")),
+        _ => Err(Failure::new(format!("unsupported pull policy {text:?}"))),
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use clap::FromArgMatches as _;
+
+    use super::*;
+
+    /// The configuration for this line, behind `podwire run`.
+    pub(in crate::container) fn wish(line: &[&str]) -> Result<Wish, Failure> {
+        let entry = crate::commands::COMMANDS.iter().find(|e| e.names[0] == "create").unwrap();
+        let matches = entry.clap().try_get_matches_from(std::iter::once("create").chain(line.iter().copied())).unwrap();
+        let global = crate::global::Global::from_arg_matches(
+            &crate::flags::global_clap().try_get_matches_from(["podwire"]).unwrap(),
+        );
+        let podwire = Podwire { global: global.unwrap(), argv: vec![], command: "create" };
+        ContainerFlags::from_arg_matches(&matches).unwrap().wish(&podwire)
+    }
+
+    fn config(line: &[&str]) -> ContainerConfig {
+        wish(line).unwrap().config
+    }
+
+    #[test]
+    fn everything_behind_the_image_is_the_command() {
+        let config = config(&["-it", "--name", "web", "img", "sh", "-c", "echo", "--name", "x", "--", "-d"]);
+        assert_eq!(config.image, "img");
+        assert_eq!(config.command, ["sh", "-c", "echo", "--name", "x", "--", "-d"]);
+        assert!(config.interactive && config.tty && !config.remove);
+        assert_eq!(config.name.unwrap().as_str(), "web");
+    }
+
+    #[test]
+    fn switches_take_values_and_the_last_flag_counts() {
+        let config =
+            config(&["--rm=false", "--rm", "-i=true", "-t=false", "--name=a", "--name=b", "--tls-verify=false", "img"]);
+        assert!(config.remove && config.interactive && !config.tty && !config.tls_verify);
+        assert_eq!(config.name.unwrap().as_str(), "b");
+    }
+
+    #[test]
+    fn an_entrypoint_is_a_word_or_a_json_array() {
+        assert_eq!(config(&["--entrypoint", "[\"a\",\"b c\"]", "img"]).entrypoint.unwrap(), ["a", "b c"]);
+        assert_eq!(config(&["--entrypoint", "a b", "img"]).entrypoint.unwrap(), ["a b"]);
+        assert_eq!(config(&["--entrypoint", "", "img"]).entrypoint.unwrap(), [""; 0]);
+        assert_eq!(config(&["img"]).entrypoint, None);
+    }
+
+    #[test]
+    fn wrong_values_are_answered_in_podmans_words() {
+        let check = |line: &[&str], message: &str| assert_eq!(wish(line).unwrap_err().message, message, "{line:?}");
+        check(&[], "requires at least 1 arg(s), only received 0");
+        check(&["--pull", "foo", "img"], "unsupported pull policy \"foo\"");
+        check(&["--name", "a b", "img"], "names must match [a-zA-Z0-9][a-zA-Z0-9_.-]*: invalid argument");
+        check(&["--annotation", "a", "img"], "annotations must be formatted KEY=VALUE");
+        check(&["-w", "tmp", "img"], "the working directory \"tmp\" is invalid, it needs to be an absolute path");
+        check(&["-v", "a:b:c:d", "img"], "incorrect volume format, should be [host-dir:]ctr-dir[:option]");
+        check(&["-e", "=x", "img"], "invalid variable: \"=x\"");
+        check(&["-p", "80:80:80:80", "img"], "invalid port format - format is [[hostIP:]hostPort:]containerPort");
+    }
+}

@@ -1,0 +1,502 @@
+//! `--network`, `-p`, `--dns` and the like.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use engine::config::{AttachmentConfig, Dns, HostEntry, NetworkConfig, NetworkMode, PortText};
+use model::{DnsName, MacAddr, Protocol};
+
+use crate::flags::strings;
+use crate::outcome::Failure;
+
+#[derive(clap::Args, Debug, Default)]
+pub(crate) struct NetworkFlags {
+    /// Connect the container: a network's NAME[:ip=,ip6=,mac=,alias=,interface_name=], none, host, container:NAME or ns:PATH
+    #[arg(long, visible_alias = "net", value_name = "stringArray")]
+    network: Vec<String>,
+    /// A fixed IPv4 address
+    #[arg(long, value_name = "string")]
+    ip: Option<String>,
+    /// A fixed IPv6 address
+    #[arg(long, value_name = "string")]
+    ip6: Option<String>,
+    /// A fixed MAC address (92:d0:c6:0a:29:33)
+    #[arg(long, value_name = "string")]
+    mac_address: Option<String>,
+    /// Add a name for the container on its networks
+    #[arg(long, value_name = "strings")]
+    network_alias: Vec<String>,
+    /// Publish a port or a range of ports to the host ([[IP:][HOSTPORT]:]PORT[/PROTOCOL])
+    #[arg(short, long, value_name = "strings")]
+    publish: Vec<String>,
+    /// Publish all exposed ports to free ports of the host
+    #[arg(short = 'P', long)]
+    publish_all: bool,
+    /// Expose a port or a range of ports
+    #[arg(long, value_name = "strings")]
+    expose: Vec<String>,
+    /// Add a line to /etc/hosts (NAME[;NAME]:IP or NAME:host-gateway)
+    #[arg(long, value_name = "strings")]
+    add_host: Vec<String>,
+    /// Do not make /etc/hosts, use the image's
+    #[arg(long)]
+    no_hosts: bool,
+    /// DNS servers; none: use the image's /etc/resolv.conf
+    #[arg(long, value_name = "strings")]
+    dns: Vec<String>,
+    /// DNS search domains; a dot: none
+    #[arg(long, value_name = "strings")]
+    dns_search: Vec<String>,
+    /// DNS options
+    #[arg(long, visible_alias = "dns-opt", value_name = "strings")]
+    dns_option: Vec<String>,
+}
+
+/// Network modes: no network may have such a name.
+pub(crate) const MODES: &[&str] =
+    &["none", "host", "bridge", "private", "slirp4netns", "pasta", "container", "ns", "default"];
+
+impl NetworkFlags {
+    pub(super) fn parse(mut self, remarks: &mut Vec<String>) -> Result<NetworkConfig, Failure> {
+        // An empty value is no value.
+        for flag in [&mut self.ip, &mut self.ip6, &mut self.mac_address] {
+            *flag = flag.take().filter(|text| !text.is_empty());
+        }
+        let mut mode = mode(&self.network)?;
+        self.add_fixed(&mut mode)?;
+        check_links(&mode)?;
+        let mut publish = strings(&self.publish).iter().map(|p| p.parse()).collect::<Result<Vec<PortText>, _>>()?;
+        if (!publish.is_empty() || self.publish_all) && !matches!(mode, NetworkMode::Networks(_)) {
+            publish.clear();
+            remarks.push(format!(
+                "Port mappings have been discarded because {:?} network namespace mode does not support them",
+                word(&mode)
+            ));
+        }
+        let add_hosts = self.add_hosts(&mode)?;
+        Ok(NetworkConfig {
+            publish_all: self.publish_all && matches!(mode, NetworkMode::Networks(_)),
+            publish,
+            expose: strings(&self.expose).iter().map(|e| expose(e)).collect::<Result<_, _>>()?,
+            add_hosts,
+            no_hosts: self.no_hosts,
+            dns: self.dns(&mode)?,
+            dns_search: self.dns_search()?,
+            dns_options: strings(&self.dns_option),
+            mode,
+        })
+    }
+
+    /// `--ip`, `--ip6`, `--mac-address`, `--network-alias`: into the one attachment, aliases into all.
+    fn add_fixed(&self, mode: &mut NetworkMode) -> Result<(), Failure> {
+        let aliases = names(&strings(&self.network_alias))?;
+        let ips = [&self.ip, &self.ip6]
+            .into_iter()
+            .flatten()
+            .map(|text| text.parse().map_err(|_| Failure::new(format!("{text:?} is not an ip address"))));
+        let ips = ips.collect::<Result<Vec<IpAddr>, _>>()?;
+        let mac = self.mac_address.as_deref().map(str::parse::<MacAddr>).transpose()?;
+        let flags = [
+            ("--ip", self.ip.is_some() || self.ip6.is_some()),
+            ("--mac-address", mac.is_some()),
+            ("--network-alias", !aliases.is_empty()),
+        ];
+        let NetworkMode::Networks(attachments) = mode else {
+            return match flags.iter().find(|(_, given)| *given) {
+                Some((flag, _)) => Err(Failure::new(format!(
+                    "{flag} can only be set when the network mode is bridge: invalid argument"
+                ))),
+                None => Ok(()),
+            };
+        };
+        for (flag, given) in &flags[..2] {
+            if *given && attachments.len() > 1 {
+                return Err(Failure::new(format!("{flag} can only be set for a single network: invalid argument")));
+            }
+        }
+        for attachment in attachments.iter_mut() {
+            if !aliases.is_empty() {
+                attachment.aliases.clone_from(&aliases);
+            }
+            if !ips.is_empty() {
+                attachment.static_ips.clone_from(&ips);
+            }
+            attachment.mac = mac.or(attachment.mac);
+        }
+        Ok(())
+    }
+
+    fn dns(&self, mode: &NetworkMode) -> Result<Dns, Failure> {
+        let servers = strings(&self.dns);
+        if servers.is_empty() {
+            return Ok(Dns::Host);
+        }
+        if matches!(mode, NetworkMode::None | NetworkMode::Container(_)) {
+            return Err(Failure::new(format!("conflicting options: dns and the network mode: {}", word(mode))));
+        }
+        if servers.iter().any(|s| s == "none") {
+            if servers.len() > 1 {
+                return Err(Failure::new("none is not allowed to be specified with other DNS ip addresses"));
+            }
+            if !self.dns_search.is_empty() || !self.dns_option.is_empty() {
+                let other = if self.dns_search.is_empty() { "DNSOption" } else { "DNSSearch" };
+                return Err(Failure::new(format!(
+                    "invalid config provided: UseImageResolvConf and {other} are mutually exclusive options"
+                )));
+            }
+            return Ok(Dns::Image);
+        }
+        let ip = |text: &String| text.parse().map_err(|_| Failure::new(format!("{text} is not an ip address")));
+        Ok(Dns::Servers(servers.iter().map(ip).collect::<Result<_, _>>()?))
+    }
+
+    fn dns_search(&self) -> Result<Option<Vec<DnsName>>, Failure> {
+        let domains = strings(&self.dns_search);
+        match domains.iter().any(|d| d == ".") {
+            true if domains.len() > 1 => {
+                Err(Failure::new("cannot pass additional search domains when also specifying '.'"))
+            }
+            true => Ok(Some(Vec::new())),
+            false if domains.is_empty() => Ok(None),
+            false => Ok(Some(names(&domains)?)),
+        }
+    }
+
+    fn add_hosts(&self, mode: &NetworkMode) -> Result<Vec<HostEntry>, Failure> {
+        let entries = strings(&self.add_host);
+        if entries.is_empty() {
+            return Ok(Vec::new());
+        }
+        if self.no_hosts {
+            return Err(Failure::new("--no-hosts and --add-host cannot be set together"));
+        }
+        if matches!(mode, NetworkMode::Container(_)) {
+            return Err(Failure::new(
+                "invalid config provided: cannot set extra host entries when the container is joined to another containers network namespace: invalid configuration",
+            ));
+        }
+        entries.iter().map(|e| host_entry(e)).collect()
+    }
+}
+
+/// The word users know a mode by.
+fn word(mode: &NetworkMode) -> &'static str {
+    match mode {
+        NetworkMode::Networks(_) => "bridge",
+        NetworkMode::None => "none",
+        NetworkMode::Host => "host",
+        NetworkMode::Container(_) => "container",
+        NetworkMode::Path(_) => "ns",
+    }
+}
+
+/// All `--network` flags together.
+fn mode(flags: &[String]) -> Result<NetworkMode, Failure> {
+    let Some((first, rest)) = flags.split_first() else {
+        return Ok(NetworkMode::Networks(vec![AttachmentConfig::default()]));
+    };
+    let (name, options) = first.split_once(':').map_or((first.as_str(), None), |(n, o)| (n, Some(o)));
+    let mut attachments = match name {
+        "none" | "host" | "container" | "ns" => return alone(single_mode(name, options)?, rest),
+        "pasta" => {
+            return Err(Failure::new(
+                "invalid config provided: pasta networking is only supported for rootless mode or when inside a nested userns",
+            ));
+        }
+        "slirp4netns" => return Err(Failure::new("slirp4netns networking is only supported for rootless mode")),
+        "bridge" | "private" | "default" | "" if options.is_none() => vec![AttachmentConfig::default()],
+        "bridge" | "private" | "default" => vec![attachment(None, options)?],
+        "" => return Err(Failure::new("network name cannot be empty")),
+        name if options.is_some() => vec![attachment(Some(name), options)?],
+        names => names.split(',').map(|name| attachment(Some(name), None)).collect::<Result<_, _>>()?,
+    };
+    for flag in rest {
+        let (name, options) = flag.split_once(':').map_or((flag.as_str(), None), |(n, o)| (n, Some(o)));
+        if MODES.contains(&name) {
+            return Err(Failure::new(format!(
+                "can only set extra network names, selected mode {name} conflicts with bridge: invalid argument"
+            )));
+        }
+        attachments.push(attachment(Some(name), options)?);
+    }
+    Ok(NetworkMode::Networks(attachments))
+}
+
+fn single_mode(name: &str, options: Option<&str>) -> Result<NetworkMode, Failure> {
+    let value = options.unwrap_or_default();
+    match name {
+        "none" | "host" if options.is_some() => {
+            Err(Failure::new(format!("--network {name} takes no options, got {value:?}")))
+        }
+        "none" => Ok(NetworkMode::None),
+        "host" => Ok(NetworkMode::Host),
+        "container" if value.is_empty() => {
+            Err(Failure::new("invalid config provided: namespace mode container requires a value"))
+        }
+        "container" => Ok(NetworkMode::Container(value.to_owned())),
+        _ if value.is_empty() => Err(Failure::new("invalid config provided: namespace mode path requires a value")),
+        _ if !std::path::Path::new(value).exists() => Err(Failure::new(format!(
+            "cannot find specified network namespace path: faccessat {value}: no such file or directory"
+        ))),
+        _ => Ok(NetworkMode::Path(PathBuf::from(value))),
+    }
+}
+
+fn alone(mode: NetworkMode, rest: &[String]) -> Result<NetworkMode, Failure> {
+    if rest.is_empty() {
+        return Ok(mode);
+    }
+    Err(Failure::new(format!(
+        "cannot set multiple networks without bridge network mode, selected mode {}: invalid argument",
+        word(&mode)
+    )))
+}
+
+/// `NAME[:ip=…,mac=…]`
+fn attachment(name: Option<&str>, options: Option<&str>) -> Result<AttachmentConfig, Failure> {
+    if name == Some("") {
+        return Err(Failure::new("network name cannot be empty"));
+    }
+    let mut wish = AttachmentConfig { network: name.map(str::to_owned), ..AttachmentConfig::default() };
+    for option in options.unwrap_or_default().split(',').filter(|o| !o.is_empty()) {
+        let (key, value) = option.split_once('=').unwrap_or((option, ""));
+        match key {
+            "ip" | "ip6" => {
+                let ip = value.parse().map_err(|_| Failure::new(format!("invalid ip address {value:?}")))?;
+                wish.static_ips.push(ip);
+            }
+            "mac" => wish.mac = Some(value.parse()?),
+            "alias" if value.is_empty() => return Err(Failure::new("alias cannot be empty")),
+            "alias" => wish.aliases.push(value.parse()?),
+            "interface_name" if value.is_empty() => return Err(Failure::new("interface_name cannot be empty")),
+            "interface_name" => wish.link = Some(value.parse()?),
+            "host_interface_name" => {
+                return Err(Failure::new("the network option host_interface_name is not supported by podwire yet"));
+            }
+            other => return Err(Failure::new(format!("unknown bridge network option: {other}"))),
+        }
+    }
+    Ok(wish)
+}
+
+/// No two attachments may ask for the same link.
+fn check_links(mode: &NetworkMode) -> Result<(), Failure> {
+    let NetworkMode::Networks(attachments) = mode else { return Ok(()) };
+    let links: Vec<_> = attachments.iter().filter_map(|a| a.link.as_ref()).collect();
+    match links.iter().enumerate().find(|(n, link)| links[..*n].contains(link)) {
+        Some((_, link)) => {
+            Err(Failure::new(format!("network interface name \"{link}\" is already assigned to another network")))
+        }
+        None => Ok(()),
+    }
+}
+
+fn names(texts: &[String]) -> Result<Vec<DnsName>, Failure> {
+    Ok(texts.iter().map(|t| t.parse()).collect::<Result<_, _>>()?)
+}
+
+/// `80`, `80/udp`, `100-101/udp`: first port, how many, protocol.
+fn expose(text: &str) -> Result<(u16, u16, Protocol), Failure> {
+    let wrong = |why: String| Failure::new(format!("invalid range format for --expose: {text}: {why}"));
+    let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    let protocol: Protocol = protocol.parse()?;
+    let number = |side: &str, text: &str| {
+        text.parse::<u16>().map_err(|e| match e.kind() {
+            std::num::IntErrorKind::PosOverflow => {
+                Failure::new(format!("port numbers must be between 1 and 65535 (inclusive), got {text}"))
+            }
+            _ => wrong(format!("invalid {side} port '{text}': invalid syntax")),
+        })
+    };
+    let (first, last) = match ports.split_once('-') {
+        Some((first, last)) => (number("start", first)?, number("end", last)?),
+        None => (number("start", ports)?, number("start", ports)?),
+    };
+    if first == 0 {
+        return Err(Failure::new("port numbers must be between 1 and 65535 (inclusive), got 0"));
+    }
+    if last < first {
+        return Err(wrong(format!("invalid port range: {ports}")));
+    }
+    Ok((first, last - first + 1, protocol))
+}
+
+/// `name[;name]:IP` or `name:host-gateway`.
+fn host_entry(text: &str) -> Result<HostEntry, Failure> {
+    let (hosts, ip) = text
+        .split_once(':')
+        .filter(|(hosts, _)| !hosts.is_empty())
+        .ok_or_else(|| Failure::new(format!("bad format for add-host: {text:?}")))?;
+    let ip = match ip {
+        "host-gateway" => None,
+        ip => {
+            let bare = ip.strip_prefix('[').and_then(|ip| ip.strip_suffix(']')).unwrap_or(ip);
+            Some(bare.parse().map_err(|_| Failure::new(format!("invalid IP address in add-host: {ip:?}")))?)
+        }
+    };
+    let hosts: Vec<String> = hosts.split(';').map(str::to_owned).collect();
+    Ok(HostEntry { names: names(&hosts)?, ip })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::wish;
+
+    fn check(flags: &str, means: &str) {
+        let line: Vec<&str> = flags.split_whitespace().chain(["img"]).collect();
+        let said = match wish(&line) {
+            Err(failure) => failure.message,
+            Ok(wish) => {
+                let n = wish.config.network;
+                let publish: Vec<String> = n.publish.into_iter().map(String::from).collect();
+                let shown =
+                    serde_json::json!([n.mode, publish, n.publish_all, n.expose, n.add_hosts, n.dns, n.dns_search]);
+                let remarks: String = wish.remarks.iter().map(|r| format!(" ({r})")).collect();
+                let parts: Vec<String> = shown
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(ToString::to_string)
+                    .filter(|t| !matches!(t.as_str(), "[]" | "false" | "null" | "\"Host\"") || flags.contains("search"))
+                    .collect();
+                parts.join(" ") + &remarks
+            }
+        };
+        assert_eq!(said, means, "{flags}");
+    }
+
+    fn default(network: &str, ips: &str, rest: &str) -> String {
+        format!("{{\"Networks\":[{{\"network\":{network},\"static_ips\":[{ips}],{rest}}}]}}")
+    }
+
+    #[test]
+    fn networks_are_named_with_options_or_in_a_list() {
+        let plain = "\"mac\":null,\"aliases\":[],\"link\":null";
+        check("--net m1", &default("\"m1\"", "", plain));
+        for bridge in ["--network bridge", "--network=", "--network default", "--network private", "--rm"] {
+            check(bridge, &default("null", "", plain));
+        }
+        check(
+            "--network m1:ip=10.89.0.9,mac=92:d0:c6:0a:29:33,alias=foo,alias=b,interface_name=ethx",
+            &default(
+                "\"m1\"",
+                "\"10.89.0.9\"",
+                "\"mac\":\"92:d0:c6:0a:29:33\",\"aliases\":[\"foo\",\"b\"],\"link\":\"ethx\"",
+            ),
+        );
+        check("--ip 10.88.7.8 --ip 10.88.7.9", &default("null", "\"10.88.7.9\"", plain));
+        check(
+            "--network m1:alias=al1 --network-alias al2",
+            &default("\"m1\"", "", "\"mac\":null,\"aliases\":[\"al2\"],\"link\":null"),
+        );
+        check("--network none", "\"None\"");
+        check("--network container:web", "{\"Container\":\"web\"}");
+        let two = "{\"Networks\":[{\"network\":\"m1\",\"static_ips\":[],\"mac\":null,\"aliases\":[],\"link\":null},{\"network\":\"m2\",\"static_ips\":[],\"mac\":null,\"aliases\":[],\"link\":null}]}";
+        check("--network m1,m2", two);
+        check("--network m1 --network m2", two);
+    }
+
+    #[test]
+    fn wrong_networks_are_answered_in_podmans_words() {
+        check(
+            "--network host --network na",
+            "cannot set multiple networks without bridge network mode, selected mode host: invalid argument",
+        );
+        check(
+            "--network na --network host",
+            "can only set extra network names, selected mode host conflicts with bridge: invalid argument",
+        );
+        check("--network bridge:ip=bad", "invalid ip address \"bad\"");
+        check("--network bridge:mac=bad", "address bad: invalid MAC address");
+        check("--network bridge:alias=", "alias cannot be empty");
+        check("--network bridge:interface_name=", "interface_name cannot be empty");
+        check("--network bridge:foo=bar", "unknown bridge network option: foo");
+        check(
+            "--network m1:host_interface_name=x",
+            "the network option host_interface_name is not supported by podwire yet",
+        );
+        check(
+            "--network m1:interface_name=e1 --network m2:interface_name=e1",
+            "network interface name \"e1\" is already assigned to another network",
+        );
+        check("--network container:", "invalid config provided: namespace mode container requires a value");
+        check("--network ns:", "invalid config provided: namespace mode path requires a value");
+        check(
+            "--network ns:/does/not/exist",
+            "cannot find specified network namespace path: faccessat /does/not/exist: no such file or directory",
+        );
+        check(
+            "--network pasta",
+            "invalid config provided: pasta networking is only supported for rootless mode or when inside a nested userns",
+        );
+        check(
+            "--ip 10.88.0.200 --network host",
+            "--ip can only be set when the network mode is bridge: invalid argument",
+        );
+        check(
+            "--network-alias x --network host",
+            "--network-alias can only be set when the network mode is bridge: invalid argument",
+        );
+        check(
+            "--network m1 --network m2 --ip 10.89.0.9",
+            "--ip can only be set for a single network: invalid argument",
+        );
+        check("--ip bad", "\"bad\" is not an ip address");
+        check("--mac-address bad", "address bad: invalid MAC address");
+    }
+
+    #[test]
+    fn an_empty_name_with_options_is_no_network() {
+        check("--network :ip=1.2.3.4", "network name cannot be empty");
+    }
+
+    #[test]
+    fn ports_are_published_in_lists_and_only_on_networks() {
+        let bridge = default("null", "", "\"mac\":null,\"aliases\":[],\"link\":null");
+        check("-p 8080:80,81 -p 82/udp", &format!("{bridge} [\"8080:80\",\"81\",\"82/udp\"]"));
+        check("-P --expose 99 --expose 100-101/udp", &format!("{bridge} true [[99,1,\"tcp\"],[100,2,\"udp\"]]"));
+        check("--network host -p 8080:80", "\"Host\" (Port mappings have been discarded because \"host\" network namespace mode does not support them)".trim_start_matches("\"Host\""));
+        check(
+            "--network container:a -p 80:80",
+            "{\"Container\":\"a\"} (Port mappings have been discarded because \"container\" network namespace mode does not support them)",
+        );
+        check(
+            "-p 8080:80/tcp,udp",
+            "parsing container port: invalid port number: strconv.Atoi: parsing \"udp\": invalid syntax",
+        );
+        check("--expose abc", "invalid range format for --expose: abc: invalid start port 'abc': invalid syntax");
+        check("--expose 0", "port numbers must be between 1 and 65535 (inclusive), got 0");
+        check("--expose 90-80", "invalid range format for --expose: 90-80: invalid port range: 90-80");
+    }
+
+    #[test]
+    fn hosts_and_dns_are_podmans() {
+        check("--add-host a", "bad format for add-host: \"a\"");
+        check("--add-host a:", "invalid IP address in add-host: \"\"");
+        check("--add-host :1.2.3.4", "bad format for add-host: \":1.2.3.4\"");
+        check("--add-host a:bad", "invalid IP address in add-host: \"bad\"");
+        check("--no-hosts --add-host a:1.2.3.4", "--no-hosts and --add-host cannot be set together");
+        check(
+            "--network container:a1 --add-host x:1.2.3.4",
+            "invalid config provided: cannot set extra host entries when the container is joined to another containers network namespace: invalid configuration",
+        );
+        let bridge = default("null", "", "\"mac\":null,\"aliases\":[],\"link\":null");
+        check(
+            "--add-host b;c:5.6.7.8 --add-host gw:host-gateway --add-host v6:fd00::1",
+            &format!(
+                "{bridge} [{{\"names\":[\"b\",\"c\"],\"ip\":\"5.6.7.8\"}},{{\"names\":[\"gw\"],\"ip\":null}},{{\"names\":[\"v6\"],\"ip\":\"fd00::1\"}}]"
+            ),
+        );
+        check("--dns 1.2.3.4 --dns 5.6.7.8", &format!("{bridge} {{\"Servers\":[\"1.2.3.4\",\"5.6.7.8\"]}}"));
+        check("--dns none", &format!("{bridge} \"Image\""));
+        check("--dns none --dns 1.2.3.4", "none is not allowed to be specified with other DNS ip addresses");
+        check(
+            "--dns none --dns-search foo",
+            "invalid config provided: UseImageResolvConf and DNSSearch are mutually exclusive options",
+        );
+        check("--dns bad", "bad is not an ip address");
+        check("--network none --dns 1.2.3.4", "conflicting options: dns and the network mode: none");
+        check("--dns-search . --dns-search foo.com", "cannot pass additional search domains when also specifying '.'");
+        check("--dns-search b@d", "b@d is not a valid domain");
+    }
+}

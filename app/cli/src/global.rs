@@ -1,0 +1,132 @@
+//! What every command takes, and what it is given to work with.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use engine::{Engine, EngineOptions, Summary};
+
+use crate::flags;
+use crate::outcome::{Failure, Outcome};
+
+/// Flags of `podwire` itself; they may also stand behind the command.
+#[derive(clap::Args, Debug, Clone)]
+pub(crate) struct Global {
+    /// Where images, containers and networks are kept
+    #[arg(long, value_name = "string", default_value = "/var/lib/podwire", hide_default_value = true)]
+    pub(crate) root: PathBuf,
+    /// Where the state of running containers is kept; gone after a reboot
+    #[arg(long, value_name = "string", default_value = "/run/podwire", hide_default_value = true)]
+    pub(crate) runroot: PathBuf,
+    /// Where temporary files go (default: tmp in the runroot)
+    #[arg(long, value_name = "string")]
+    pub(crate) tmpdir: Option<PathBuf>,
+    /// Log messages above this level: trace, debug, info, warn, error
+    #[arg(long, value_name = "string", default_value = "warn")]
+    pub(crate) log_level: String,
+    /// A set of networks of its own, named by a directory
+    #[arg(long, value_name = "string")]
+    pub(crate) network_config_dir: Option<PathBuf>,
+    /// The OCI runtime: a name or a path (default: crun, else runc)
+    #[arg(long, value_name = "string")]
+    pub(crate) runtime: Option<String>,
+    /// Help for podwire
+    #[arg(long)]
+    pub(crate) help: bool,
+}
+
+/// What a command is given.
+pub(crate) struct Podwire {
+    pub(crate) global: Global,
+    /// The whole command line.
+    pub(crate) argv: Vec<String>,
+    /// The command's name as called: `network ls`.
+    pub(crate) command: &'static str,
+}
+
+impl Podwire {
+    pub(crate) fn new(global: Global, argv: Vec<String>, command: &'static str) -> Result<Self, Failure> {
+        let podwire = Self { global, argv, command };
+        podwire.start_log()?;
+        Ok(podwire)
+    }
+
+    fn start_log(&self) -> Result<(), Failure> {
+        let level = match self.global.log_level.to_ascii_lowercase().as_str() {
+            "trace" => tracing::Level::TRACE,
+            "debug" => tracing::Level::DEBUG,
+            "info" => tracing::Level::INFO,
+            "warn" | "warning" => tracing::Level::WARN,
+            "error" | "fatal" | "panic" => tracing::Level::ERROR,
+            other => {
+                return Err(Failure::new(format!(
+                    "log level {other:?} is not supported, choose from: trace, debug, info, warn, warning, error, fatal, panic"
+                )));
+            }
+        };
+        tracing_subscriber::fmt().with_max_level(level).with_target(false).with_writer(std::io::stderr).init();
+        Ok(())
+    }
+
+    /// Opens the engine with the global flags.
+    pub(crate) fn engine(&self) -> Result<Engine, Failure> {
+        let Global { root, runroot, tmpdir, network_config_dir, runtime, .. } = &self.global;
+        Ok(Engine::open(EngineOptions {
+            root: absolute(root)?,
+            runroot: absolute(runroot)?,
+            tmpdir: absolute(tmpdir.as_ref().unwrap_or(&runroot.join("tmp")))?,
+            network_config_dir: network_config_dir.as_deref().map(absolute).transpose()?,
+            runtime: runtime.clone(),
+        })?)
+    }
+
+    /// The containers named; with `--all`, the ids of those that are `wanted`.
+    pub(crate) fn targets(
+        &self,
+        engine: &Engine,
+        names: Vec<String>,
+        all: bool,
+        wanted: impl Fn(&Summary) -> bool,
+    ) -> Result<Vec<String>, Failure> {
+        if !all {
+            return Ok(names);
+        }
+        let containers = engine.list()?;
+        Ok(containers.iter().filter(|c| wanted(c)).map(|c| c.id.to_string()).collect())
+    }
+
+    /// A plan, for `--dry-run`.
+    pub(crate) fn show(&self, plan: &impl std::fmt::Display) -> Outcome {
+        let text = plan.to_string();
+        if !text.is_empty() {
+            say(text.trim_end())?;
+        }
+        Ok(0)
+    }
+
+    /// A flag's value is wrong: with Podman's second line.
+    pub(crate) fn usage(&self, message: impl std::fmt::Display) -> Failure {
+        flags::usage(self.command, message)
+    }
+}
+
+/// An absolute path; what does not exist yet is taken from the current directory.
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(path).map_err(|e| Failure::new(format!("{}: {e}", path.display())))
+}
+
+/// Text on standard output, now: what goes to standard error next must not overtake it.
+pub(crate) fn write(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}
+
+/// One line on standard output.
+pub(crate) fn say(text: impl std::fmt::Display) -> Result<(), Failure> {
+    Ok(writeln!(std::io::stdout(), "{text}")?)
+}
+
+/// One line on standard error; nobody is left to tell when that fails.
+pub(crate) fn complain(text: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}

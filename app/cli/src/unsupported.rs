@@ -1,0 +1,104 @@
+//! What Podman has and podwire does not have yet: refused by name, never ignored.
+
+/// Flags by command (its first name), a letter behind a slash.
+const FLAGS: &[(&str, &str)] = &[
+    (
+        "run",
+        "arch authfile blkio-weight blkio-weight-device cert-dir cgroup-conf cgroup-parent cgroupns cgroups \
+         chrootdirs cidfile conmon-pidfile cpu-period cpu-quota cpu-rt-period cpu-rt-runtime cpu-shares/c cpus \
+         cpuset-cpus cpuset-mems creds decryption-key device device-cgroup-rule device-read-bps \
+         device-read-iops device-write-bps device-write-iops disable-content-trust env-host env-merge gidmap \
+         group-add group-entry gpus health-cmd health-interval health-log-destination health-max-log-count \
+         health-max-log-size health-on-failure health-retries health-start-period health-startup-cmd \
+         health-startup-interval health-startup-retries health-startup-success health-startup-timeout \
+         health-timeout hosts-file hostuser http-proxy image-volume init init-path intel-rdt-closid ipc label-file \
+         log-driver log-opt memory/m memory-reservation memory-swap memory-swappiness mount no-healthcheck \
+         no-hostname oom-kill-disable oom-score-adj os passwd passwd-entry personality pid pidfile pids-limit \
+         platform pod pod-id-file preserve-fd preserve-fds rdt-class read-only-tmpfs replace requires restart retry \
+         retry-delay rmi rootfs sdnotify seccomp-policy secret security-opt shm-size shm-size-systemd \
+         subgidname subuidname sysctl systemd timeout tz uidmap ulimit umask unsetenv unsetenv-all userns uts \
+         variant volumes-from",
+    ),
+    ("create", "attach/a init-ctr"),
+    ("ps", "external ns pod/p size/s sort sync watch/w"),
+    ("images", "history sort"),
+    ("pull", "all-tags/a arch authfile cert-dir creds decryption-key os policy retry retry-delay variant"),
+    ("load", ""),
+    ("import", "arch os variant"),
+    ("rm", "cidfile filter latest/l"),
+    ("rmi", "no-prune"),
+    ("stop", "cidfile filter/f latest/l"),
+    ("start", "all detach-keys filter/f latest/l sig-proxy"),
+    ("kill", "cidfile latest/l"),
+    ("logs", "color latest/l"),
+    ("exec", "cidfile detach-keys latest/l no-session preserve-fd preserve-fds privileged"),
+    ("inspect", "latest/l size/s"),
+    ("port", "latest/l"),
+    ("wait", "condition interval/i exit-first-match latest/l return-on-first"),
+    ("info", "debug/D"),
+    (
+        "",
+        "cdi-spec-dir cgroup-manager config conmon connection/c events-backend hooks-dir identity imagestore module \
+         namespace network-cmd-path no-out noout out pull-option remote/r runtime-flag ssh storage-driver storage-opt \
+         syslog tls-ca tls-cert tls-key transient-store url volumepath",
+    ),
+];
+
+/// Commands, and nouns with all that belongs to them.
+const COMMANDS: &str = "artifact attach auto-update build commit cp diff events export farm generate healthcheck history \
+    init kube login logout machine manifest mount pause play pod push quadlet rename restart save search secret stats \
+    system tag top umount unmount unpause unshare untag update volume";
+
+const NETWORK_COMMANDS: &str = "connect disconnect reload update";
+const CONTAINER_COMMANDS: &str = "attach checkpoint cleanup clone commit cp diff export init mount pause prune rename \
+    restart restore runlabel stats top umount unmount unpause update";
+const IMAGE_COMMANDS: &str =
+    "build diff history mount prune push save scp search sign tag tree trust umount unmount untag";
+
+/// Is `words` (`pod`, `network connect`) a command that Podman has?
+pub(crate) fn is_command(words: &str) -> bool {
+    let (list, word) = match words.split_once(' ') {
+        Some(("network", word)) => (NETWORK_COMMANDS, word),
+        Some(("container", word)) => (CONTAINER_COMMANDS, word),
+        Some(("image", word)) => (IMAGE_COMMANDS, word),
+        _ => (COMMANDS, words),
+    };
+    list.split_whitespace().any(|known| known == word)
+}
+
+/// The flag, if Podman's `command` has it: `typed` is `--memory`, `--memory=5` or `-m`.
+pub(crate) fn flag(command: &str, typed: &str) -> Option<String> {
+    let typed = typed.split('=').next().unwrap_or(typed);
+    let lists =
+        FLAGS.iter().filter(|(name, _)| *name == command || name.is_empty() || (*name == "run" && command == "create"));
+    lists.flat_map(|(_, flags)| flags.split_whitespace()).find_map(|known| {
+        let (long, letter) = known.split_once('/').unwrap_or((known, ""));
+        let is_it =
+            typed.strip_prefix("--") == Some(long) || (!letter.is_empty() && typed.strip_prefix('-') == Some(letter));
+        is_it.then(|| format!("--{long}"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn podmans_flags_are_known_by_both_spellings() {
+        assert_eq!(flag("run", "--memory=5m").as_deref(), Some("--memory"));
+        assert_eq!(flag("create", "-m").as_deref(), Some("--memory"));
+        assert_eq!(flag("ps", "--connection").as_deref(), Some("--connection"));
+        assert_eq!(flag("run", "--nonsense"), None);
+    }
+
+    #[test]
+    fn nothing_is_supported_and_unsupported_at_once() {
+        for entry in crate::commands::COMMANDS {
+            for arg in entry.clap().get_arguments() {
+                for long in arg.get_long_and_visible_aliases().into_iter().flatten() {
+                    assert_eq!(flag(entry.names[0], &format!("--{long}")), None, "{}", entry.names[0]);
+                }
+            }
+        }
+    }
+}
