@@ -1,1 +1,142 @@
-fn main() {}
+//! Measures podwire beside Debian's podman and netavark, where they are installed, and prints medians and ratios.
+//!
+//! ```text
+//!   lab with podwire ──┐
+//!   lab with podman  ──┼── one command each in turn, many rounds ──> median, ratio
+//!   lab with netavark ─┘
+//! ```
+//!
+//! **How it works.** Every peer has a lab of its own; rounds go through the peers in turn, so that what else the
+//! machine does hits all alike. Times are taken inside the lab around one process. Nothing is asserted.
+//!
+//! **Limits.** Peers are left out of cases that take them minutes, and the line says so; `--all` measures those too.
+
+mod peers;
+mod table;
+
+use anyhow::{Result, bail};
+use peers::Peer;
+use table::{Case, Table};
+
+/// What to measure.
+struct Wish {
+    /// Rounds of a case.
+    rounds: usize,
+    /// How many containers exist meanwhile.
+    existing: Vec<usize>,
+    /// Also what takes the peers minutes.
+    all: bool,
+}
+
+fn main() -> Result<()> {
+    let wish = wish()?;
+    let peers = peers::found()?;
+    table::machine(&peers)?;
+    one_command(&wish, &peers)?;
+    with_others(&wish, &peers)?;
+    with_ports(&wish, &peers)?;
+    peers::netavark_alone(wish.rounds)
+}
+
+fn wish() -> Result<Wish> {
+    let mut wish = Wish { rounds: 15, existing: vec![0, 100, 500], all: false };
+    let mut args = std::env::args().skip(1);
+    while let Some(arg) = args.next() {
+        match (arg.as_str(), args.next()) {
+            ("--rounds", Some(rounds)) => wish.rounds = rounds.parse()?,
+            ("--existing", Some(list)) => wish.existing = list.split(',').map(str::parse).collect::<Result<_, _>>()?,
+            ("--all", _) => wish.all = true,
+            _ => bail!("usage: ./x bench [--rounds 15] [--existing 0,100,500] [--all]"),
+        }
+    }
+    Ok(wish)
+}
+
+/// `run --rm IMAGE true`, and the parts of a container's life.
+fn one_command(wish: &Wish, peers: &[Peer]) -> Result<()> {
+    let mut table = Table::new("One command", peers);
+    for (name, flags) in
+        [("`run --rm IMAGE true`, bridge", ""), ("`run --rm IMAGE true`, `--network none`", "--network none")]
+    {
+        table.case(Case::new(name), wish.rounds, |peer, _| peer.time(&format!("run --rm {flags} banner true")));
+    }
+    table.case(Case::new("`run -d -p 8080:80`"), wish.rounds, |peer, _| {
+        let took = peer.time("run -d --name web -p 8080:80 banner");
+        peer.quietly("rm -f web");
+        took
+    });
+    table.case(Case::new("`rm -f` of it"), wish.rounds, |peer, _| {
+        peer.quietly("run -d --name web -p 8080:80 banner");
+        peer.time("rm -f web")
+    });
+    table.case(Case::new("`exec web true`"), wish.rounds, |peer, round| {
+        if round == 0 {
+            peer.quietly("run -d --name web banner");
+        }
+        peer.time("exec web true")
+    });
+    peers.iter().for_each(|peer| peer.quietly("rm -f web"));
+    table.case(Case::new("`ps`"), wish.rounds, |peer, _| peer.time("ps"));
+    table.print();
+    Ok(())
+}
+
+/// Set-up and tear-down of one container beside others.
+fn with_others(wish: &Wish, peers: &[Peer]) -> Result<()> {
+    let mut table = Table::new("One container more, beside others", peers);
+    let mut there = vec![0; peers.len()];
+    for &existing in &wish.existing {
+        let takes_part = |peer: &Peer| peer.is_ours() || existing <= 100 || wish.all;
+        for (peer, there) in peers.iter().zip(&mut there).filter(|(peer, _)| takes_part(peer)) {
+            peer.fill(*there, existing);
+            *there = existing;
+        }
+        let case = |what: &str| Case::new(&format!("{what}, {existing} existing")).only(takes_part);
+        let rounds = wish.rounds.min(11);
+        table.case(case("`run -d`, bridge"), rounds, |peer, _| {
+            let took = peer.time("run -d --name one banner");
+            peer.quietly("rm -f one");
+            took
+        });
+        table.case(case("`run -d`, `--network none`"), rounds, |peer, _| {
+            let took = peer.time("run -d --name one --network none banner");
+            peer.quietly("rm -f one");
+            took
+        });
+        table.case(case("`rm -f`, bridge"), rounds, |peer, _| {
+            peer.quietly("run -d --name one banner");
+            peer.time("rm -f one")
+        });
+    }
+    table.print();
+    peers.iter().for_each(|peer| peer.quietly("rm -f -a"));
+    Ok(())
+}
+
+/// Set-up and tear-down of one container with many published ports.
+fn with_ports(wish: &Wish, peers: &[Peer]) -> Result<()> {
+    let mut table = Table::new("One container with many ports", peers);
+    let single = |count: u32| (1..=count).map(|i| format!("-p {}:80", 10_000 + i)).collect::<Vec<_>>().join(" ");
+    let cases = [
+        ("1 port", single(1)),
+        ("100 ports", single(100)),
+        ("1,000 ports", single(1000)),
+        ("one range of 20,000", "-p 20000-39999:20000-39999".to_owned()),
+    ];
+    for (what, flags) in cases {
+        let slow = what.starts_with("1,000") || what.starts_with("one");
+        let takes_part = |peer: &Peer| peer.is_ours() || !slow || wish.all;
+        let rounds = if flags.len() < 100 && !slow { wish.rounds } else { 5 };
+        table.case(Case::new(&format!("`run -d`, {what}")).only(takes_part), rounds, |peer, _| {
+            let took = peer.time(&format!("run -d --name many {flags} banner"));
+            peer.quietly("rm -f many");
+            took
+        });
+        table.case(Case::new(&format!("`rm -f`, {what}")).only(takes_part), rounds, |peer, _| {
+            peer.quietly(&format!("run -d --name many {flags} banner"));
+            peer.time("rm -f many")
+        });
+    }
+    table.print();
+    Ok(())
+}

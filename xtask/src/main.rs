@@ -1,1 +1,21 @@
-fn main() {}
+//! Chores of the project: `sum` adds up test results, `deps` prints the dependency block of ARCHITECTURE.md.
+//! What the documents say about the code is checked by the tests at the end.
+
+mod deps;
+mod sum;
+
+use anyhow::{Result, bail};
+
+fn main() -> Result<()> {
+    match std::env::args().nth(1).as_deref() {
+        Some("sum") => sum::run(),
+        Some("deps") => {
+            print!("{}", deps::block(&deps::metadata()?));
+            Ok(())
+        }
+        _ => bail!("usage: xtask sum | xtask deps"),
+    }
+}
+
+#[cfg(test)]
+mod documents;

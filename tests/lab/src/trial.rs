@@ -1,0 +1,126 @@
+//! Tests as sentences: what each needs, and what it prints when it fails.
+
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::process::Command;
+use std::sync::OnceLock;
+
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+
+use crate::{Lab, LabOptions, executable};
+
+/// Something that is not on every machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// `docker-registry` and `skopeo`.
+    Registry,
+    /// The kernel speaks SCTP.
+    Sctp,
+    /// `LAB_BIG=1`: minutes, not seconds.
+    Big,
+    /// The kernel has `br_netfilter` loaded.
+    BridgeNetfilter,
+}
+
+impl Need {
+    /// Why a test that needs this can not be run here; `None` when it can.
+    fn missing(self) -> Option<&'static str> {
+        match self {
+            Self::Registry if !have("docker-registry") => Some("docker-registry is not installed"),
+            Self::Registry if !have("skopeo") => Some("skopeo is not installed"),
+            Self::Sctp if !speaks_sctp() => Some("this kernel has no SCTP"),
+            Self::Big if std::env::var_os("LAB_BIG").is_none() => Some("takes minutes: set LAB_BIG=1"),
+            Self::BridgeNetfilter if !Path::new("/proc/sys/net/bridge/bridge-nf-call-iptables").exists() => {
+                Some("this kernel has no br_netfilter loaded")
+            }
+            _ => None,
+        }
+    }
+}
+
+/// One test: its sentence, what it needs, the sort of lab, and what happens there.
+pub struct Sentence {
+    /// The name.
+    pub name: &'static str,
+    /// What is needed.
+    pub needs: &'static [Need],
+    /// The lab it runs in.
+    pub options: LabOptions,
+    /// The test itself; it panics when it fails.
+    pub body: fn(&Lab),
+}
+
+/// `sentences![default; a, b, c]`: functions with the sort of lab they run in, named by themselves.
+#[macro_export]
+macro_rules! sentences {
+    ($options:expr; $needs:expr; $($name:ident),* $(,)?) => {
+        vec![$($crate::trial::Sentence { name: stringify!($name), needs: $needs, options: $options, body: $name }),*]
+    };
+}
+
+/// Runs the tests as `cargo test` would; the process ends with its exit code.
+pub fn run(sentences: Vec<Sentence>) -> ! {
+    let arguments = Arguments::from_args();
+    // What failed is told once, with the lab's state, in the list of failures; not by a backtrace of the harness.
+    std::panic::set_hook(Box::new(|panic| {
+        PLACE.set(panic.location().map(|place| format!("{}:{}", place.file(), place.line())).unwrap_or_default());
+    }));
+    let trials = sentences.into_iter().map(trial).collect();
+    libtest_mimic::run(&arguments, trials).exit()
+}
+
+thread_local! {
+    /// Where this thread last panicked.
+    static PLACE: Cell<String> = const { Cell::new(String::new()) };
+}
+
+fn trial(sentence: Sentence) -> Trial {
+    let name = sentence.name.replace('_', " ");
+    Trial::ignorable_test(name, move || {
+        let missing = sentence.needs.iter().find_map(|need| need.missing()).or_else(machine_lacks);
+        match missing {
+            Some(reason) => Ok(Completion::ignored_with(reason)),
+            None => in_a_lab(&sentence).map(|()| Completion::Completed),
+        }
+    })
+}
+
+fn in_a_lab(sentence: &Sentence) -> Result<(), Failed> {
+    let lab = Lab::with(&sentence.options).map_err(|error| Failed::from(format!("{error:#}")))?;
+    catch_unwind(AssertUnwindSafe(|| (sentence.body)(&lab))).map_err(|panic| {
+        let said = panic.downcast_ref::<String>().cloned();
+        let said = said.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
+        let said = said.unwrap_or_else(|| "a panic".to_owned());
+        Failed::from(format!("{}: {said}\n{}", PLACE.take(), lab.dump()))
+    })
+}
+
+/// What every test needs; asked once.
+fn machine_lacks() -> Option<&'static str> {
+    static LACKS: OnceLock<Option<&str>> = OnceLock::new();
+    *LACKS.get_or_init(|| {
+        let tools = ["unshare", "nsenter", "ip", "nft", "curl", "python3", "crun", "busybox"];
+        if !rustix::process::geteuid().is_root() {
+            return Some("labs need root");
+        }
+        if executable("podwire").is_err() {
+            return Some("podwire is not built: run `cargo build --workspace` first");
+        }
+        tools
+            .into_iter()
+            .find(|tool| !have(tool))
+            .map(|_| "unshare, nsenter, ip, nft, curl, python3, crun and busybox are needed")
+    })
+}
+
+fn have(tool: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let sbin = ["/usr/sbin".into(), "/sbin".into()];
+    std::env::split_paths(&path).chain(sbin).any(|dir| dir.join(tool).is_file())
+}
+
+fn speaks_sctp() -> bool {
+    let ask = "import socket; socket.socket(socket.AF_INET, socket.SOCK_STREAM, 132)";
+    Command::new("python3").args(["-c", ask]).output().is_ok_and(|out| out.status.success())
+}

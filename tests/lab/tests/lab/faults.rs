@@ -1,0 +1,338 @@
+//! kill -9 and failing system calls, anywhere: the next command finds or makes everything right.
+
+use lab::trial::{Need, Sentence};
+use lab::{Background, HOST4, Lab, LabOptions, State, sentences};
+
+use crate::words::{banner_comes, big, get, load, no_banner, patient, peer};
+
+pub(crate) fn sentences() -> Vec<Sentence> {
+    let mut all = sentences![patient(); &[];
+        a_run_killed_at_any_system_call_leaks_nothing,
+        a_run_whose_monitor_is_killed_at_any_system_call_leaks_nothing,
+        a_removal_killed_at_any_system_call_leaks_nothing,
+        a_stop_killed_at_any_system_call_leaks_nothing,
+        a_network_creation_killed_at_any_system_call_leaks_nothing,
+        a_load_killed_at_any_system_call_leaks_nothing,
+        a_run_whose_system_calls_fail_changes_nothing_or_works,
+        a_removal_whose_system_calls_fail_can_be_repeated,
+        a_network_creation_whose_system_calls_fail_changes_nothing_or_works,
+    ];
+    all.extend(sentences![LabOptions::default(); &[];
+        a_container_outlives_its_monitor_and_the_next_command_adopts_it,
+        a_container_whose_first_process_is_killed_frees_everything,
+        everything_of_podwires_killed_at_once_leaks_nothing,
+        a_machine_that_went_down_hard_starts_its_containers_again,
+    ]);
+    all.extend(sentences![patient(); &[Need::Big]; a_start_killed_at_any_system_call_leaks_nothing]);
+    all
+}
+
+/// One command that things happen to.
+struct Victim {
+    /// Makes what the command needs.
+    arrange: &'static str,
+    /// The command.
+    command: &'static str,
+    /// Takes away what is left when the command did what it should; says nothing otherwise.
+    clear: &'static str,
+}
+
+const RUN: Victim = Victim {
+    arrange: "true",
+    command: "podwire run -d --name victim -p 8080:80 banner",
+    clear: "podwire rm -f victim",
+};
+const REMOVE: Victim = Victim {
+    arrange: "podwire run -d --name victim -p 8080:80 banner",
+    command: "podwire rm -f victim",
+    clear: "podwire rm -f victim",
+};
+const STOP: Victim = Victim {
+    arrange: "podwire run -d --name victim -p 8080:80 banner",
+    command: "podwire stop victim",
+    clear: "podwire rm -f victim",
+};
+const START: Victim = Victim {
+    arrange: "podwire run -d --name victim -p 8080:80 banner && podwire stop victim",
+    command: "podwire start victim",
+    clear: "podwire rm -f victim",
+};
+const CREATE_NETWORK: Victim =
+    Victim { arrange: "true", command: "podwire network create --ipv6 victim", clear: "podwire network rm -f victim" };
+
+/// How one blow went.
+struct Blow {
+    role: usize,
+    at: u64,
+    errno: Option<&'static str>,
+}
+
+/// A lab with a neighbour container that is asked all the time, and the state with it.
+struct Watched<'lab> {
+    lab: &'lab Lab,
+    asker: Background,
+    before: State,
+}
+
+impl<'lab> Watched<'lab> {
+    fn new(lab: &'lab Lab) -> Self {
+        load(lab);
+        lab.host("podwire run -d --name neighbour -p 9090:80 banner").ok();
+        banner_comes(|| lab.outside(&get(&format!("{HOST4}:9090"))));
+        let mut asker = lab.background_outside(&peer(lab, &format!("tcp-keep {HOST4} 9090")));
+        asker.until("asking");
+        // Directories that the first published container needs stay; they are no leak.
+        lab.host("podwire run --rm --name first -p 8080:80 banner true").ok();
+        Self { lab, asker, before: lab.state() }
+    }
+
+    /// How many system calls each role makes.
+    fn count(&self, victim: &Victim) -> Vec<u64> {
+        let report = self.lab.dir().join("calls");
+        self.lab.host(victim.arrange).ok();
+        self.lab.host(&format!("labtool trace --report {} -- {}", report.display(), victim.command)).ok();
+        self.lab.host(victim.clear);
+        let text = std::fs::read_to_string(&report).expect("the tracer reports");
+        text.lines().filter_map(|line| line.split_once('\t')?.1.parse().ok()).collect()
+    }
+
+    /// Strikes once; whether the command reported success.
+    fn strike(&self, victim: &Victim, blow: &Blow) -> (bool, String) {
+        self.lab.host(victim.arrange).ok();
+        let report = self.lab.dir().join("hit");
+        let how = blow.errno.map_or("--kill".to_owned(), |errno| format!("--errno {errno}"));
+        let aim = format!("--role {} --at {} {how} --report {}", blow.role, blow.at, report.display());
+        let run = self.lab.host(&format!("labtool trace {aim} -- {}", victim.command));
+        // Before main() begins, the standard library can only abort.
+        let ours = run.err.contains("panicked") && !run.err.contains("initialization or cleanup bug");
+        assert!(!ours, "a panic at {aim}:\n{}", run.err);
+        let hit = std::fs::read_to_string(&report).unwrap_or_default();
+        (run.code == 0, hit.lines().find(|line| line.starts_with("hit")).unwrap_or("hit\tnothing").to_owned())
+    }
+
+    /// The next command works and, once what was wanted is taken away, everything is as it was.
+    #[track_caller]
+    fn settled(&self, victim: &Victim, blow: &Blow, hit: &str) {
+        let what =
+            format!("{} with role {} struck at call {} ({hit}; {:?})", victim.command, blow.role, blow.at, blow.errno);
+        let next = self.lab.host("podwire ps -a --no-trunc");
+        assert!(next.code == 0, "the next command after {what}:\n{}{}", next.out, next.err);
+        if next.out.contains("victim") || victim.clear.contains("network") {
+            let cleared = self.lab.host(victim.clear);
+            let absent = cleared.err.contains("no such") || cleared.err.contains("not found");
+            assert!(cleared.code == 0 || absent, "{} after {what}:\n{}", victim.clear, cleared.err);
+        }
+        let difference = self.before.left(self.lab);
+        assert!(difference.is_empty(), "after {what}:\n{difference}");
+    }
+
+    /// The neighbour must not have missed anything.
+    fn over(mut self) {
+        self.asker.write("over\n");
+        let told = self.asker.wait().out;
+        assert!(told.contains(", 0 failed"), "the neighbour container was disturbed:\n{told}");
+    }
+}
+
+/// Places spread over `calls`, different in every part, the same in every run.
+fn places(calls: u64) -> Vec<u64> {
+    let points = calls.min(if big() { 400 } else { 24 });
+    let width = calls / points.max(1);
+    let jitter = |k: u64| k.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(17) % width.max(1);
+    (0..points).map(|k| 1 + k * calls / points + jitter(k)).collect()
+}
+
+fn kill_anywhere(lab: &Lab, victim: &Victim, role: usize) {
+    let watched = Watched::new(lab);
+    let calls = watched.count(victim);
+    watched.before.same(lab, "after the counted run");
+    let calls =
+        *calls.get(role).unwrap_or_else(|| panic!("{} has no process of role {role}: {calls:?}", victim.command));
+    for at in places(calls) {
+        let blow = Blow { role, at, errno: None };
+        let (_, hit) = watched.strike(victim, &blow);
+        watched.settled(victim, &blow, &hit);
+    }
+    no_orphan_leases(lab);
+    watched.over();
+}
+
+fn fail_anywhere(lab: &Lab, victim: &Victim, repeatable: bool) {
+    let watched = Watched::new(lab);
+    let calls = *watched.count(victim).first().expect("the command's own calls");
+    for (place, at) in places(calls).into_iter().enumerate() {
+        let errno = ["ENOSPC", "EMFILE", "EIO"][place % 3];
+        let blow = Blow { role: 0, at, errno: Some(errno) };
+        let (worked, hit) = watched.strike(victim, &blow);
+        // Nobody can be told of a failure to tell: write() to standard output or error.
+        let untold = hit.starts_with("hit\t1\t1") || hit.starts_with("hit\t1\t2");
+        if !worked && !repeatable && !untold {
+            let difference = watched.before.left(lab);
+            assert!(
+                difference.is_empty(),
+                "{} failed at call {at} ({hit}; {errno}) and left:\n{difference}",
+                victim.command
+            );
+        }
+        watched.settled(victim, &blow, &hit);
+    }
+    no_orphan_leases(lab);
+    watched.over();
+}
+
+/// No address and no port is held by a container that does not exist.
+fn no_orphan_leases(lab: &Lab) {
+    let ask = "python3 - <<'END'
+import sqlite3
+db = sqlite3.connect('file:/var/lib/podwire/podwire.db?mode=ro', uri=True)
+for row in db.execute('select * from lease where container is not null and container not in (select id from container)'):
+    print(row)
+for row in db.execute('select * from port where container not in (select id from container)'):
+    print(row)
+END";
+    assert_eq!(lab.ok(ask), "", "addresses or ports held by nobody");
+}
+
+fn a_run_killed_at_any_system_call_leaks_nothing(lab: &Lab) {
+    kill_anywhere(lab, &RUN, 0);
+}
+
+fn a_run_whose_monitor_is_killed_at_any_system_call_leaks_nothing(lab: &Lab) {
+    kill_anywhere(lab, &RUN, 1);
+}
+
+fn a_removal_killed_at_any_system_call_leaks_nothing(lab: &Lab) {
+    kill_anywhere(lab, &REMOVE, 0);
+}
+
+fn a_stop_killed_at_any_system_call_leaks_nothing(lab: &Lab) {
+    kill_anywhere(lab, &STOP, 0);
+}
+
+fn a_start_killed_at_any_system_call_leaks_nothing(lab: &Lab) {
+    kill_anywhere(lab, &START, 0);
+}
+
+fn a_network_creation_killed_at_any_system_call_leaks_nothing(lab: &Lab) {
+    kill_anywhere(lab, &CREATE_NETWORK, 0);
+}
+
+fn a_load_killed_at_any_system_call_leaks_nothing(lab: &Lab) {
+    lab.host("podwire images").ok();
+    let before = lab.state();
+    let load = format!("podwire load -q -i {}", crate::words::archive().display());
+    let report = lab.dir().join("calls");
+    lab.host(&format!("labtool trace --report {} -- {load}", report.display())).ok();
+    lab.host("podwire rmi banner").ok();
+    before.same(lab, "after rmi");
+    let text = std::fs::read_to_string(&report).expect("the tracer reports");
+    let calls = text.lines().find_map(|line| line.strip_prefix("0\t")?.parse().ok()).expect("calls of role 0");
+    for at in places(calls) {
+        lab.host(&format!("labtool trace --role 0 --at {at} --kill -- {load}"));
+        if lab.ok("podwire images -q").is_empty() {
+            before.same(lab, &format!("after a load killed at call {at}"));
+        } else {
+            lab.host("podwire run --rm banner true").ok();
+            lab.host("podwire rmi banner").ok();
+        }
+    }
+    lab.host(&load).ok();
+    lab.host("podwire run --rm banner true").ok();
+}
+
+fn a_run_whose_system_calls_fail_changes_nothing_or_works(lab: &Lab) {
+    fail_anywhere(lab, &RUN, false);
+}
+
+fn a_removal_whose_system_calls_fail_can_be_repeated(lab: &Lab) {
+    fail_anywhere(lab, &REMOVE, true);
+}
+
+fn a_network_creation_whose_system_calls_fail_changes_nothing_or_works(lab: &Lab) {
+    fail_anywhere(lab, &CREATE_NETWORK, false);
+}
+
+/// The processes of the lab that are podwire's own, but for commands of this suite: monitors.
+fn monitors(lab: &Lab) -> Vec<u32> {
+    let entries = std::fs::read_dir(lab.path("/proc")).expect("the lab's /proc").flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let podwire = |pid: &u32| {
+        let exe = std::fs::read_link(lab.path(&format!("/proc/{pid}/exe"))).unwrap_or_default();
+        exe.file_name().is_some_and(|name| name == "podwire")
+    };
+    pids.filter(podwire).collect()
+}
+
+fn a_container_outlives_its_monitor_and_the_next_command_adopts_it(lab: &Lab) {
+    load(lab);
+    let before = lab.state();
+    lab.host("podwire run -d --name web -p 8080:80 banner").ok();
+    banner_comes(|| lab.outside(&get(&format!("{HOST4}:8080"))));
+    let killed = monitors(lab);
+    assert_eq!(killed.len(), 1, "one monitor: {:?}", lab.processes());
+    lab.host(&format!("kill -9 {}", killed[0])).ok();
+    banner_comes(|| lab.outside(&get(&format!("{HOST4}:8080"))));
+    lab.host("podwire ps").ok().says("web").says("Up");
+    banner_comes(|| lab.outside(&get(&format!("{HOST4}:8080"))));
+    lab.host("podwire run -d -p 8080:80 banner").refuses(126, "address already in use");
+    let bind = lab.host("python3 -c \"import socket; socket.socket().bind(('0.0.0.0', 8080))\"");
+    assert!(bind.code != 0, "the port is held again");
+    lab.host("podwire exec web true").ok();
+    lab.host("podwire rm -f web").ok();
+    before.same(lab, "after rm -f of an adopted container");
+}
+
+fn a_container_whose_first_process_is_killed_frees_everything(lab: &Lab) {
+    load(lab);
+    let before = lab.state();
+    lab.host("podwire run -d --name web -p 8080:80 banner").ok();
+    let pid = lab.ok("podwire inspect -f '{{.State.Pid}}' web");
+    lab.host(&format!("kill -9 {pid}")).ok();
+    let state = || lab.host("podwire inspect -f '{{.State.Status}} {{.State.ExitCode}}' web");
+    assert_eq!(crate::words::eventually(state, |run| run.out.contains("exited")).out.trim(), "exited 137");
+    no_banner(lab.outside(&get(&format!("{HOST4}:8080"))));
+    lab.host("podwire rm web").ok();
+    before.same(lab, "after rm");
+}
+
+fn everything_of_podwires_killed_at_once_leaks_nothing(lab: &Lab) {
+    load(lab);
+    let before = lab.state();
+    for name in ["one", "two", "three"] {
+        lab.host(&format!("podwire run -d --name {name} -P banner")).ok();
+    }
+    let pids: Vec<String> = monitors(lab).iter().map(u32::to_string).collect();
+    let inits = lab.ok("podwire inspect -f '{{.State.Pid}}' one two three").replace('\n', " ");
+    lab.host(&format!("kill -9 {} {inits}", pids.join(" "))).ok();
+    let ps = lab.ok("podwire ps -a --format '{{.Names}} {{.State}}'");
+    assert_eq!(ps.matches("exited").count(), 3, "{ps}");
+    lab.host("podwire run -d --name web -p 8080:80 banner").ok();
+    banner_comes(|| lab.outside(&get(&format!("{HOST4}:8080"))));
+    lab.host("podwire rm -f one two three web").ok();
+    before.same(lab, "after rm -f of all");
+}
+
+/// As far as podwire can tell: no process, no link, no namespace, no rule and nothing in /run is left, and
+/// the kernel gives another boot id.
+fn a_machine_that_went_down_hard_starts_its_containers_again(lab: &Lab) {
+    load(lab);
+    lab.host("podwire network create shop").ok();
+    lab.host("podwire run -d --name web --network shop --ip 10.89.0.7 -p 8080:80 banner").ok();
+    banner_comes(|| lab.outside(&get(&format!("{HOST4}:8080"))));
+    let pids: Vec<String> = monitors(lab).iter().map(u32::to_string).collect();
+    let init = lab.ok("podwire inspect -f '{{.State.Pid}}' web");
+    let crash = [
+        format!("kill -9 {} {init}", pids.join(" ")),
+        "for f in /run/netns/podwire-*; do umount $f; rm $f; done".to_owned(),
+        "for l in $(ip -o link show type bridge | cut -d: -f2); do ip link del $l; done".to_owned(),
+        "nft flush ruleset; rm -rf /run/podwire".to_owned(),
+        format!("echo 11111111-2222-3333-4444-555555555555 >{}/boot_id", lab.dir().display()),
+        format!("mount --bind {}/boot_id /proc/sys/kernel/random/boot_id", lab.dir().display()),
+    ];
+    lab.host(&crash.join("\n")).ok();
+    lab.host("podwire ps -a").ok().says("web");
+    lab.host("podwire start web").ok();
+    banner_comes(|| lab.outside(&get(&format!("{HOST4}:8080"))));
+    lab.host("podwire rm -f web").ok();
+    lab.host("podwire network rm shop").ok();
+}

@@ -1,0 +1,162 @@
+"""The other end of a conversation, for labs: small servers and clients, and frames that no kernel would send.
+
+usage: peer.py http PORT [ADDRESS]           answers every GET with the address it came from
+       peer.py udp-echo PORT [TEXT [ADDRESS]] answers every datagram with TEXT (its own bytes when absent)
+       peer.py udp-ask ADDRESS PORT           sends a datagram, prints the answer; 1 when none comes within 2 s
+       peer.py udp-keep ADDRESS PORT SECONDS  sends every 20 ms from one source port; prints each change of answer
+       peer.py tcp-keep ADDRESS PORT          fetches a page every 20 ms until stdin ends; prints how many failed
+       peer.py udp-wait PORT SECONDS          prints what comes from whom
+       peer.py sctp-serve PORT TEXT | sctp-ask ADDRESS PORT
+       peer.py arp LINK IP                    says, in raw frames, that IP is at LINK's MAC
+       peer.py spoof LINK MAC4 SOURCE TARGET PORT  a raw UDP datagram from SOURCE to TARGET via the MAC
+       peer.py pty COMMAND…                   runs it on a terminal, prints what the terminal shows
+       peer.py fill DIRECTORY                 writes until the file system is full
+"""
+import os, socket, struct, sys, time
+
+def family(address):
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+def raw(link):
+    s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+    s.bind((link, 0))
+    return s
+
+def mac(link):
+    return raw(link).getsockname()[4]
+
+def checksum(data):
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total = (total >> 16) + (total & 0xFFFF)
+    return ~(total + (total >> 16)) & 0xFFFF
+
+def http(port, address="::"):
+    from http.server import BaseHTTPRequestHandler, HTTPServer
+    class Server(HTTPServer):
+        address_family = family(address)
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self):
+            body = (self.client_address[0].removeprefix("::ffff:") + "\n").encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+        def log_message(self, *_):
+            pass
+    server = Server((address, int(port)), Answer)
+    print("listening", flush=True)
+    server.serve_forever()
+
+def udp_echo(port, text="", address="::"):
+    s = socket.socket(family(address), socket.SOCK_DGRAM)
+    s.bind((address, int(port)))
+    print("listening", flush=True)
+    while True:
+        data, peer = s.recvfrom(65535)
+        s.sendto(text.encode() or data, peer)
+
+def udp_ask(address, port):
+    s = socket.socket(family(address), socket.SOCK_DGRAM)
+    s.settimeout(2)
+    s.connect((address, int(port)))
+    s.send(b"hello")
+    print(s.recv(65535).decode())
+
+def udp_keep(address, port, seconds):
+    s = socket.socket(family(address), socket.SOCK_DGRAM)
+    s.settimeout(0.02)
+    begun = time.monotonic()
+    last = None
+    print("sending", flush=True)
+    while time.monotonic() - begun < float(seconds):
+        sent = time.monotonic()
+        try:
+            s.sendto(b"hello", (address, int(port)))
+            answer = s.recv(65535).decode()
+        except OSError:
+            continue
+        finally:
+            time.sleep(max(0, sent + 0.02 - time.monotonic()))
+        if answer != last:
+            print(f"{time.time():.3f} {answer}", flush=True)
+            last = answer
+
+def tcp_keep(address, port):
+    import select
+    asked = failed = 0
+    print("asking", flush=True)
+    while not select.select([sys.stdin], [], [], 0.02)[0]:
+        asked += 1
+        try:
+            s = socket.create_connection((address, int(port)), timeout=3)
+            s.settimeout(3)
+            s.send(b"GET / HTTP/1.0\r\n\r\n")
+            if b" 200 " not in s.recv(1000):
+                raise OSError("no page")
+            s.close()
+        except OSError as error:
+            failed += 1
+            print(f"at {asked}: {error}", flush=True)
+    print(f"{asked} asked, {failed} failed", flush=True)
+
+def udp_wait(port, seconds):
+    s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    s.bind(("::", int(port)))
+    print("listening", flush=True)
+    end = time.monotonic() + float(seconds)
+    while (left := end - time.monotonic()) > 0:
+        s.settimeout(left)
+        try:
+            data, peer = s.recvfrom(65535)
+        except TimeoutError:
+            break
+        print(peer[0].removeprefix("::ffff:"), data.decode(errors="replace"), flush=True)
+
+def sctp_serve(port, text):
+    s = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 132)
+    s.bind(("0.0.0.0", int(port)))
+    s.listen()
+    print("listening", flush=True)
+    while True:
+        c, _ = s.accept()
+        c.send(text.encode())
+        c.close()
+
+def sctp_ask(address, port):
+    s = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 132)
+    s.settimeout(3)
+    s.connect((address, int(port)))
+    print(s.recv(1000).decode())
+
+def arp(link, ip):
+    mine, ip = mac(link), socket.inet_aton(ip)
+    for operation in (1, 2):
+        body = struct.pack("!HHBBH", 1, 0x0800, 6, 4, operation) + mine + ip + b"\xff" * 6 + ip
+        for _ in range(3):
+            raw(link).send(b"\xff" * 6 + mine + b"\x08\x06" + body)
+
+def spoof(link, via, source, target, port):
+    data = b"spoofed"
+    udp = struct.pack("!HHHH", 4444, int(port), 8 + len(data), 0) + data
+    head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 1, 0, 64, 17, 0, socket.inet_aton(source), socket.inet_aton(target))
+    head = head[:10] + struct.pack("!H", checksum(head)) + head[12:]
+    raw(link).send(bytes.fromhex(via.replace(":", "")) + mac(link) + b"\x08\x00" + head + udp)
+
+def pty(*command):
+    import pty
+    sys.exit(os.waitstatus_to_exitcode(pty.spawn(list(command))))
+
+def fill(directory):
+    try:
+        with open(os.path.join(directory, "filler"), "wb", buffering=0) as f:
+            while True:
+                f.write(b"x" * 65536)
+    except OSError:
+        pass
+
+if __name__ == "__main__":
+    name = sys.argv[1].replace("-", "_")
+    try:
+        globals()[name](*sys.argv[2:])
+    except (OSError, TimeoutError) as error:
+        sys.exit(f"{sys.argv[1]}: {error}")
