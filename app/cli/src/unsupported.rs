@@ -34,6 +34,7 @@ const FLAGS: &[(&str, &str)] = &[
     ("exec", "cidfile detach-keys latest/l no-session preserve-fd preserve-fds privileged"),
     ("inspect", "latest/l size/s"),
     ("port", "latest/l"),
+    ("network reload", "latest/l"),
     ("wait", "condition interval/i exit-first-match latest/l return-on-first"),
     ("info", "debug/D"),
     (
@@ -49,7 +50,7 @@ const COMMANDS: &str = "artifact attach auto-update build commit cp diff events 
     init kube login logout machine manifest mount pause play pod push quadlet rename restart save search secret stats \
     system tag top umount unmount unpause unshare untag update volume";
 
-const NETWORK_COMMANDS: &str = "connect disconnect reload update";
+const NETWORK_COMMANDS: &str = "update";
 const CONTAINER_COMMANDS: &str = "attach checkpoint cleanup clone commit cp diff export init mount pause prune rename \
     restart restore runlabel stats top umount unmount unpause update";
 const IMAGE_COMMANDS: &str =

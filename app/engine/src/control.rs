@@ -45,7 +45,9 @@ impl Engine {
     /// Sends the stop signal, after `timeout` seconds (the container's own when absent) the kill, and waits
     /// until the container is down. One that does not run is left as it is.
     pub fn stop(&mut self, name: &str, timeout: Option<u32>) -> Result<Stopped> {
-        let record = self.named(name)?;
+        let id = self.named(name)?.id;
+        self.wait_settled(&id)?;
+        let record = self.record(&id)?;
         let mut stopped = Stopped { id: record.id, warning: None };
         if record.state == State::Running
             && let Some(init) = record.init
@@ -68,7 +70,10 @@ impl Engine {
         let signal: Signal = signal.unwrap_or("KILL").parse()?;
         let record = self.named(name)?;
         let wrong = || {
-            let text = format!("can only kill running containers. {} is in state {}: container state improper", record.id, record.state);
+            let text = format!(
+                "can only kill running containers. {} is in state {}: container state improper",
+                record.id, record.state
+            );
             Error::new(Kind::WrongState, text)
         };
         let init = record.init.filter(|_| record.state == State::Running).ok_or_else(wrong)?;
@@ -87,7 +92,10 @@ impl Engine {
         let record = self.named(name)?;
         if record.state == State::Created {
             // Podman waits until it has been started and has ended; nobody can be waited for yet.
-            return Err(Error::new(Kind::WrongState, format!("container {} was never started: container state improper", record.id)));
+            return Err(Error::new(
+                Kind::WrongState,
+                format!("container {} was never started: container state improper", record.id),
+            ));
         }
         if let Some(code) = self.connect(&record.id)?.map(exit_code).transpose()?.flatten() {
             return Ok(code);
@@ -173,6 +181,10 @@ impl Engine {
             if let Some(record) = self.claim_for_removal(id, options.volumes)? {
                 return self.forget(&record, options.volumes);
             }
+            if record.state == State::Starting {
+                self.wait_settled(id)?;
+                continue;
+            }
             self.end_by_force(&record, options)?;
             self.wait_down(id)?;
         }
@@ -218,10 +230,9 @@ impl Engine {
     /// The id of a container a user named in `--network container:NAME`, which must be there.
     pub(crate) fn network_owner(&self, name: &str) -> Result<ContainerId> {
         self.find(name).map_err(|e| match e.kind {
-            Kind::NotFound => Error::usage(format!(
-                "looking up container to share net namespace with: {}",
-                no_such_container(name)
-            )),
+            Kind::NotFound => {
+                Error::usage(format!("looking up container to share net namespace with: {}", no_such_container(name)))
+            }
             _ => e,
         })
     }

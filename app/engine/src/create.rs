@@ -153,7 +153,9 @@ impl Engine {
     fn look_up_network(&self, wish: &NetworkConfig) -> Result<NetworkConfig> {
         let mut network = wish.clone();
         match &wish.mode {
-            NetworkMode::Container(name) => network.mode = NetworkMode::Container(self.network_owner(name)?.to_string()),
+            NetworkMode::Container(name) => {
+                network.mode = NetworkMode::Container(self.network_owner(name)?.to_string())
+            }
             NetworkMode::Networks(attachments) => {
                 for name in attachments.iter().filter_map(|attachment| attachment.network.as_ref()) {
                     self.networking().get(name)?;
@@ -174,7 +176,8 @@ impl Engine {
     fn mounts(&self, config: &ContainerConfig, says: &ImageConfig) -> Result<Vec<Mount>> {
         let mut mounts = config.volumes.iter().map(|volume| self.resolve_volume(volume)).collect::<Result<Vec<_>>>()?;
         for target in says.volumes().iter().flatten() {
-            let covered = mounts.iter().any(|mount| mount.target == *target) || config.tmpfs.iter().any(|(t, _)| t == target);
+            let covered =
+                mounts.iter().any(|mount| mount.target == *target) || config.tmpfs.iter().any(|(t, _)| t == target);
             if !covered {
                 let volume =
                     VolumeMount { source: VolumeSource::Anonymous, target: target.clone(), options: Vec::new() };
@@ -197,7 +200,8 @@ impl Engine {
     fn free_name(&self) -> Result<ContainerName> {
         let random: [u8; 64] = linux::machine::random().map_err(Error::usage)?;
         let words = random.chunks(4).map(|r| {
-            let pick = |list: &[&str], a: u8, b: u8| list[(usize::from(a) << 8 | usize::from(b)) % list.len()].to_owned();
+            let pick =
+                |list: &[&str], a: u8, b: u8| list[(usize::from(a) << 8 | usize::from(b)) % list.len()].to_owned();
             format!("{}_{}", pick(&ADJECTIVES, r[0], r[1]), pick(&NAMES, r[2], r[3]))
         });
         // With thousands of containers all words may be taken; digits then tell.
@@ -259,7 +263,9 @@ fn environment(config: &ContainerConfig, says: &ImageConfig) -> Vec<String> {
 fn workdir(config: &ContainerConfig, says: &ImageConfig) -> Result<String> {
     let image = says.working_dir().clone().filter(|dir| !dir.is_empty());
     match config.workdir.clone().or(image) {
-        Some(dir) if !dir.starts_with('/') => Err(Error::usage(format!("the working directory {dir:?} is invalid, it needs to be an absolute path"))),
+        Some(dir) if !dir.starts_with('/') => {
+            Err(Error::usage(format!("the working directory {dir:?} is invalid, it needs to be an absolute path")))
+        }
         dir => Ok(dir.unwrap_or_else(|| "/".to_owned())),
     }
 }
@@ -286,7 +292,8 @@ fn stop_signal(config: &ContainerConfig, says: &ImageConfig) -> Result<i32> {
 fn exposed(network: &NetworkConfig, says: &ImageConfig) -> Result<Vec<(u16, u16, Protocol)>> {
     let mut all = Vec::new();
     for text in says.exposed_ports().iter().flatten() {
-        let spec: model::PortSpec = text.parse().map_err(|e| Error::at(format!("the image's exposed port {text:?}"), e))?;
+        let spec: model::PortSpec =
+            text.parse().map_err(|e| Error::at(format!("the image's exposed port {text:?}"), e))?;
         all.push((spec.container_port, spec.range, spec.protocol));
     }
     all.extend(&network.expose);
@@ -342,20 +349,85 @@ fn published(
 
 const ADJECTIVES: [&str; 72] = [
     "able", "agile", "amber", "ample", "azure", "bold", "brave", "bright", "brisk", "calm", "candid", "civil", "clear",
-    "clever", "crisp", "deep", "deft", "early", "eager", "even", "fair", "fast", "fine", "firm", "fleet", "fond", "frank",
-    "free", "fresh", "gentle", "glad", "golden", "grand", "green", "happy", "hardy", "honest", "humble", "jolly", "keen",
-    "kind", "light", "lively", "loyal", "lucid", "merry", "mild", "modest", "neat", "nimble", "noble", "open", "patient",
-    "plain", "proud", "quick", "quiet", "rapid", "ready", "sage", "sharp", "silent", "sleek", "smart", "solid", "steady",
-    "swift", "tidy", "vivid", "warm", "wise", "witty",
+    "clever", "crisp", "deep", "deft", "early", "eager", "even", "fair", "fast", "fine", "firm", "fleet", "fond",
+    "frank", "free", "fresh", "gentle", "glad", "golden", "grand", "green", "happy", "hardy", "honest", "humble",
+    "jolly", "keen", "kind", "light", "lively", "loyal", "lucid", "merry", "mild", "modest", "neat", "nimble", "noble",
+    "open", "patient", "plain", "proud", "quick", "quiet", "rapid", "ready", "sage", "sharp", "silent", "sleek",
+    "smart", "solid", "steady", "swift", "tidy", "vivid", "warm", "wise", "witty",
 ];
 
 /// People to whom computing and networking owe something.
 const NAMES: [&str; 72] = [
-    "allen", "babbage", "backus", "baran", "bartik", "boole", "borg", "brooks", "cerf", "chappe", "clarke", "codd", "conway",
-    "cray", "curry", "davies", "dijkstra", "easley", "eckert", "engelbart", "erdos", "estrin", "euler", "feinler", "floyd",
-    "gauss", "godel", "goldberg", "goldwasser", "gray", "hamilton", "hamming", "herschel", "hoare", "holberton", "hopper",
-    "huffman", "jacobson", "johnson", "kahn", "karp", "kay", "kilby", "kleinrock", "knuth", "lamarr", "lamport", "liskov",
-    "lovelace", "mauchly", "mccarthy", "meitner", "metcalfe", "mills", "milner", "minsky", "moore", "naur", "noether",
-    "noyce", "perlman", "postel", "ritchie", "roberts", "shannon", "sinclair", "thompson", "torvalds", "turing", "wilkes",
-    "wirth", "zuse",
+    "allen",
+    "babbage",
+    "backus",
+    "baran",
+    "bartik",
+    "boole",
+    "borg",
+    "brooks",
+    "cerf",
+    "chappe",
+    "clarke",
+    "codd",
+    "conway",
+    "cray",
+    "curry",
+    "davies",
+    "dijkstra",
+    "easley",
+    "eckert",
+    "engelbart",
+    "erdos",
+    "estrin",
+    "euler",
+    "feinler",
+    "floyd",
+    "gauss",
+    "godel",
+    "goldberg",
+    "goldwasser",
+    "gray",
+    "hamilton",
+    "hamming",
+    "herschel",
+    "hoare",
+    "holberton",
+    "hopper",
+    "huffman",
+    "jacobson",
+    "johnson",
+    "kahn",
+    "karp",
+    "kay",
+    "kilby",
+    "kleinrock",
+    "knuth",
+    "lamarr",
+    "lamport",
+    "liskov",
+    "lovelace",
+    "mauchly",
+    "mccarthy",
+    "meitner",
+    "metcalfe",
+    "mills",
+    "milner",
+    "minsky",
+    "moore",
+    "naur",
+    "noether",
+    "noyce",
+    "perlman",
+    "postel",
+    "ritchie",
+    "roberts",
+    "shannon",
+    "sinclair",
+    "thompson",
+    "torvalds",
+    "turing",
+    "wilkes",
+    "wirth",
+    "zuse",
 ];

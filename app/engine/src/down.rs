@@ -1,6 +1,7 @@
 //! Taking containers down, and repairing what the dead left: one way for both.
 
 use std::io;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use linux::ProcessRef;
@@ -66,8 +67,14 @@ impl Engine {
             match owner_in(&column) {
                 Some(owner) if !rebooted && owner.alive() => {}
                 Some(owner) => self.repair_container(&id, owner, rebooted)?,
-                None => return Err(Error::usage(format!("the store says {column:?} of container {id}, but not by whom"))),
+                None => {
+                    return Err(Error::usage(format!("the store says {column:?} of container {id}, but not by whom")));
+                }
             }
+        }
+        // What a killed pull left takes space and nothing else: no reason not to go on.
+        if let Err(error) = self.images().and_then(|images| Ok(images.leftovers()?)) {
+            tracing::warn!(%error, "cannot remove what a process that died has left of an image");
         }
         self.networking().repair()
     }
@@ -87,11 +94,7 @@ impl Engine {
         // Traffic goes by DNAT all the same where somebody has taken the port meanwhile.
         let held = self.hold_ports(&record.settings.ports).unwrap_or_default();
         let runtime = self.runtime()?;
-        let order = Order {
-            options: self.options_with(&runtime),
-            id: record.id,
-            mode: Mode::Adopt { finder: me },
-        };
+        let order = Order { options: self.options_with(&runtime), id: record.id, mode: Mode::Adopt { finder: me } };
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(Error::usage)?;
         monitor::spawn(&order, held, Some(theirs), &self.places(&record.id))?;
         // It says so when the record is its own: until then we, whose it is, must be alive.
@@ -140,6 +143,19 @@ impl Engine {
         })
     }
 
+    /// Waits until the container is not being started any more.
+    pub(crate) fn wait_settled(&mut self, id: &ContainerId) -> Result<()> {
+        loop {
+            let record = self.store.read(|tx| load(tx, id))?.filter(|record| record.state == State::Starting);
+            let Some(owner) = record.and_then(|record| record.owner) else { return Ok(()) };
+            // Its record alone tells that a start has come to its end; one takes some hundredths of a second.
+            let gone = owner.wait_end(Some(Duration::from_millis(5)));
+            if gone.map_err(|e| Error::at("waiting for the container's start", e))? {
+                self.repair()?;
+            }
+        }
+    }
+
     /// Waits until nobody is at work on the container any more.
     pub(crate) fn wait_down(&mut self, id: &ContainerId) -> Result<()> {
         loop {
@@ -158,7 +174,9 @@ impl Engine {
 fn kill_for_sure(record: &ContainerRecord) -> Result<()> {
     let Some(init) = record.init else { return Ok(()) };
     match init.signal(linux::Signal::KILL).and_then(|()| init.wait_end(None)) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::at(format!("cannot kill container {}", record.id), e)),
+        Err(e) if e.kind() != io::ErrorKind::NotFound => {
+            Err(Error::at(format!("cannot kill container {}", record.id), e))
+        }
         _ => Ok(()),
     }
 }

@@ -276,9 +276,7 @@ pub(crate) fn make_dir(path: &Path) -> Result<()> {
 /// Removes a directory with all below it; nothing there is not an error.
 pub(crate) fn remove_tree(path: &Path) -> Result<()> {
     match std::fs::remove_dir_all(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => {
-            Err(Error::at(format!("cannot remove {}", path.display()), e))
-        }
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::at(format!("cannot remove {}", path.display()), e)),
         _ => Ok(()),
     }
 }

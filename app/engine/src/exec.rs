@@ -53,7 +53,11 @@ impl Engine {
         let foreground = match attach {
             Attach::Foreground(foreground) => foreground,
             Attach::Detached => {
-                command.args(["--detach", &id.to_string()]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+                command
+                    .args(["--detach", &id.to_string()])
+                    .stdin(Stdio::null())
+                    .stdout(Stdio::null())
+                    .stderr(Stdio::null());
                 let child = call.spawn().map_err(|e| Error::at(runtime.path.display(), e))?;
                 return session.finish(&runtime, child).map(|_| RunEnd::Detached);
             }
@@ -109,7 +113,8 @@ impl Session {
         }
         let name = format!("exec-{}", crate::create::random_hex::<8>()?);
         let session = Self { directory: places.run_data(), name };
-        std::fs::write(session.process(), process.to_string()).map_err(|e| Error::at(session.process().display(), e))?;
+        std::fs::write(session.process(), process.to_string())
+            .map_err(|e| Error::at(session.process().display(), e))?;
         Ok(session)
     }
 
@@ -141,7 +146,8 @@ impl Session {
         let ended = ProcessRef::of(child.id()).and_then(|process| process.pidfd());
         if let Some(master) = console.receive(&mut child)?
             && let Ok(ended) = ended
-            && join_terminals(&master, &ended, interactive && foreground.stdin, &foreground.detach_keys)? == RunEnd::Detached
+            && join_terminals(&master, &ended, interactive && foreground.stdin, &foreground.detach_keys)?
+                == RunEnd::Detached
         {
             return Ok(RunEnd::Detached);
         }

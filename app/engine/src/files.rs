@@ -48,7 +48,11 @@ impl HostsFile<'_> {
         for ip in self.own {
             lines.push((ip.to_string(), self.own_names.to_vec()));
         }
-        lines.iter().filter(|(_, names)| !names.is_empty()).map(|(ip, names)| format!("{ip}\t{}\n", names.join(" "))).collect()
+        lines
+            .iter()
+            .filter(|(_, names)| !names.is_empty())
+            .map(|(ip, names)| format!("{ip}\t{}\n", names.join(" ")))
+            .collect()
     }
 }
 
@@ -194,13 +198,23 @@ mod tests {
         let host = "nameserver 127.0.0.1\nnameserver 192.0.2.1\nnameserver 2001:db8::1\nsearch example.org\n";
         check(host, Dns::Host, false, "search example.org\nnameserver 192.0.2.1\n");
         check(host, Dns::Host, true, "search example.org\nnameserver 192.0.2.1\nnameserver 2001:db8::1\n");
-        check("nameserver 127.0.0.1\noptions ndots:2", Dns::Host, false, "nameserver 8.8.8.8\nnameserver 8.8.4.4\noptions ndots:2\n");
+        check(
+            "nameserver 127.0.0.1\noptions ndots:2",
+            Dns::Host,
+            false,
+            "nameserver 8.8.8.8\nnameserver 8.8.4.4\noptions ndots:2\n",
+        );
         check("nameserver fe80::1%eth0", Dns::Host, false, "nameserver 8.8.8.8\nnameserver 8.8.4.4\n");
     }
 
     #[test]
     fn servers_asked_for_replace_the_hosts() {
-        check("nameserver 192.0.2.1", Dns::Servers(vec!["127.0.0.1".parse().unwrap()]), false, "nameserver 127.0.0.1\n");
+        check(
+            "nameserver 192.0.2.1",
+            Dns::Servers(vec!["127.0.0.1".parse().unwrap()]),
+            false,
+            "nameserver 127.0.0.1\n",
+        );
     }
 
     #[test]

@@ -97,7 +97,14 @@ pub(crate) fn wait_started(connection: &mut Connection) -> Result<ProcessRef> {
 }
 
 /// Signals that a user means for the container.
-const PROXIED: [i32; 6] = [libc_numbers::HUP, libc_numbers::INT, libc_numbers::QUIT, libc_numbers::USR1, libc_numbers::USR2, libc_numbers::TERM];
+const PROXIED: [i32; 6] = [
+    libc_numbers::HUP,
+    libc_numbers::INT,
+    libc_numbers::QUIT,
+    libc_numbers::USR1,
+    libc_numbers::USR2,
+    libc_numbers::TERM,
+];
 
 /// Numbers that are the same on every Linux (signal(7)).
 mod libc_numbers {
@@ -227,7 +234,9 @@ impl Follower {
     fn receive(&mut self) -> Result<()> {
         let mut bytes = [0; 1 << 16];
         match self.connection.socket.read(&mut bytes) {
-            Ok(0) => return Err(Error::usage("the container's monitor was killed; the container may go on without us")),
+            Ok(0) => {
+                return Err(Error::usage("the container's monitor was killed; the container may go on without us"));
+            }
             Ok(length) => self.connection.received.decoder.feed(&bytes[..length]),
             Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => return Ok(()),
             Err(e) => return Err(lost(e)),
@@ -310,7 +319,12 @@ fn wait_writable(fd: impl AsFd) -> Result<()> {
 }
 
 /// A terminal of ours joined to the master of another, until `ended` is readable.
-pub(crate) fn join_terminals(master: impl AsFd, ended: impl AsFd, stdin: bool, keys: &crate::talk::DetachKeys) -> Result<RunEnd> {
+pub(crate) fn join_terminals(
+    master: impl AsFd,
+    ended: impl AsFd,
+    stdin: bool,
+    keys: &crate::talk::DetachKeys,
+) -> Result<RunEnd> {
     let signals = SignalFd::block(&[Signal::WINCH]).map_err(Error::usage)?;
     let raw = if stdin && pty::is_terminal(io::stdin()) {
         Some(RawMode::enter(io::stdin()).map_err(|e| Error::at("cannot set the terminal to raw mode", e))?)

@@ -10,10 +10,10 @@ use model::{ContainerId, PortMapping, Protocol};
 use serde_json::{Map, Value, json};
 
 use crate::config::{Dns, HostEntry, NetworkMode};
+use crate::endpoints::AttachedEndpoint;
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::list::DEFAULT_NETWORK;
-use crate::networking::AttachedEndpoint;
 use crate::record::{ContainerRecord, Mount, Settings, State};
 use crate::spec;
 
@@ -158,7 +158,11 @@ impl Shown {
     fn of(attached: &AttachedEndpoint) -> Self {
         let addrs = &attached.endpoint.addrs;
         let gateway = |v4: bool| {
-            attached.network_gateways.iter().find(|ip: &&IpAddr| ip.is_ipv4() == v4).map_or_else(String::new, IpAddr::to_string)
+            attached
+                .network_gateways
+                .iter()
+                .find(|ip: &&IpAddr| ip.is_ipv4() == v4)
+                .map_or_else(String::new, IpAddr::to_string)
         };
         let addr = |v4: bool| addrs.iter().find(|addr| addr.ip.is_ipv4() == v4);
         let text = |v4: bool| addr(v4).map_or_else(String::new, |addr| addr.ip.to_string());
@@ -370,19 +374,49 @@ fn host_config(record: &ContainerRecord, log: std::path::PathBuf) -> Value {
         "Isolation": "",
     });
     let zeros = [
-        "CpuShares", "Memory", "NanoCpus", "CgroupParent", "BlkioWeight", "BlkioWeightDevice", "BlkioDeviceReadBps",
-        "BlkioDeviceWriteBps", "BlkioDeviceReadIOps", "BlkioDeviceWriteIOps", "CpuPeriod", "CpuQuota",
-        "CpuRealtimePeriod", "CpuRealtimeRuntime", "CpusetCpus", "CpusetMems", "Devices", "DiskQuota", "KernelMemory",
-        "MemoryReservation", "MemorySwap", "MemorySwappiness", "OomKillDisable", "PidsLimit", "Ulimits", "CpuCount",
-        "CpuPercent", "IOMaximumIOps", "IOMaximumBandwidth", "CgroupConf",
+        "CpuShares",
+        "Memory",
+        "NanoCpus",
+        "CgroupParent",
+        "BlkioWeight",
+        "BlkioWeightDevice",
+        "BlkioDeviceReadBps",
+        "BlkioDeviceWriteBps",
+        "BlkioDeviceReadIOps",
+        "BlkioDeviceWriteIOps",
+        "CpuPeriod",
+        "CpuQuota",
+        "CpuRealtimePeriod",
+        "CpuRealtimeRuntime",
+        "CpusetCpus",
+        "CpusetMems",
+        "Devices",
+        "DiskQuota",
+        "KernelMemory",
+        "MemoryReservation",
+        "MemorySwap",
+        "MemorySwappiness",
+        "OomKillDisable",
+        "PidsLimit",
+        "Ulimits",
+        "CpuCount",
+        "CpuPercent",
+        "IOMaximumIOps",
+        "IOMaximumBandwidth",
+        "CgroupConf",
     ];
     for name in zeros {
         shown[name] = match name {
             "CgroupParent" | "CpusetCpus" | "CpusetMems" => json!(""),
             "OomKillDisable" => json!(false),
             "Devices" => json!([]),
-            "BlkioWeightDevice" | "BlkioDeviceReadBps" | "BlkioDeviceWriteBps" | "BlkioDeviceReadIOps"
-            | "BlkioDeviceWriteIOps" | "MemorySwappiness" | "CgroupConf" => Value::Null,
+            "BlkioWeightDevice"
+            | "BlkioDeviceReadBps"
+            | "BlkioDeviceWriteBps"
+            | "BlkioDeviceReadIOps"
+            | "BlkioDeviceWriteIOps"
+            | "MemorySwappiness"
+            | "CgroupConf" => Value::Null,
             "Ulimits" => json!([
                 ulimit("RLIMIT_NOFILE", rustix::process::Resource::Nofile, 1 << 20),
                 ulimit("RLIMIT_NPROC", rustix::process::Resource::Nproc, 1 << 22),
@@ -396,7 +430,8 @@ fn host_config(record: &ContainerRecord, log: std::path::PathBuf) -> Value {
 fn bind_text(mount: &Mount) -> String {
     let source = mount.volume.clone().unwrap_or_else(|| mount.source.display().to_string());
     let mut options = vec![if mount.read_only() { "ro" } else { "rw" }, "rprivate"];
-    options.extend(mount.options.iter().map(String::as_str).filter(|option| !["ro", "rw", "rprivate"].contains(option)));
+    options
+        .extend(mount.options.iter().map(String::as_str).filter(|option| !["ro", "rw", "rprivate"].contains(option)));
     format!("{source}:{}:{}", mount.target, options.join(","))
 }
 
@@ -469,7 +504,10 @@ mod tests {
             let spec: model::PortSpec = text.parse().unwrap();
             spec.at(spec.host_port.unwrap())
         };
-        let shown = ports(&[mapping("8080-8081:80-81"), mapping("[::1]:53:53/udp")], &[(99, 1, Protocol::Tcp), (80, 1, Protocol::Tcp)]);
+        let shown = ports(
+            &[mapping("8080-8081:80-81"), mapping("[::1]:53:53/udp")],
+            &[(99, 1, Protocol::Tcp), (80, 1, Protocol::Tcp)],
+        );
         let expected = json!({
             "53/udp": [{ "HostIp": "::1", "HostPort": "53" }],
             "80/tcp": [{ "HostIp": "0.0.0.0", "HostPort": "8080" }],

@@ -24,9 +24,11 @@
 
 mod about;
 pub mod config;
+mod connect;
 mod control;
 mod create;
 mod down;
+mod endpoints;
 mod engine;
 pub mod error;
 mod exec;

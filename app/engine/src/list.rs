@@ -67,7 +67,9 @@ impl Engine {
         let networks = if records.is_empty() { Vec::new() } else { self.networks()? };
         let known = |wish: &str| {
             let found = networks.iter().find(|n| n.name.as_str() == wish);
-            found.or_else(|| networks.iter().find(|n| n.id.to_string().starts_with(wish))).map(|n| (n.name.to_string(), n.id))
+            found
+                .or_else(|| networks.iter().find(|n| n.id.to_string().starts_with(wish)))
+                .map(|n| (n.name.to_string(), n.id))
         };
         Ok(records.into_iter().map(|record| summary(record, &known)).collect())
     }

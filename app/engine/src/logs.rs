@@ -186,7 +186,11 @@ mod tests {
     #[test]
     fn lines_can_be_chosen_by_time() {
         let at = |text: &str| Some(text.parse().unwrap());
-        let options = LogOptions { since: at("2026-11-24T10:00:01Z"), until: at("2026-11-24T10:00:03Z"), ..LogOptions::default() };
+        let options = LogOptions {
+            since: at("2026-11-24T10:00:01Z"),
+            until: at("2026-11-24T10:00:03Z"),
+            ..LogOptions::default()
+        };
         assert_eq!(read(LOG, &options), "two\n");
     }
 }

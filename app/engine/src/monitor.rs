@@ -237,7 +237,8 @@ impl Launch<'_> {
         let record = self.record;
         mounts::enter_private_namespace().map_err(|e| Error::at("cannot make a mount namespace", e))?;
         let merged = self.places.merged();
-        mounts::overlay(&self.layers, &self.places.upper(), &self.places.work(), &merged).map_err(Error::cannot_start)?;
+        mounts::overlay(&self.layers, &self.places.upper(), &self.places.work(), &merged)
+            .map_err(Error::cannot_start)?;
         let cgroup = Path::new("/sys/fs/cgroup");
         if self.runtime.wants_cgroup2() && cgroup.is_dir() && !mounts::is_cgroup2(cgroup) {
             mounts::cgroup2(cgroup).map_err(Error::cannot_start)?;
@@ -364,7 +365,8 @@ impl Streams {
     fn reopen(places: &Places) -> Result<Vec<Source>> {
         let open = |name: &str| {
             let path = places.run_data().join(name);
-            let file = File::options().read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed()).open(&path);
+            let file =
+                File::options().read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed()).open(&path);
             file.map_err(|e| Error::at(format!("cannot open {}", path.display()), e))
         };
         Ok(vec![Source::output(open(FIFOS[0])?), Source::error(open(FIFOS[1])?)])

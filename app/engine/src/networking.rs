@@ -15,26 +15,26 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use drivers::{Endpoint, NetworkWish};
+use drivers::NetworkWish;
 use host::Host;
 use ipam::request::Fresh;
-use ipam::{NetworkRequest, Surroundings, address};
+use ipam::{NetworkRequest, Surroundings};
 use linux::lock::{self, HostLock};
 use model::network::DEFAULT_NETWORK_ID;
-use model::{Addr, ContainerId, Driver, LinkName, Network, NetworkId, NetworkName, PortMapping};
+use model::{ContainerId, Driver, Network, NetworkId, PortMapping};
 use plan::{Key, Mark, Object, Op, Plan, SandboxName};
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use store::{Store, StoreError, Tx};
 
 use crate::config::AttachmentConfig;
+use crate::endpoints::{self, AttachedEndpoint, Newcomer};
 use crate::{Error, Kind, error::Result};
 
 /// The owner of what every network needs: the firewall's rules, forwarding.
 const BASE: &str = "base";
 
 /// The default network's name.
-const DEFAULT_NETWORK: &str = "podman";
+pub(crate) const DEFAULT_NETWORK: &str = "podman";
 
 /// What a container's sandbox needs to be: its networks in order, or none of them.
 pub(crate) struct SandboxWish<'a> {
@@ -55,21 +55,15 @@ pub(crate) struct Attached {
     pub(crate) endpoints: Vec<AttachedEndpoint>,
 }
 
-/// The result of an attachment.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct AttachedEndpoint {
-    /// The network's name when it was attached.
-    pub(crate) network: NetworkName,
-    /// The network's id.
-    pub(crate) network_id: NetworkId,
-    /// What the wish asked for, for `inspect`.
-    pub(crate) aliases: Vec<model::DnsName>,
-    /// Link, addresses, MAC.
-    pub(crate) endpoint: Endpoint,
-    /// The network's own gateways, also where they are not the sandbox's default route.
-    pub(crate) network_gateways: Vec<IpAddr>,
-    /// Is it a network without a way out?
-    pub(crate) internal: bool,
+/// What changes about a container that is up. The journal remembers which: a connect that was interrupted is
+/// taken back, anything else is finished.
+pub(crate) enum Change<'a> {
+    /// Join one more network.
+    Connect(&'a AttachmentConfig),
+    /// Leave a network.
+    Disconnect(NetworkId),
+    /// Nothing: make the kernel as it should be.
+    Reload,
 }
 
 /// One command's view of networks.
@@ -191,6 +185,104 @@ impl<'a> Networking<'a> {
         }
     }
 
+    /// Changes the networks of a container that is up; returns its endpoints as they are then. Endpoints that
+    /// stay keep their links, addresses and connections. On failure all is as before.
+    pub(crate) fn change(&self, container: &ContainerId, change: &Change<'_>) -> Result<Vec<AttachedEndpoint>> {
+        let (_lock, mut host) = lock_host()?;
+        self.repair_with(&mut host)?;
+        let before = self.endpoints_of(container)?;
+        let ports = self.store.read(|tx| tx.ports_of(container))?;
+        let (journaled, after) = self.plan_change(&mut host, container, change, &[])?;
+        match host.apply(&journaled.plan) {
+            Ok(()) => {
+                self.finish(&journaled)?;
+                host.flush_udp(&ports, &container_ips(&after)).map_err(usage)?;
+                Ok(after)
+            }
+            Err(error @ host::ApplyError::Stuck { .. }) => Err(usage(error)),
+            Err(error) => {
+                self.store.write(|tx| {
+                    restore(tx, container, &before, &ports)?;
+                    tx.journal_end(journaled.id).map_err(Error::from)
+                })?;
+                Err(usage(error))
+            }
+        }
+    }
+
+    fn plan_change(
+        &self,
+        host: &mut Host,
+        container: &ContainerId,
+        change: &Change<'_>,
+        begun: &[Object],
+    ) -> Result<(Journaled, Vec<AttachedEndpoint>)> {
+        let mtu = host.uplink().map_err(usage)?.mtu;
+        let planned = self.store.write(|tx| {
+            let mut members = self.members(tx, container)?;
+            let ports = tx.ports_of(container)?;
+            let mut owners = vec![owner_of(container), BASE.to_owned()];
+            if !tx.made(&[&owners[0]])?.iter().any(|(_, object)| matches!(object, Object::Sandbox(_))) {
+                return Err(
+                    Error::new(Kind::WrongState, format!("the network of container {container} is down")).into()
+                );
+            }
+            let mut journal = format!("fwd:{container}");
+            match change {
+                Change::Connect(asked) => {
+                    let network = self.resolve(tx, std::slice::from_ref(*asked), host)?.remove(0);
+                    if members.iter().any(|(n, _)| n.id == network.id) {
+                        let text = format!("container {container} is already connected to network {}", network.name);
+                        let text = format!("{text}: network is already connected");
+                        return Err(Error::new(Kind::Usage, text).into());
+                    }
+                    let joined = self.newcomer(*container, &[]).join(tx, &members, &network, asked)?;
+                    journal = format!("att:{container}:{}", network.id);
+                    members.push((network, joined));
+                }
+                Change::Disconnect(id) => {
+                    members.retain(|(network, _)| network.id != *id);
+                    tx.attachment_remove(container, id)?;
+                    tx.leases_release_on(id, container, linux::machine::boottime())?;
+                    owners.push(owner_of_network(id));
+                }
+                Change::Reload => {}
+            }
+            endpoints::settle(&mut members, &ports);
+            let mut desired = Desired::default();
+            if tx.attachments_any()? || host.used_by_others(self.store.instance()).map_err(usage)? {
+                desired.add(BASE, drivers::base());
+            }
+            self.put(tx, container, &members, &ports, mtu, &mut desired)?;
+            owners.extend(members.iter().map(|(network, _)| owner_of_network(&network.id)));
+            if let Change::Disconnect(id) = change
+                && tx.attachment_count(id)? > 0
+                && let Some(network) = tx.networks_of_all_scopes()?.into_iter().find(|n| n.id == *id)
+            {
+                desired.add(&owner_of_network(id), drivers::network(&self.network_wish(tx, &network, mtu)?));
+            }
+            let journaled = self.journal(tx, host, &journal, desired, &owners, begun)?;
+            Ok::<_, Stop>((journaled, members.into_iter().map(|(_, endpoint)| endpoint).collect()))
+        });
+        planned.map_err(|stop| match stop {
+            Stop::Failed(error) => error,
+            Stop::DryRun(_) => unreachable!("nobody asked for a dry run"),
+        })
+    }
+
+    /// The container's networks with its endpoints on them, in order.
+    fn members(&self, tx: &Tx<'_>, container: &ContainerId) -> Result<Vec<(Network, AttachedEndpoint)>> {
+        let networks = tx.networks_of_all_scopes()?;
+        let rows = tx.attachments_of(container)?;
+        rows.into_iter()
+            .map(|(id, _, document)| {
+                let network = networks.iter().find(|n| n.id == id).cloned();
+                let network = network.ok_or_else(|| unknown_network(&id.to_string()))?;
+                Ok((network, serde_json::from_value(document).map_err(usage)?))
+            })
+            .collect()
+    }
+
     /// Takes back what commands that died had begun. Costs one query when there is nothing to do.
     pub(crate) fn repair(&self) -> Result<()> {
         if self.store.read(|tx| tx.journal())?.is_empty() {
@@ -203,15 +295,40 @@ impl<'a> Networking<'a> {
 
     fn repair_with(&self, host: &mut Host) -> Result<()> {
         for (id, owner, plan) in self.store.read(|tx| tx.journal())? {
-            let Some(container) = owner.strip_prefix("ctr:").and_then(|id| id.parse().ok()) else {
-                return Err(Error::new(Kind::Usage, format!("the store's journal names an unknown owner {owner:?}")));
-            };
-            tracing::warn!(%owner, "taking back what an interrupted command had begun");
+            tracing::warn!(%owner, "repairing what an interrupted command had begun");
             let begun: Vec<Object> = plan.ops.iter().map(|op| op.object().clone()).chain(plan.implied).collect();
-            self.down_with(host, &container, &begun)?;
+            match owner.split(':').collect::<Vec<_>>()[..] {
+                ["ctr", container] => self.down_with(host, &container.parse()?, &begun)?,
+                ["fwd", container] => self.change_with(host, &container.parse()?, &Change::Reload, &begun)?,
+                ["att", container, network] => {
+                    self.change_with(host, &container.parse()?, &Change::Disconnect(network.parse()?), &begun)?;
+                }
+                _ => {
+                    let text = format!("the store's journal names an unknown owner {owner:?}");
+                    return Err(Error::new(Kind::Usage, text));
+                }
+            }
             self.store.write(|tx| tx.journal_end(id))?;
         }
         Ok(())
+    }
+
+    fn change_with(
+        &self,
+        host: &mut Host,
+        container: &ContainerId,
+        change: &Change<'_>,
+        begun: &[Object],
+    ) -> Result<()> {
+        match self.plan_change(host, container, change, begun) {
+            Ok((journaled, _)) => {
+                host.apply(&journaled.plan).map_err(usage)?;
+                self.finish(&journaled)
+            }
+            // It was taken down since: then nothing of what was begun has a place any more.
+            Err(error) if error.kind == Kind::WrongState => self.down_with(host, container, begun),
+            Err(error) => Err(error),
+        }
     }
 
     /// `begun`: objects of an interrupted plan, which no record knows yet.
@@ -249,46 +366,62 @@ impl<'a> Networking<'a> {
         Ok(())
     }
 
-    fn plan_up(
-        &self,
-        host: &mut Host,
-        wish: &SandboxWish<'_>,
-        intent: Intent,
-    ) -> Result<(Journaled, Attached), Stop> {
+    fn plan_up(&self, host: &mut Host, wish: &SandboxWish<'_>, intent: Intent) -> Result<(Journaled, Attached), Stop> {
         let mtu = host.uplink().map_err(usage)?.mtu;
         self.store.write(|tx| {
             let owner = owner_of(&wish.container);
             let mut desired = Desired::default();
             let mut owners = vec![owner.clone()];
-            let networks = self.resolve(tx, wish.attachments, host)?;
-            let endpoints = self.endpoints(tx, wish, &networks)?;
-            let ipv6 = networks.iter().any(|n| n.has_family(false));
-            let sandbox = SandboxName::of(&wish.container);
-            if !networks.is_empty() {
+            let mut members = Vec::new();
+            for (asked, network) in wish.attachments.iter().zip(self.resolve(tx, wish.attachments, host)?) {
+                let joined = self.newcomer(wish.container, wish.attachments).join(tx, &members, &network, asked)?;
+                members.push((network, joined));
+            }
+            endpoints::settle(&mut members, wish.ports);
+            if !members.is_empty() {
                 owners.push(BASE.to_owned());
-                desired.add(BASE, drivers::base());
             }
-            desired.add(&owner, drivers::sandbox(&sandbox, ipv6 || networks.is_empty()));
-            for (order, (network, attached)) in networks.iter().zip(&endpoints).enumerate() {
-                let net_owner = owner_of_network(&network.id);
-                let wish_net = self.network_wish(tx, network, mtu)?;
-                desired.add(&net_owner, drivers::network(&wish_net));
-                desired.add(&owner, drivers::attachment(&wish_net, &attached.endpoint));
-                owners.push(net_owner);
-                let document = serde_json::to_value(attached).map_err(|e| usage(e))?;
-                tx.attachment_put(&wish.container, &network.id, order as u32, &document)?;
-            }
-            tx.ports_put(&wish.container, wish.ports)?;
+            self.put(tx, &wish.container, &members, wish.ports, mtu, &mut desired)?;
+            owners.extend(members.iter().map(|(network, _)| owner_of_network(&network.id)));
             tx.leases_forget(linux::machine::boottime())?;
             let journaled = self.journal(tx, host, &owner, desired, &owners, &[])?;
+            let netns = host::sandbox_file(&SandboxName::of(&wish.container));
+            let endpoints = members.into_iter().map(|(_, endpoint)| endpoint).collect();
             match intent {
                 Intent::DryRun => Err(Stop::DryRun(journaled.plan)),
-                Intent::Apply => Ok((
-                    journaled,
-                    Attached { netns: host::sandbox_file(&sandbox), endpoints },
-                )),
+                Intent::Apply => Ok((journaled, Attached { netns, endpoints })),
             }
         })
+    }
+
+    fn newcomer<'n>(&self, container: ContainerId, asked: &'n [AttachmentConfig]) -> Newcomer<'n> {
+        Newcomer { container, mark: Mark::new(self.store.instance(), &container.short()), asked }
+    }
+
+    /// Records the members as the container's attachments, and adds what they and its sandbox should be.
+    fn put(
+        &self,
+        tx: &Tx<'_>,
+        container: &ContainerId,
+        members: &[(Network, AttachedEndpoint)],
+        ports: &[PortMapping],
+        mtu: u32,
+        desired: &mut Desired,
+    ) -> Result<()> {
+        let owner = owner_of(container);
+        let ipv6 = members.iter().any(|(network, _)| network.has_family(false));
+        if !members.is_empty() {
+            desired.add(BASE, drivers::base());
+        }
+        desired.add(&owner, drivers::sandbox(&SandboxName::of(container), ipv6 || members.is_empty()));
+        for (order, (network, attached)) in (0..).zip(members) {
+            let wish = self.network_wish(tx, network, mtu)?;
+            desired.add(&owner_of_network(&network.id), drivers::network(&wish));
+            desired.add(&owner, drivers::attachment(&wish, &attached.endpoint));
+            let document = serde_json::to_value(attached).map_err(usage)?;
+            tx.attachment_put(container, &network.id, order, &document)?;
+        }
+        Ok(tx.ports_put(container, ports)?)
     }
 
     fn plan_down(
@@ -307,17 +440,22 @@ impl<'a> Networking<'a> {
                 forget(tx, container)?;
                 owners.push(owner_of(container));
             }
-            let mut desired = Desired::default();
-            for id in &touched {
-                if tx.attachment_count(id)? == 0 {
-                    owners.push(owner_of_network(id));
-                } else if let Some(network) = self.by_id(tx, id)? {
-                    let wish = self.network_wish(tx, &network, mtu)?;
-                    desired.add(&owner_of_network(id), drivers::network(&wish));
-                    owners.push(owner_of_network(id));
-                }
+            let networks = tx.networks_of_all_scopes()?;
+            if !begun.is_empty() {
+                // What was begun may be of any network: those with somebody on them stay as they are.
+                touched.extend(networks.iter().map(|n| n.id));
             }
-            if tx.attachments_any()? || (!touched.is_empty() && host.used_by_others(self.store.instance()).map_err(usage)?) {
+            let mut desired = Desired::default();
+            for network in networks.iter().filter(|n| touched.contains(&n.id)) {
+                let owner = owner_of_network(&network.id);
+                if tx.attachment_count(&network.id)? > 0 {
+                    desired.add(&owner, drivers::network(&self.network_wish(tx, network, mtu)?));
+                }
+                owners.push(owner);
+            }
+            if tx.attachments_any()?
+                || (!touched.is_empty() && host.used_by_others(self.store.instance()).map_err(usage)?)
+            {
                 desired.add(BASE, drivers::base());
             }
             owners.push(BASE.to_owned());
@@ -345,16 +483,11 @@ impl<'a> Networking<'a> {
         let known: BTreeSet<Key> = recorded.iter().map(Object::key).collect();
         recorded.extend(begun.iter().filter(|o| !known.contains(&o.key())).cloned());
         let wanted: BTreeSet<Key> = desired.owners.keys().cloned().collect();
-        let asked: Vec<Object> = desired
-            .objects
-            .iter()
-            .chain(recorded.iter().filter(|o| !wanted.contains(&o.key())))
-            .cloned()
-            .collect();
+        let asked: Vec<Object> =
+            desired.objects.iter().chain(recorded.iter().filter(|o| !wanted.contains(&o.key()))).cloned().collect();
         let observed = host.observe(&asked).map_err(usage)?;
-        let plan = plan::plan(&desired.objects, &recorded, &observed).map_err(|conflict| {
-            Stop::Failed(Error::new(Kind::CannotStart, conflict.to_string()))
-        })?;
+        let plan = plan::plan(&desired.objects, &recorded, &observed)
+            .map_err(|conflict| Stop::Failed(Error::new(Kind::CannotStart, conflict.to_string())))?;
         let forgotten = plan::forgotten(&desired.objects, &recorded);
         let id = tx.journal_begin(owner, &plan)?;
         Ok(Journaled { id, plan, owners: desired.owners, forgotten })
@@ -380,10 +513,6 @@ impl<'a> Networking<'a> {
     /// By name, id or the beginning of an id; the name wins.
     fn find(&self, tx: &Tx<'_>, text: &str) -> Result<Option<Network>> {
         find_in(tx.networks(self.scope)?, text)
-    }
-
-    fn by_id(&self, tx: &Tx<'_>, id: &NetworkId) -> Result<Option<Network>, StoreError> {
-        Ok(tx.networks(self.scope)?.into_iter().find(|n| n.id == *id))
     }
 
     /// The default network, if that is what `text` means, with a subnet and a link that are free now.
@@ -510,7 +639,9 @@ impl<'a> Networking<'a> {
     pub(crate) fn endpoints_on(&self, network: &NetworkId) -> Result<Vec<(ContainerId, AttachedEndpoint)>> {
         let rows = self.store.read(|tx| tx.attachments_on(network))?;
         let parsed = rows.into_iter().map(|(id, doc)| Ok((id, serde_json::from_value(doc)?)));
-        parsed.collect::<Result<_, serde_json::Error>>().map_err(|e| usage(format!("the store holds a bad endpoint: {e}")))
+        parsed
+            .collect::<Result<_, serde_json::Error>>()
+            .map_err(|e| usage(format!("the store holds a bad endpoint: {e}")))
     }
 
     /// The endpoints of a container, in order; empty when it is down.
@@ -518,43 +649,6 @@ impl<'a> Networking<'a> {
         let rows = self.store.read(|tx| tx.attachments_of(container))?;
         let parsed = rows.into_iter().map(|(_, _, doc)| serde_json::from_value(doc));
         parsed.collect::<Result<_, _>>().map_err(|e| usage(format!("the store holds a bad endpoint: {e}")))
-    }
-
-    /// Link, addresses, MAC and routes of each attachment; the addresses are leased.
-    fn endpoints(&self, tx: &Tx<'_>, wish: &SandboxWish<'_>, networks: &[Network]) -> Result<Vec<AttachedEndpoint>> {
-        let mark = Mark::new(self.store.instance(), &wish.container.short());
-        let published = networks.iter().position(|n| !n.internal);
-        let links = link_names(wish.attachments)?;
-        let mut families_routed = BTreeSet::new();
-        let mut endpoints = Vec::new();
-        for (index, (network, asked)) in networks.iter().zip(wish.attachments).enumerate() {
-            let number = u8::try_from(index).ok();
-            let host_link = number.and_then(|n| drivers::host_link(&wish.container, n));
-            let (Some(number), Some(host_link)) = (number, host_link) else {
-                return Err(Error::new(Kind::Usage, "a container can be on 36 networks at most"));
-            };
-            let addrs = lease_addresses(tx, network, asked, &wish.container)?;
-            let gateways = default_routes(network, &addrs, &mut families_routed);
-            let endpoint = Endpoint {
-                sandbox: SandboxName::of(&wish.container),
-                link: links[index].clone(),
-                host_link,
-                mac: asked.mac.unwrap_or(drivers::endpoint_mac(&network.id, &addrs, &wish.container, number)),
-                addrs,
-                gateways,
-                ports: if published == Some(index) { wish.ports.to_vec() } else { Vec::new() },
-                mark: mark.clone(),
-            };
-            endpoints.push(AttachedEndpoint {
-                network: network.name.clone(),
-                network_id: network.id,
-                aliases: asked.aliases.clone(),
-                endpoint,
-                network_gateways: network.subnets.iter().filter_map(|s| s.gateway).collect(),
-                internal: network.internal,
-            });
-        }
-        Ok(endpoints)
     }
 }
 
@@ -592,76 +686,6 @@ fn unknown_network(text: &str) -> Error {
     Error::new(Kind::NotFound, format!("unable to find network with name or ID {text}: network not found"))
 }
 
-/// `eth0`, `eth1` … in order, but for those that were asked for by name.
-fn link_names(asked: &[AttachmentConfig]) -> Result<Vec<LinkName>> {
-    let mut taken: BTreeSet<LinkName> = BTreeSet::from(["lo".parse().map_err(usage)?]);
-    for link in asked.iter().filter_map(|a| a.link.as_ref()) {
-        if !taken.insert(link.clone()) {
-            let text = format!("network interface name {:?} is already assigned to another network", link.as_str());
-            return Err(Error::new(Kind::Usage, text));
-        }
-    }
-    let mut free = (0u32..).filter_map(|n| format!("eth{n}").parse::<LinkName>().ok()).filter(|l| !taken.contains(l));
-    asked
-        .iter()
-        .map(|a| a.link.clone().or_else(|| free.next()))
-        .collect::<Option<Vec<_>>>()
-        .ok_or_else(|| Error::new(Kind::Usage, "no link name is free"))
-}
-
-/// One address of each subnet: the one asked for, or the next.
-fn lease_addresses(
-    tx: &Tx<'_>,
-    network: &Network,
-    asked: &AttachmentConfig,
-    container: &ContainerId,
-) -> Result<Vec<Addr>> {
-    if let Some(ip) = asked.static_ips.iter().find(|ip| !network.subnets.iter().any(|s| s.subnet.contains(**ip))) {
-        let outside = address::IpamError::Outside { ip: *ip, network: network.name.clone() };
-        return Err(cannot_start(outside));
-    }
-    let leases = leases(tx, &network.id)?;
-    let now = linux::machine::boottime();
-    let mut addrs = Vec::new();
-    for subnet in &network.subnets {
-        let wished: Vec<IpAddr> = asked.static_ips.iter().copied().filter(|ip| subnet.subnet.contains(*ip)).collect();
-        let ips = match wished.is_empty() {
-            true => {
-                let last = tx.last_lease(&network.id, &subnet.subnet)?;
-                vec![address::choose(subnet, &leases, last, now).map_err(cannot_start)?]
-            }
-            false => wished,
-        };
-        for ip in ips {
-            address::check(subnet, &leases, ip, container).map_err(cannot_start)?;
-            tx.lease(&network.id, &ip, container)?;
-            addrs.push(subnet.subnet.with(ip));
-        }
-    }
-    Ok(addrs)
-}
-
-fn leases(tx: &Tx<'_>, network: &NetworkId) -> Result<address::Leases, StoreError> {
-    let holder = |lease: &store::Lease| match (lease.holder, lease.released) {
-        (Some(container), _) => address::Holder::Container(container),
-        (None, released) => address::Holder::FreeSince(released.unwrap_or_default()),
-    };
-    Ok(tx.leases(network)?.iter().map(|lease| (lease.ip, holder(lease))).collect())
-}
-
-/// The network's gateways, for families that no earlier network routes and that the sandbox has an address of.
-fn default_routes(network: &Network, addrs: &[Addr], routed: &mut BTreeSet<bool>) -> Vec<IpAddr> {
-    let Driver::Bridge(options) = &network.driver;
-    if !drivers::bridge::gives_default_route(options, network.internal) {
-        return Vec::new();
-    }
-    let gateways = network.subnets.iter().filter_map(|s| s.gateway);
-    gateways
-        .filter(|gateway| addrs.iter().any(|a| a.ip.is_ipv4() == gateway.is_ipv4()))
-        .filter(|gateway| routed.insert(gateway.is_ipv4()))
-        .collect()
-}
-
 /// Where the endpoints are reached.
 fn container_ips(endpoints: &[AttachedEndpoint]) -> Vec<IpAddr> {
     endpoints.iter().flat_map(|e| e.endpoint.addrs.iter().map(|a| a.ip)).collect()
@@ -688,6 +712,19 @@ fn owner_of_network(network: &NetworkId) -> String {
     format!("net:{network}")
 }
 
+/// Records the container's endpoints and ports as they were before a change that failed.
+fn restore(tx: &Tx<'_>, container: &ContainerId, endpoints: &[AttachedEndpoint], ports: &[PortMapping]) -> Result<()> {
+    forget(tx, container)?;
+    for (order, attached) in (0..).zip(endpoints) {
+        let document = serde_json::to_value(attached).map_err(usage)?;
+        tx.attachment_put(container, &attached.network_id, order, &document)?;
+        for addr in &attached.endpoint.addrs {
+            tx.lease(&attached.network_id, &addr.ip, container)?;
+        }
+    }
+    Ok(tx.ports_put(container, ports)?)
+}
+
 /// Drops the container's addresses (into quarantine), attachments and ports from the records.
 fn forget(tx: &Tx<'_>, container: &ContainerId) -> Result<(), StoreError> {
     tx.leases_release(container, linux::machine::boottime())?;
@@ -695,10 +732,10 @@ fn forget(tx: &Tx<'_>, container: &ContainerId) -> Result<(), StoreError> {
     tx.ports_remove(container)
 }
 
-fn usage(error: impl std::fmt::Display) -> Error {
+pub(crate) fn usage(error: impl std::fmt::Display) -> Error {
     Error::new(Kind::Usage, error.to_string())
 }
 
-fn cannot_start(error: impl std::fmt::Display) -> Error {
+pub(crate) fn cannot_start(error: impl std::fmt::Display) -> Error {
     Error::new(Kind::CannotStart, error.to_string())
 }

@@ -8,10 +8,11 @@ use model::{ContainerId, LinkName, Network};
 use plan::Plan;
 use serde::Serialize;
 
-use crate::config::NetworkMode;
+use crate::config::{AttachmentConfig, NetworkMode};
+use crate::endpoints::AttachedEndpoint;
 use crate::engine::Engine;
 use crate::error::{Kind, Result};
-use crate::networking::{AttachedEndpoint, find_in, in_use};
+use crate::networking::{DEFAULT_NETWORK, find_in, in_use};
 use crate::record::ContainerRecord;
 
 /// A running container as `network inspect` shows it; the keys are Podman's.
@@ -91,11 +92,11 @@ impl Engine {
     /// after `time` seconds to stop in.
     pub fn remove_network(&mut self, name: &str, force: bool, time: Option<u32>) -> Result<()> {
         let network = self.network(name)?;
+        self.networking().removable(&network)?;
         let users = self.users(&network)?;
         if !users.is_empty() && !force {
             return Err(in_use(&network));
         }
-        self.networking().removable(&network)?;
         for user in users {
             self.remove_forced(&user.id, time)?;
         }
@@ -105,11 +106,11 @@ impl Engine {
     /// What removing it would change in the kernel.
     pub fn plan_remove_network(&self, name: &str, force: bool) -> Result<Plan> {
         let network = self.network(name)?;
+        self.networking().removable(&network)?;
         let users = self.users(&network)?;
         if !users.is_empty() && !force {
             return Err(in_use(&network));
         }
-        self.networking().removable(&network)?;
         let ids: Vec<ContainerId> = users.iter().map(|user| user.id).collect();
         if ids.is_empty() { Ok(Plan::default()) } else { self.networking().plan_of_down(&ids) }
     }
@@ -118,14 +119,17 @@ impl Engine {
     fn users(&self, network: &Network) -> Result<Vec<ContainerRecord>> {
         let networks = self.networks()?;
         let names = |record: &ContainerRecord| match &record.settings.network.mode {
-            NetworkMode::Networks(attachments) => attachments.iter().any(|attachment| {
-                let name = attachment.network.as_deref().unwrap_or("podman");
-                find_in(networks.clone(), name).is_ok_and(|found| found.is_some_and(|n| n.id == network.id))
-            }),
+            NetworkMode::Networks(attachments) => attachments.iter().any(|a| means(&networks, a, network)),
             NetworkMode::None | NetworkMode::Host | NetworkMode::Container(_) | NetworkMode::Path(_) => false,
         };
         Ok(self.records()?.into_iter().filter(names).collect())
     }
+}
+
+/// Is it this network that an attachment names?
+pub(crate) fn means(networks: &[Network], attachment: &AttachmentConfig, network: &Network) -> bool {
+    let name = attachment.network.as_deref().unwrap_or(DEFAULT_NETWORK);
+    find_in(networks.to_vec(), name).is_ok_and(|found| found.is_some_and(|n| n.id == network.id))
 }
 
 fn shown(attached: &AttachedEndpoint) -> (LinkName, NetworkInterface) {

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use linux::{ProcessRef, pty};
+use linux::{ProcessRef, Signal, SignalFd, pty};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::engine::Places;
@@ -25,6 +25,9 @@ const FULL: usize = 1 << 20;
 
 /// Watching commands at a time.
 const CLIENTS: usize = 64;
+
+/// SIGCHLD, whose number is the same on every Linux we know but MIPS and SPARC (signal(7)).
+const CHLD: i32 = 17;
 
 /// Bytes read at once; a pipe holds 65,536.
 const CHUNK: usize = 1 << 16;
@@ -121,6 +124,10 @@ pub(crate) struct Pump {
     sources: Vec<Source>,
     input: Option<Input>,
     buffer: Vec<u8>,
+    /// SIGCHLD to be read: of the runtime's helpers, which end after it and are ours then.
+    children: Option<SignalFd>,
+    /// The exit code of the container's first process, once we have reaped it.
+    code: Option<i32>,
 }
 
 /// Who has something for us.
@@ -131,18 +138,34 @@ enum Token {
     Source(usize),
     Client(usize),
     Input,
+    Children,
 }
 
 impl Pump {
     pub(crate) fn new(log: &Path) -> Result<Self> {
         let log = LogWriter::open(log).map_err(|e| Error::at(log.display(), e))?;
-        Ok(Self { log, clients: Vec::new(), listener: None, sources: Vec::new(), input: None, buffer: vec![0; CHUNK] })
+        Ok(Self {
+            log,
+            clients: Vec::new(),
+            listener: None,
+            sources: Vec::new(),
+            input: None,
+            buffer: vec![0; CHUNK],
+            children: None,
+            code: None,
+        })
     }
 
     /// The command that started us; its place among the clients.
     pub(crate) fn add_client(&mut self, socket: UnixStream, watches: bool) -> Result<usize> {
         socket.set_nonblocking(true).map_err(Error::usage)?;
-        self.clients.push(Client { socket, decoder: Decoder::default(), outbox: Outbox::default(), watches, gone: false });
+        self.clients.push(Client {
+            socket,
+            decoder: Decoder::default(),
+            outbox: Outbox::default(),
+            watches,
+            gone: false,
+        });
         Ok(self.clients.len() - 1)
     }
 
@@ -188,6 +211,10 @@ impl Pump {
     pub(crate) fn run(&mut self, init: ProcessRef, sources: Vec<Source>, stdin: Option<OwnedFd>) -> Result<i32> {
         self.sources = sources;
         self.input = self.open_input(stdin)?;
+        // Only now: the runtime, and the container, would have inherited it.
+        self.children =
+            Some(SignalFd::block(&Signal::new(CHLD).into_iter().collect::<Vec<_>>()).map_err(Error::usage)?);
+        self.reap(init);
         // Our child, alive or a zombie: its number is its own until we reap it. If not our child, it may be
         // gone already.
         let Ok(end) = init.pidfd() else { return Ok(self.ended(init, None)) };
@@ -201,6 +228,7 @@ impl Pump {
                     Token::Source(n) => self.read_source(n),
                     Token::Client(n) => self.serve(n, events),
                     Token::Input => self.feed(),
+                    Token::Children => self.reap(init),
                 }
             }
             self.clients.retain(|client| !client.gone);
@@ -227,6 +255,10 @@ impl Pump {
         if let Some(listener) = &self.listener {
             tokens.push(Token::Listener);
             fds.push(PollFd::new(listener, PollFlags::IN));
+        }
+        if let Some(children) = &self.children {
+            tokens.push(Token::Children);
+            fds.push(PollFd::new(children, PollFlags::IN));
         }
         if self.clients.iter().all(|client| client.outbox.waiting() < FULL) {
             for (n, source) in self.sources.iter().enumerate() {
@@ -373,7 +405,29 @@ impl Pump {
         }
         self.sources.clear();
         self.input = None;
-        exit_code(init, end)
+        self.own_code(init).or_else(|| foreign_code(end)).unwrap_or(UNKNOWN)
+    }
+
+    /// Takes the children that have ended: the runtime's helpers, and maybe the first process itself.
+    fn reap(&mut self, init: ProcessRef) {
+        while let Some(Ok(Some(_))) = self.children.as_mut().map(SignalFd::next) {}
+        while let Ok(Some(ended)) = linux::process::reap() {
+            if ended.pid == init.pid {
+                self.code = Some(ended.code);
+            }
+        }
+    }
+
+    /// The exit code of a first process that is our child. It is one of the runtime's last process, which may
+    /// end a moment after it; only then is it ours to reap.
+    fn own_code(&mut self, init: ProcessRef) -> Option<i32> {
+        while self.code.is_none() {
+            let ended = linux::process::wait_any().ok()??;
+            if ended.pid == init.pid {
+                self.code = Some(ended.code);
+            }
+        }
+        self.code
     }
 
     /// Waits until every client has everything or is gone.
@@ -397,18 +451,6 @@ impl Pump {
 
 /// The exit code when nobody can tell: Podman's for a container whose end it did not see.
 pub(crate) const UNKNOWN: i32 = 255;
-
-/// The exit code of the container's first process, which has ended.
-///
-/// It is a child of the runtime's last process, which may end a moment after it; only then is it ours to reap.
-fn exit_code(init: ProcessRef, end: Option<&OwnedFd>) -> i32 {
-    while let Ok(Some(ended)) = linux::process::wait_any() {
-        if ended.pid == init.pid {
-            return ended.code;
-        }
-    }
-    foreign_code(end).unwrap_or(UNKNOWN)
-}
 
 /// The exit code of a process that is somebody else's child, once that one has reaped it.
 fn foreign_code(end: Option<&OwnedFd>) -> Option<i32> {

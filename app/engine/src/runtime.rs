@@ -41,7 +41,9 @@ impl Runtime {
                 in_path(name).map(at).ok_or_else(|| Error::usage(format!("OCI runtime {name:?} not found in $PATH")))
             }
             None => in_path("crun").or_else(|| in_path("runc")).map(at).ok_or_else(|| {
-                Error::usage("no OCI runtime is installed: install the package crun (or runc), or name one by --runtime")
+                Error::usage(
+                    "no OCI runtime is installed: install the package crun (or runc), or name one by --runtime",
+                )
             }),
         }
     }
@@ -158,7 +160,11 @@ mod tests {
             "crun: executable file `x` not found in $PATH: No such file or directory: \
              OCI runtime attempted to invoke a command that was not found",
         );
-        check("open executable: Permission denied", 126, "crun: open executable: Permission denied: OCI permission denied");
+        check(
+            "open executable: Permission denied",
+            126,
+            "crun: open executable: Permission denied: OCI permission denied",
+        );
         check("something else", 126, "crun: something else: OCI runtime error");
     }
 

@@ -31,13 +31,47 @@ const DEFAULT_CAPABILITIES: [&str; 11] = [
 
 /// All that Linux knows, by number from 0 (include/uapi/linux/capability.h).
 const ALL_CAPABILITIES: [&str; 41] = [
-    "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_SETGID",
-    "CAP_SETUID", "CAP_SETPCAP", "CAP_LINUX_IMMUTABLE", "CAP_NET_BIND_SERVICE", "CAP_NET_BROADCAST", "CAP_NET_ADMIN",
-    "CAP_NET_RAW", "CAP_IPC_LOCK", "CAP_IPC_OWNER", "CAP_SYS_MODULE", "CAP_SYS_RAWIO", "CAP_SYS_CHROOT",
-    "CAP_SYS_PTRACE", "CAP_SYS_PACCT", "CAP_SYS_ADMIN", "CAP_SYS_BOOT", "CAP_SYS_NICE", "CAP_SYS_RESOURCE",
-    "CAP_SYS_TIME", "CAP_SYS_TTY_CONFIG", "CAP_MKNOD", "CAP_LEASE", "CAP_AUDIT_WRITE", "CAP_AUDIT_CONTROL",
-    "CAP_SETFCAP", "CAP_MAC_OVERRIDE", "CAP_MAC_ADMIN", "CAP_SYSLOG", "CAP_WAKE_ALARM", "CAP_BLOCK_SUSPEND",
-    "CAP_AUDIT_READ", "CAP_PERFMON", "CAP_BPF", "CAP_CHECKPOINT_RESTORE",
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_DAC_READ_SEARCH",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETPCAP",
+    "CAP_LINUX_IMMUTABLE",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_NET_BROADCAST",
+    "CAP_NET_ADMIN",
+    "CAP_NET_RAW",
+    "CAP_IPC_LOCK",
+    "CAP_IPC_OWNER",
+    "CAP_SYS_MODULE",
+    "CAP_SYS_RAWIO",
+    "CAP_SYS_CHROOT",
+    "CAP_SYS_PTRACE",
+    "CAP_SYS_PACCT",
+    "CAP_SYS_ADMIN",
+    "CAP_SYS_BOOT",
+    "CAP_SYS_NICE",
+    "CAP_SYS_RESOURCE",
+    "CAP_SYS_TIME",
+    "CAP_SYS_TTY_CONFIG",
+    "CAP_MKNOD",
+    "CAP_LEASE",
+    "CAP_AUDIT_WRITE",
+    "CAP_AUDIT_CONTROL",
+    "CAP_SETFCAP",
+    "CAP_MAC_OVERRIDE",
+    "CAP_MAC_ADMIN",
+    "CAP_SYSLOG",
+    "CAP_WAKE_ALARM",
+    "CAP_BLOCK_SUSPEND",
+    "CAP_AUDIT_READ",
+    "CAP_PERFMON",
+    "CAP_BPF",
+    "CAP_CHECKPOINT_RESTORE",
 ];
 
 const MASKED: [&str; 11] = [
@@ -54,8 +88,7 @@ const MASKED: [&str; 11] = [
     "/sys/firmware",
 ];
 
-const READ_ONLY: [&str; 6] =
-    ["/proc/asound", "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+const READ_ONLY: [&str; 6] = ["/proc/asound", "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// What the record does not say about a container that is being started.
 pub(crate) struct Surroundings<'a> {
@@ -172,8 +205,11 @@ pub(crate) fn capabilities(security: &SecurityConfig) -> Vec<String> {
         return all().filter(|name| !listed(&security.cap_drop, name)).collect();
     }
     let default = DEFAULT_CAPABILITIES.iter().map(|name| (*name).to_owned());
-    let mut granted: Vec<String> =
-        if names_all(&security.cap_drop) { Vec::new() } else { default.filter(|c| !listed(&security.cap_drop, c)).collect() };
+    let mut granted: Vec<String> = if names_all(&security.cap_drop) {
+        Vec::new()
+    } else {
+        default.filter(|c| !listed(&security.cap_drop, c)).collect()
+    };
     granted.extend(added(security));
     granted.sort_unstable();
     granted.dedup();
@@ -208,7 +244,8 @@ fn allowed_to_us(name: &str) -> bool {
 /// Checks that the names are known, in Podman's words.
 pub(crate) fn check_capabilities(security: &SecurityConfig) -> Result<()> {
     let mut names = security.cap_add.iter().chain(&security.cap_drop);
-    match names.find(|name| !name.eq_ignore_ascii_case("all") && !ALL_CAPABILITIES.contains(&full_name(name).as_str())) {
+    match names.find(|name| !name.eq_ignore_ascii_case("all") && !ALL_CAPABILITIES.contains(&full_name(name).as_str()))
+    {
         None => Ok(()),
         Some(name) => Err(Error::usage(format!("{:?} is not a valid capability: unknown capability", full_name(name)))),
     }
@@ -232,7 +269,12 @@ fn mounts(settings: &Settings, around: &Surroundings<'_>) -> Value {
         mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
         mount("/dev", "tmpfs", "tmpfs", &["nosuid", "noexec", "strictatime", "mode=755", "size=65536k"]),
         mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", sys]),
-        mount("/dev/pts", "devpts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+        mount(
+            "/dev/pts",
+            "devpts",
+            "devpts",
+            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+        ),
         mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
         mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &shm]),
         mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", sys]),

@@ -16,12 +16,13 @@ use linux::{ProcessRef, ports};
 use model::{ContainerId, HostAddress, PortMapping, Protocol};
 
 use crate::config::{ContainerConfig, NetworkMode};
+use crate::endpoints::AttachedEndpoint;
 use crate::engine::{Engine, EngineOptions, load, make_dir, no_such_container, save};
 use crate::error::{Error, Kind, Result};
 use crate::files::{HostsFile, host_resolv_conf};
 use crate::foreground::{self, Watch};
 use crate::monitor::{self, Mode, Order};
-use crate::networking::{AttachedEndpoint, SandboxWish};
+use crate::networking::SandboxWish;
 use crate::record::{ContainerRecord, Fate, State};
 use crate::talk::{Attach, RunEnd, RunResult, Talk};
 use crate::{config, spec};
@@ -45,7 +46,10 @@ impl Engine {
         let record = self.store.write(|tx| {
             let mut record = load(tx, id)?.ok_or_else(|| no_such_container(&id.to_string()))?;
             if !record.state.at_rest() {
-                return Err(Error::new(Kind::WrongState, format!("container {id} is {}: container state improper", record.state)));
+                return Err(Error::new(
+                    Kind::WrongState,
+                    format!("container {id} is {}: container state improper", record.state),
+                ));
             }
             record.fate = Some(Fate::Return(record.state));
             record.state = State::Starting;
@@ -156,7 +160,8 @@ impl Engine {
             NetworkMode::None => &[],
             NetworkMode::Host => return Ok(Sandbox::default()),
             NetworkMode::Path(path) => {
-                linux::NetNs::open(path).map_err(|e| Error::cannot_start(format!("cannot use network namespace: {e}")))?;
+                linux::NetNs::open(path)
+                    .map_err(|e| Error::cannot_start(format!("cannot use network namespace: {e}")))?;
                 return Ok(Sandbox { netns: Some(path.clone()), ..Sandbox::default() });
             }
             NetworkMode::Container(name) => return self.sandbox_of(name),
@@ -169,7 +174,10 @@ impl Engine {
     fn sandbox_of(&self, name: &str) -> Result<Sandbox> {
         let owner = self.named(name)?;
         if owner.state != State::Running {
-            let text = format!("cannot join the network of container {}, which is not running: container state improper", owner.id);
+            let text = format!(
+                "cannot join the network of container {}, which is not running: container state improper",
+                owner.id
+            );
             return Err(Error::new(Kind::CannotStart, text));
         }
         Ok(Sandbox { netns: owner.netns, endpoints: Vec::new(), shared_with: Some(owner.id) })
@@ -194,7 +202,7 @@ impl Engine {
         }
         let network = &record.settings.network;
         if !network.no_hosts {
-            put(places.hosts(), &hosts_text(record, sandbox))?;
+            put(places.hosts(), &hosts_text(record, &sandbox.endpoints))?;
         }
         if wants_resolv_conf(network) {
             let ipv6 = sandbox.endpoints.iter().any(|e| e.endpoint.addrs.iter().any(|addr| addr.ip.is_ipv6()));
@@ -244,18 +252,18 @@ fn wants_resolv_conf(network: &config::NetworkConfig) -> bool {
     network.mode != NetworkMode::None && network.dns != config::Dns::Image
 }
 
-fn hosts_text(record: &ContainerRecord, sandbox: &Sandbox) -> String {
+pub(crate) fn hosts_text(record: &ContainerRecord, endpoints: &[AttachedEndpoint]) -> String {
     let settings = &record.settings;
     let host_file = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
     let own: Vec<IpAddr> = match settings.network.mode {
         NetworkMode::Host => Vec::new(),
         NetworkMode::None => vec![std::net::Ipv4Addr::LOCALHOST.into()],
-        _ => sandbox.endpoints.iter().flat_map(|e| &e.endpoint.addrs).map(|addr| addr.ip).collect(),
+        _ => endpoints.iter().flat_map(|e| &e.endpoint.addrs).map(|addr| addr.ip).collect(),
     };
     let file = HostsFile {
         added: &settings.network.add_hosts,
         host_file: &host_file,
-        host_ip: host_ip(&settings.network.mode, &sandbox.endpoints),
+        host_ip: host_ip(&settings.network.mode, endpoints),
         own: &own,
         own_names: &[settings.hostname.as_str(), record.name.as_str()],
     };

@@ -112,7 +112,8 @@ impl<'a> Account<'a> {
 mod tests {
     use super::*;
 
-    const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\n\nbroken\nweb:x:33:33:web:/www:/bin/false\n42:x:7:7::/seven:/\n";
+    const PASSWD: &str =
+        "root:x:0:0:root:/root:/bin/sh\n\nbroken\nweb:x:33:33:web:/www:/bin/false\n42:x:7:7::/seven:/\n";
     const GROUP: &str = "root:x:0:\nweb:x:33:\nlog:x:50:other,web\nlog2:x:50:web\nweird:x:nope:web\nadm:x:4:web\n";
 
     fn check(wish: &str, expected: &str) {

@@ -82,7 +82,9 @@ impl Engine {
 
     /// Removes the volumes made for this container alone.
     pub(crate) fn remove_anonymous_volumes(&self, record: &ContainerRecord) -> Result<()> {
-        for name in record.settings.mounts.iter().filter(|mount| mount.anonymous).filter_map(|mount| mount.volume.as_ref()) {
+        for name in
+            record.settings.mounts.iter().filter(|mount| mount.anonymous).filter_map(|mount| mount.volume.as_ref())
+        {
             remove_tree(&self.options().root.join("volumes").join(name))?;
             self.store.write(|tx| tx.volume_remove(name))?;
         }
@@ -107,7 +109,9 @@ pub(crate) fn copy_up(record: &ContainerRecord, root: &File) -> Result<()> {
             continue;
         }
         // The image has nothing there, or no directory: nothing to copy.
-        let Ok(from) = open_inside(root.as_fd(), Path::new(&mount.target), OFlags::RDONLY | OFlags::DIRECTORY) else { continue };
+        let Ok(from) = open_inside(root.as_fd(), Path::new(&mount.target), OFlags::RDONLY | OFlags::DIRECTORY) else {
+            continue;
+        };
         let wrong = |e: io::Error| Error::cannot_start(format!("cannot fill the volume at {}: {e}", mount.target));
         let to = File::open(&mount.source).map_err(wrong)?;
         copy_attributes(&from, &to).map_err(wrong)?;
@@ -149,7 +153,8 @@ fn copy_directory(from: &File, to: &File) -> io::Result<()> {
             }
             FileType::RegularFile => {
                 let mut original = File::from(openat(from, name, flags, Mode::empty())?);
-                let made = openat(to, name, flags | OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, Mode::RUSR | Mode::WUSR)?;
+                let made =
+                    openat(to, name, flags | OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, Mode::RUSR | Mode::WUSR)?;
                 let mut copy = File::from(made);
                 io::copy(&mut original, &mut copy)?;
                 copy_attributes(&original, &copy)?;

@@ -118,19 +118,18 @@ impl Images<'_> {
     pub fn import(&self, source: &mut (dyn Read + Send), import: &Import<'_>) -> Result<ImageId> {
         let names: Vec<String> = import.name.map(local_name).transpose()?.into_iter().collect();
         let staged = Staged::begin(self, 1)?;
-        let any = crate::Digest::of(b"");
-        let unpacked = layer::unpack(source, any.hasher(), staged.layer(0).1, &Limits::STRANGERS)
-            .map_err(|e| e.within("importing"))?;
-        let config = configuration(import, &unpacked.diff_id).to_string().into_bytes();
+        let unpacked =
+            layer::unpack(source, None, staged.layer(0).1, &Limits::STRANGERS).map_err(|e| e.within("importing"))?;
+        let config = configuration(import, &unpacked.diff.id).to_string().into_bytes();
         let blob = json!({
             "mediaType": "application/vnd.oci.image.layer.v1.tar",
-            "digest": unpacked.diff_id,
-            "size": unpacked.diff_size,
+            "digest": unpacked.diff.id,
+            "size": unpacked.diff.archive,
         });
         let new = NewImage {
             id: image_id(&config),
             document: document(vec![blob], config)?,
-            layers: vec![NewLayer { diff_id: unpacked.diff_id.clone(), blob: None, size: None }],
+            layers: vec![NewLayer { diff_id: unpacked.diff.id.clone(), blob: None, size: None }],
             names,
         };
         self.install_staged(&new, staged, unpacked)

@@ -184,7 +184,7 @@ impl Images<'_> {
 
     /// Records an image that is made of one staged layer.
     pub(crate) fn install_staged(&self, image: &NewImage, staged: Staged<'_>, unpacked: Unpacked) -> Result<ImageId> {
-        let ready = [Ready { number: staged.layer(0).0, chain: unpacked.diff_id.clone(), unpacked: Some(unpacked) }];
+        let ready = [Ready { number: staged.layer(0).0, chain: unpacked.diff.id.clone(), unpacked: Some(unpacked) }];
         match self.settle(&ready).and_then(|()| self.record(image, &ready)) {
             Ok(superseded) => staged.keep(&superseded),
             Err(Refusal::Failed(error)) => return Err(error),
@@ -197,7 +197,7 @@ impl Images<'_> {
     fn settle(&self, ready: &[Ready]) -> Result<(), Refusal> {
         // Overlayfs takes the merged root's mode and owner from the topmost layer; most layers say nothing of it.
         for [below, layer] in ready.array_windows() {
-            if layer.unpacked.as_ref().is_some_and(|unpacked| !unpacked.has_root) {
+            if layer.unpacked.as_ref().is_some_and(|unpacked| !unpacked.diff.has_root) {
                 let from = self.layer_directory(below.number);
                 if below.unpacked.is_none() && !from.is_dir() {
                     return Err(Refusal::Begin);
@@ -221,7 +221,9 @@ impl Images<'_> {
             let mut superseded = Vec::new();
             for layer in ready {
                 let number = match &layer.unpacked {
-                    Some(new) => tx.layer_done(layer.number, new.diff_id.as_str(), layer.chain.as_str(), new.size)?,
+                    Some(new) => {
+                        tx.layer_done(layer.number, new.diff.id.as_str(), layer.chain.as_str(), new.diff.size)?
+                    }
                     None if tx.layer_by_chain(layer.chain.as_str())? == Some(layer.number) => layer.number,
                     None => return Err(Refusal::Begin),
                 };
@@ -305,10 +307,11 @@ fn fetch_one(
     let shown = layer.shown();
     progress.event(Event::LayerBegun(shown, layer.size));
     let reader = Watched { inner: source.layer(n)?, shown, read: 0, told: 0, progress, stop };
-    let unpacked = layer::unpack(reader, shown.hasher(), to, &Limits::STRANGERS).map_err(|error| match error {
-        ImageError::Content(_) => error.within(&format!("layer {shown}")),
-        other => other,
-    })?;
+    let unpacked = layer::unpack(reader, layer.blob.as_ref().map(|(digest, _)| digest), to, &Limits::STRANGERS)
+        .map_err(|error| match error {
+            ImageError::Content(_) => error.within(&format!("layer {shown}")),
+            other => other,
+        })?;
     check(layer, &unpacked)?;
     progress.event(Event::LayerDone(shown));
     Ok(unpacked)
@@ -316,16 +319,14 @@ fn fetch_one(
 
 /// Is it what was promised?
 fn check(layer: &NewLayer, unpacked: &Unpacked) -> Result<()> {
-    if let Some((digest, size)) = &layer.blob {
-        if unpacked.blob_size != *size {
-            return Err(ImageError::Content(format!(
-                "layer {digest} has {} bytes and not {size}, as its manifest says",
-                unpacked.blob_size
-            )));
+    if let (Some((digest, size)), Some((got, got_size))) = (&layer.blob, &unpacked.blob) {
+        if got_size != size {
+            let text = format!("layer {digest} has {got_size} bytes and not {size}, as its manifest says");
+            return Err(ImageError::Content(text));
         }
-        mismatch("layer", digest, &unpacked.blob)?;
+        mismatch("layer", digest, got)?;
     }
-    mismatch("content of layer", &layer.diff_id, &unpacked.diff_id)
+    mismatch("content of layer", &layer.diff_id, &unpacked.diff.id)
 }
 
 fn mismatch(what: &str, wanted: &Digest, got: &Digest) -> Result<()> {

@@ -52,31 +52,44 @@ impl Limits {
 /// What came out of a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Unpacked {
-    /// Digest of the blob, as it came.
-    pub(crate) blob: Digest,
-    /// Bytes of the blob.
-    pub(crate) blob_size: u64,
-    /// Digest of the archive, without compression.
-    pub(crate) diff_id: Digest,
-    /// Bytes of the archive.
-    pub(crate) diff_size: u64,
+    /// Digest and size in bytes of the blob as it came; none when nobody promised one.
+    pub(crate) blob: Option<(Digest, u64)>,
+    /// What its archive was.
+    pub(crate) diff: Diff,
+}
+
+/// What a layer's archive was, without compression.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Diff {
+    /// Its digest.
+    pub(crate) id: Digest,
+    /// Its bytes.
+    pub(crate) archive: u64,
     /// Bytes of all files.
     pub(crate) size: u64,
-    /// Did the archive say what the root directory itself is like?
+    /// Did it say what the root directory itself is like?
     pub(crate) has_root: bool,
 }
 
-/// Unpacks the blob read from `source` into the empty directory `to`.
-pub(crate) fn unpack(source: impl Read, hasher: Hasher, to: &Path, limits: &Limits) -> Result<Unpacked> {
-    let mut blob = HashingReader::new(source, hasher);
-    let mut plain =
-        HashingReader::new(bounded(&mut blob, limits).map_err(read_error)?, Hasher::Sha256(Default::default()));
+/// Unpacks the blob read from `source` into the empty directory `to`. Only if a digest is `promised` is the blob's
+/// own computed: it costs as much as all the rest.
+pub(crate) fn unpack(mut source: impl Read, promised: Option<&Digest>, to: &Path, limits: &Limits) -> Result<Unpacked> {
+    let Some(promised) = promised else {
+        return Ok(Unpacked { blob: None, diff: unpack_blob(&mut source, to, limits)? });
+    };
+    let mut blob = HashingReader::new(source, promised.hasher());
+    let diff = unpack_blob(&mut blob, to, limits)?;
+    Ok(Unpacked { blob: Some(blob.finish()), diff })
+}
+
+fn unpack_blob(blob: &mut impl Read, to: &Path, limits: &Limits) -> Result<Diff> {
+    let plain = bounded(&mut *blob, limits).map_err(read_error)?;
+    let mut plain = HashingReader::new(plain, Hasher::Sha256(Default::default()));
     let (size, has_root) = extract(&mut plain, to, limits)?;
-    let (diff_id, diff_size) = plain.finish();
+    let (id, archive) = plain.finish();
     // Whatever follows the compressed stream belongs to the blob, and so to its digest.
-    io::copy(&mut blob, &mut io::sink()).map_err(read_error)?;
-    let (blob, blob_size) = blob.finish();
-    Ok(Unpacked { blob, blob_size, diff_id, diff_size, size, has_root })
+    io::copy(blob, &mut io::sink()).map_err(read_error)?;
+    Ok(Diff { id, archive, size, has_root })
 }
 
 /// `source` without its compression, and not without end.

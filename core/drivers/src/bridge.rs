@@ -48,10 +48,10 @@ pub(crate) fn attachment(wish: &NetworkWish<'_>, endpoint: &Endpoint) -> Vec<Obj
     })];
     // A bridge's member needs no address of its own, and would speak to the sandbox from it.
     objects.push(sysctl(Place::Host, format!("net/ipv6/conf/{}/disable_ipv6", endpoint.host_link), "1"));
-    if !wish.network.has_family(false) {
-        // The sandbox's other networks may have IPv6; on this one fe80 would be a way around the rules.
-        objects.push(sysctl(place(), format!("net/ipv6/conf/{}/disable_ipv6", endpoint.link), "1"));
-    }
+    // Whatever the sandbox's default is, which its first networks chose: on a network without IPv6, fe80 would
+    // be a way around the rules; on one with it, the address would be refused.
+    let no_ipv6 = if wish.network.has_family(false) { "0" } else { "1" };
+    objects.push(sysctl(place(), format!("net/ipv6/conf/{}/disable_ipv6", endpoint.link), no_ipv6));
     let address = |&addr| Object::Address(Address { place: place(), link: endpoint.link.clone(), addr });
     objects.extend(endpoint.addrs.iter().map(address));
     objects.extend(routes(wish, endpoint));

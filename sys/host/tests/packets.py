@@ -1,7 +1,7 @@
 """One host of the lab: serves, connects and sends raw frames, as the lines on its standard input say.
 
   serve tcp|udp PORT [ADDRESS]       answers every client with "NAME saw CLIENT"
-  probe SECONDS TARGET...            connects to all at once; a target is tcp:ADDRESS:PORT or udp:...
+  probe SECONDS TARGET...            connects to all at once; a target is tcp:ADDRESS:PORT, udp:... or ping:ADDRESS
   lies LINK KEY=VALUE...             sends one frame of each kind in `frames`
   pretend SOURCE ADDRESS PORT        sends a datagram with another's source, marked with it
   watch LINK                         collects the marks of frames that arrive
@@ -51,6 +51,8 @@ def saw(peer):
 
 def connect(target, seconds):
     kind, rest = target.split(":", 1)
+    if kind == "ping":
+        return ping(rest, seconds)
     address, port = rest.rsplit(":", 1)
     to = socket.getaddrinfo(address.strip("[]"), int(port), type=socket.SOCK_STREAM)[0][4]
     s = socket.socket(family(address), socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM)
@@ -58,7 +60,7 @@ def connect(target, seconds):
     try:
         s.connect(to)
         if kind == "udp":
-            s.send(b"?")
+            s.send(f"<pw {NAME}>".encode())
         return s.recv(100).decode() or "closed"
     except socket.timeout:
         return "silent"
@@ -68,6 +70,25 @@ def connect(target, seconds):
         return e.strerror.lower()
     finally:
         s.close()
+
+
+def ping(address, seconds):
+    request, reply = (128, 129) if ":" in address else (8, 0)
+    protocol = socket.IPPROTO_ICMPV6 if ":" in address else socket.IPPROTO_ICMP
+    s = socket.socket(family(address), socket.SOCK_RAW, protocol)
+    echo = struct.pack("!BBHHH", request, 0, 0, 77, 1)
+    echo = echo[:2] + struct.pack("!H", checksum(echo)) + echo[4:]
+    s.sendto(echo, (address, 0))
+    deadline = time.time() + seconds
+    while (left := deadline - time.time()) > 0:
+        s.settimeout(left)
+        try:
+            packet, _ = s.recvfrom(2048)
+        except socket.timeout:
+            break
+        if packet[0 if ":" in address else 20] == reply:
+            return "pong"
+    return "silent"
 
 
 def probe(seconds, *targets):
@@ -125,8 +146,8 @@ def upper6(src, dst, proto, body, at):
     return body[:at] + struct.pack("!H", total) + body[at + 2:]
 
 
-def udp6(src, dst, mark, sport=4000):
-    body = struct.pack("!HHHH", sport, 4000, 8 + len(mark), 0) + mark
+def udp6(src, dst, mark, sport=4000, dport=4000):
+    body = struct.pack("!HHHH", sport, dport, 8 + len(mark), 0) + mark
     return ip6(src, dst, 17, upper6(src, dst, 17, body, 6))
 
 
@@ -176,6 +197,8 @@ def frames(me, victim, gateway, lan):
         ("ip", vm, m, ip, lambda x: udp4("10.88.0.99", v4, x)),
         ("ip-of-gateway", vm, m, ip, lambda x: udp4(g4, v4, x)),
         ("ip-outwards", gm, m, ip, lambda x: udp4("203.0.113.9", lan, x)),
+        # An answer to nothing, which address translation leaves as it is.
+        ("invalid", gm, m, ip, lambda x: ip4(i4, lan, 6, struct.pack("!HHIIBBHHH", 4000, 80, 1, 1, 0x50, 4, 0, 0, 0) + x)),
         ("loopback", gm, m, ip, lambda x: udp4(i4, "127.0.0.1", x)),
         ("from-loopback", gm, m, ip, lambda x: udp4("127.0.0.1", g4, x)),
         ("ip-too-long", vm, m, ip, lambda x: ip4(i4, v4, 17, b"\0" * 8 + x, length=900)),
@@ -226,8 +249,9 @@ def lies(link, *about):
 
 
 def pretend(source, address, port):
-    s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
-    s.sendto(udp4(source, address, f"<pw {source}>".encode(), dport=int(port)), (address, 0))
+    s = socket.socket(family(address), socket.SOCK_RAW, socket.IPPROTO_RAW)
+    datagram = udp6 if ":" in address else udp4
+    s.sendto(datagram(source, address, f"<pw {source}>".encode(), dport=int(port)), (address, 0))
     return "ok"
 
 
@@ -243,9 +267,9 @@ def watch(link):
 
 
 def hear(port):
-    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
     s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    s.bind(("0.0.0.0", int(port)))
+    s.bind(("::", int(port)))
     threading.Thread(target=collect, args=(s,), daemon=True).start()
     SEEN.clear()
     return "ok"
@@ -256,7 +280,7 @@ def collect(s):
         frame, sender = s.recvfrom(4096)
         is_packet = s.family == socket.AF_PACKET
         if not is_packet or sender[2] != socket.PACKET_OUTGOING and not is_error(frame):
-            SEEN.update(m.decode() for m in re.findall(rb"<pw ([a-z0-9.-]+)>", frame))
+            SEEN.update(m.decode() for m in re.findall(rb"<pw ([a-z0-9.:-]+)>", frame))
 
 
 def is_error(frame):

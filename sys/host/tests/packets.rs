@@ -113,8 +113,10 @@ fn build() {
     );
     let mut add = |line: String| script += &(line + "\n");
     for (name, net4, net6) in [("lan", "192.168.99", "2001:db8:99::"), ("wan", "198.51.100", "2001:db8:98::")] {
-        add(format!("ip netns add {name}"));
-        add(format!("ip link add {name}0 type veth peer name eth0 netns {name}"));
+        add(format!(
+            "ip netns add {name}; ip netns exec {name} sh -c 'echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad'"
+        ));
+        add(format!("ip link add {name}0 address 02:00:00:00:99:00 type veth peer name eth0 netns {name}"));
         add(format!(
             "ip addr add {net4}.109/24 dev {name}0; ip addr add {net6}109/64 dev {name}0 nodad; ip link set {name}0 up"
         ));
@@ -184,6 +186,7 @@ fn elements() -> Vec<Element> {
     for (name, ports) in [
         ("a", "8080:80 8080:80/udp 127.0.0.1:8081:80 192.168.99.109:8082:80 9000-9100:9000-9100 6000:80 53:80/udp"),
         ("a", "127.0.0.1:9200-9210:9200-9210 192.168.99.109:9300-9310:9300-9310 8800-8801:80-81"),
+        ("a", "[2001:db8:99::109]:8084:80 [2001:db8:99::109]:9400-9410:9400-9410"),
         ("c", "8090:80"),
         ("i", "8091:80"),
     ] {
@@ -215,9 +218,9 @@ impl World {
         peers.insert("host".to_owned(), Peer::start("host", None));
         for (name, peer) in &mut peers {
             let services = match name.as_str() {
-                "host" => "tcp 7000,udp 7000,tcp 7001 127.0.0.1,udp 7001 127.0.0.1,tcp 5300,tcp 53",
+                "host" => "tcp 7000,udp 7000,tcp 7001 127.0.0.1,udp 7001 127.0.0.1,tcp 5300,tcp 53,udp 53",
                 "lan" => "tcp 80,udp 80,tcp 6000,udp 53",
-                "a" => "tcp 80,udp 80,tcp 81,tcp 9050,tcp 9205,tcp 9305",
+                "a" => "tcp 80,udp 80,tcp 81,tcp 9050,tcp 9205,tcp 9305,tcp 9405",
                 _ => "tcp 80,udp 80",
             };
             for service in services.split(',') {
@@ -296,6 +299,9 @@ alone_tests! {
             lan tcp:192.168.99.109:8080 a saw 192.168.99.1
             lan udp:192.168.99.109:8080 a saw 192.168.99.1
             lan tcp:[2001:db8:99::109]:8080 a saw 2001:db8:99::1
+            lan tcp:[2001:db8:99::109]:9050 a saw 2001:db8:99::1
+            lan tcp:[2001:db8:99::109]:8084 a saw 2001:db8:99::1
+            lan tcp:[2001:db8:99::109]:9405 a saw 2001:db8:99::1
             lan tcp:192.168.99.109:8082 a saw 192.168.99.1
             lan tcp:192.168.99.109:9050 a saw 192.168.99.1
             lan tcp:192.168.99.109:9305 a saw 192.168.99.1
@@ -315,6 +321,8 @@ alone_tests! {
             host tcp:[2001:db8:99::109]:8080 a saw 2001:db8:99::109
             host tcp:10.88.0.2:80 a saw 10.88.0.1
             host tcp:[::1]:8080 refused
+            host tcp:[fe80::ff:fe00:9900%lan0]:8080 refused
+            lan tcp:[fe80::ff:fe00:9900%eth0]:8080 refused
             a tcp:192.168.99.109:8080 a saw 10.88.0.1
             a udp:192.168.99.109:8080 a saw 10.88.0.1
             a tcp:10.88.0.1:8080 a saw 10.88.0.1
@@ -343,8 +351,15 @@ alone_tests! {
             c tcp:192.168.99.1:6000 lan saw 192.168.99.109
             c udp:192.168.99.1:53 lan saw 192.168.99.109
             wan tcp:192.168.99.1:6000 lan saw 198.51.100.1
+            host tcp:192.168.99.1:6000 lan saw 192.168.99.109
+            host udp:192.168.99.1:53 lan saw 192.168.99.109
             lan tcp:192.168.99.109:7000 host saw 192.168.99.1
             lan udp:192.168.99.109:7000 host saw 192.168.99.1
+            a ping:10.88.0.1 pong
+            a ping:fd00:88::1 pong
+            b ping:10.88.0.2 pong
+            a ping:192.168.99.1 pong
+            c udp:10.89.0.1:53 host saw 10.89.0.2
             a tcp:10.88.0.1:53 host saw 10.88.0.2
             a tcp:[fd00:88::1]:53 host saw fd00:88::2
             i tcp:10.90.0.1:53 host saw 10.90.0.2
@@ -355,7 +370,12 @@ alone_tests! {
     }
 
     fn nothing_else_is_reached() {
-        any_way(|world| world.check(1.0, "
+        any_way(|world| {
+            let outside = ["lan", "c", "i"];
+            for name in outside {
+                world.0.get_mut(name).unwrap().ask("watch eth0");
+            }
+            world.check(1.0, "
             lan tcp:127.0.0.1:8081 silent
             lan tcp:127.0.0.1:9205 silent
             lan tcp:127.0.0.1:8080 silent
@@ -398,7 +418,14 @@ alone_tests! {
             i tcp:192.168.99.1:80 silent
             i tcp:192.168.99.109:8080 silent
             i tcp:10.90.0.1:7000 silent
-        "));
+            i udp:192.168.99.1:80 silent
+            i udp:10.89.0.2:80 silent
+            c udp:10.90.0.2:80 silent
+            ");
+            // Not even one way.
+            let seen = outside.map(|name| world.0.get_mut(name).unwrap().ask("seen 0.1"));
+            assert_eq!(seen, ["", "", ""]);
+        });
     }
 
     fn no_lie_leaves_a_containers_port() {
@@ -428,17 +455,25 @@ alone_tests! {
 
     fn nobody_outside_speaks_for_a_container() {
         let mut world = World::new();
+        // So that the neighbours know each other's addresses.
+        world.check(5.0, "
+            lan tcp:[2001:db8:99::109]:7000 host saw 2001:db8:99::1
+            lan tcp:192.168.99.109:7000 host saw 192.168.99.1
+        ");
         let mut pretend = |sources: &[&str]| {
             world.0.get_mut("host").unwrap().ask("hear 4000");
             for source in sources {
-                world.0.get_mut("lan").unwrap().ask(&format!("pretend {source} 192.168.99.109 4000"));
+                let host = if source.contains(':') { "2001:db8:99::109" } else { "192.168.99.109" };
+                world.0.get_mut("lan").unwrap().ask(&format!("pretend {source} {host} 4000"));
             }
             kinds(&world.0.get_mut("host").unwrap().ask("seen 0.4"))
         };
-        sh("for f in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 0 > $f; done");
-        assert_eq!(pretend(&["10.88.0.77", "10.90.0.2", "203.0.113.9"]), ["203.0.113.9"]);
+        sh("for f in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 0 > $f; done; echo 1 > /proc/sys/net/ipv4/conf/lan0/route_localnet");
+        let liars = ["10.88.0.77", "10.90.0.2", "127.0.0.2", "fd00:88::77"];
+        let others = ["203.0.113.9", "2001:db8:5::9"];
+        assert_eq!(pretend(&[&liars[..], &others].concat()), ["2001:db8:5::9", "203.0.113.9"]);
         sh("nft delete table inet podwire");
-        assert_eq!(pretend(&["10.88.0.77"]), ["10.88.0.77"], "the firewall was not what stopped it");
+        assert_eq!(pretend(&liars), liars, "the firewall was not what stopped them");
     }
 
     /// What the other tests call closed is open when only the firewall is taken away: they would notice.
@@ -462,10 +497,10 @@ alone_tests! {
         ");
         let (sent, seen_by) = world.lie();
         // Control frames of switches are not forwarded by any bridge; replies to the bridge's own addresses are not the victim's.
-        let to_host = ["loopback", "from-loopback", "mac-of-victim", "ip-outwards", "true-out", "pause", "lldp"];
+        let to_host = ["loopback", "from-loopback", "mac-of-victim", "ip-outwards", "invalid", "true-out", "pause", "lldp"];
         let expected: Vec<_> = sent.iter().filter(|name| !to_host.contains(&name.as_str())).cloned().collect();
         assert_eq!(seen_by["a"], expected);
-        assert_eq!(seen_by["lan"], ["ip-outwards", "mac-of-victim", "true-out"]);
+        assert_eq!(seen_by["lan"], ["invalid", "ip-outwards", "mac-of-victim", "true-out"]);
         assert!(seen_by["b"].contains(&"true-broadcast".to_owned()));
         assert!(seen_by["host"].contains(&"loopback".to_owned()));
     }

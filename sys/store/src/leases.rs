@@ -58,6 +58,12 @@ impl Tx<'_> {
         self.change(sql, params![container.to_string(), now]).map(drop)
     }
 
+    /// Releases a container's addresses of one network.
+    pub fn leases_release_on(&self, network: &NetworkId, container: &ContainerId, now: i64) -> Result<()> {
+        let sql = "UPDATE lease SET container = NULL, released = ?3 WHERE network = ?1 AND container = ?2";
+        self.change(sql, params![network.to_string(), container.to_string(), now]).map(drop)
+    }
+
     /// The address of `subnet` that was given last, if it is still remembered.
     pub fn last_lease(&self, network: &NetworkId, subnet: &Subnet) -> Result<Option<IpAddr>> {
         // Newest first until one lies in the subnet: mostly the first or the second.

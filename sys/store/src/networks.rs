@@ -15,6 +15,14 @@ impl Tx<'_> {
             .collect()
     }
 
+    /// All networks of all scopes: for repair, which takes back what others began.
+    pub fn networks_of_all_scopes(&self) -> Result<Vec<Network>> {
+        self.rows("SELECT doc FROM network ORDER BY scope, name", [], |row| row.get::<_, String>(0))?
+            .iter()
+            .map(|text| self.document("a network", text))
+            .collect()
+    }
+
     /// The network of that name.
     pub fn network(&self, scope: &str, name: &str) -> Result<Option<Network>> {
         let text = self.row("SELECT doc FROM network WHERE scope = ?1 AND name = ?2", [scope, name], |row| {

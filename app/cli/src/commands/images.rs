@@ -13,7 +13,7 @@ use crate::template::{Field, Value};
 
 #[derive(clap::Args)]
 pub(crate) struct Images {
-    /// Show all images
+    /// Show all images (podwire makes no intermediate ones that could be hidden)
     #[arg(short, long)]
     all: bool,
     /// Show digests

@@ -10,11 +10,14 @@ mod inspect;
 mod kill;
 mod load;
 mod logs;
+mod network_connect;
 mod network_create;
+mod network_disconnect;
 mod network_exists;
 mod network_inspect;
 mod network_ls;
 mod network_prune;
+mod network_reload;
 mod network_rm;
 mod port;
 mod ps;
@@ -55,11 +58,14 @@ pub(crate) const COMMANDS: &[Entry] = &[
     Entry::new::<kill::Kill>(&["kill", "container kill"], "Send a signal to running containers", SEVERAL_CONTAINERS),
     Entry::new::<load::Load>(&["load", "image load"], "Load images from an archive", "[options]"),
     Entry::new::<logs::Logs>(&["logs", "container logs"], "Fetch the logs of containers", SEVERAL_CONTAINERS),
+    Entry::new::<network_connect::NetworkConnect>(&["network connect"], "Add a container to a network", "[options] NETWORK CONTAINER"),
     Entry::new::<network_create::NetworkCreate>(&["network create"], "Create a network", "[options] [NAME]"),
+    Entry::new::<network_disconnect::NetworkDisconnect>(&["network disconnect"], "Take a container off a network", "[options] NETWORK CONTAINER"),
     Entry::new::<network_exists::NetworkExists>(&["network exists"], "Check if a network exists", "NETWORK"),
     Entry::new::<network_inspect::NetworkInspect>(&["network inspect"], "Display networks", "[options] NETWORK [NETWORK...]"),
     Entry::new::<network_ls::NetworkLs>(&["network ls", "network list"], "List networks", "[options]"),
     Entry::new::<network_prune::NetworkPrune>(&["network prune"], "Remove networks that no container uses", "[options]"),
+    Entry::new::<network_reload::NetworkReload>(&["network reload"], "Make the firewall and links of containers as they should be", "[options] [CONTAINER...]"),
     Entry::new::<network_rm::NetworkRm>(&["network rm", "network remove"], "Remove networks", "[options] NETWORK [NETWORK...]"),
     Entry::new::<port::Port>(&["port", "container port"], "List published ports of a container", "[options] CONTAINER [PORT]"),
     Entry::new::<ps::Ps>(&["ps", "container ps", "container ls", "container list"], "List containers", "[options]"),

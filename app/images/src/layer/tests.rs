@@ -20,7 +20,7 @@ fn unpacked(archive: &[u8]) -> String {
     fs::write(outside.path().join("secret"), "secret").unwrap();
     let layer = outside.path().join("layer");
     fs::create_dir(&layer).unwrap();
-    let said = match unpack(archive, Hasher::Sha256(Default::default()), &layer, &LIMITS) {
+    let said = match unpack(archive, None, &layer, &LIMITS) {
         Ok(_) => listing(&layer),
         Err(error) => error.to_string().replace(&format!("{}/", outside.path().display()), ""),
     };
@@ -249,7 +249,7 @@ fn attributes_are_kept_unless_they_would_steer_overlayfs() {
     .concat();
     let dir = tempfile::tempdir().unwrap();
     let archive = Tar::new().pax(&records).file("ping", b"x").bytes();
-    unpack(archive.as_slice(), Hasher::Sha256(Default::default()), dir.path(), &LIMITS).unwrap();
+    unpack(archive.as_slice(), None, dir.path(), &LIMITS).unwrap();
     let ping = dir.path().join("ping");
     assert_eq!(attribute(&ping, "user.note").as_deref(), Some(&b"kept"[..]));
     assert_eq!(attribute(&ping, "security.capability").as_deref(), Some(&capability[..]));
@@ -265,7 +265,7 @@ fn times_hold_also_for_directories_that_are_filled_later() {
     }
     let dir = tempfile::tempdir().unwrap();
     let archive = Tar::new().dir("./").dir("a").dir("a/b").file("a/b/f", b"x").symlink("a/l", "b").bytes();
-    unpack(archive.as_slice(), Hasher::Sha256(Default::default()), dir.path(), &LIMITS).unwrap();
+    unpack(archive.as_slice(), None, dir.path(), &LIMITS).unwrap();
     for path in ["", "a", "a/b", "a/b/f", "a/l"] {
         assert_eq!(fs::symlink_metadata(dir.path().join(path)).unwrap().mtime(), 1_700_000_000, "{path:?}");
     }
@@ -277,12 +277,12 @@ fn long_zeros_become_holes() {
     let mut content = vec![0; 3 << 20];
     content[1 << 20] = 1;
     let archive = Tar::new().file("image", &content).file("tail", &[vec![1; 4096], vec![0; 10_000]].concat()).bytes();
-    let done = unpack(archive.as_slice(), Hasher::Sha256(Default::default()), dir.path(), &LIMITS).unwrap();
+    let done = unpack(archive.as_slice(), None, dir.path(), &LIMITS).unwrap();
     let meta = fs::metadata(dir.path().join("image")).unwrap();
     assert_eq!(fs::read(dir.path().join("image")).unwrap(), content);
     assert!(meta.blocks() * 512 <= 64 << 10, "{} blocks", meta.blocks());
     assert_eq!(fs::metadata(dir.path().join("tail")).unwrap().len(), 14_096);
-    assert_eq!(done.size, (3 << 20) + 14_096);
+    assert_eq!(done.diff.size, (3 << 20) + 14_096);
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -298,9 +298,9 @@ fn both_digests_are_right_whatever_the_compression() {
     let skippable = [&[0x50, 0x2a, 0x4d, 0x18, 2, 0, 0, 0, 9, 9], zstd.as_slice()].concat();
     for blob in [plain.clone(), gzip(&plain), zstd, skippable] {
         let dir = tempfile::tempdir().unwrap();
-        let done = unpack(blob.as_slice(), Hasher::Sha256(Default::default()), dir.path(), &LIMITS).unwrap();
-        assert_eq!((done.blob, done.blob_size), (Digest::of(&blob), blob.len() as u64));
-        assert_eq!((done.diff_id, done.diff_size), (Digest::of(&plain), plain.len() as u64));
+        let done = unpack(blob.as_slice(), Some(&Digest::of(&blob)), dir.path(), &LIMITS).unwrap();
+        assert_eq!(done.blob, Some((Digest::of(&blob), blob.len() as u64)));
+        assert_eq!((done.diff.id, done.diff.archive), (Digest::of(&plain), plain.len() as u64));
         assert_eq!(fs::read(dir.path().join("f")).unwrap(), b"hello");
     }
 }

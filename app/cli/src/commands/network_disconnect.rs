@@ -1,0 +1,26 @@
+//! `podwire network disconnect`
+
+use engine::Kind;
+
+use crate::flags::{self, Command};
+use crate::global::Podwire;
+use crate::outcome::Outcome;
+
+#[derive(clap::Args)]
+pub(crate) struct NetworkDisconnect {
+    /// A container that is not there or not connected is no error
+    #[arg(short, long)]
+    force: bool,
+    #[arg(hide = true)]
+    arguments: Vec<String>,
+}
+
+impl Command for NetworkDisconnect {
+    fn run(self, podwire: &Podwire) -> Outcome {
+        flags::exactly(2, &self.arguments)?;
+        match podwire.engine()?.disconnect_network(&self.arguments[0], &self.arguments[1]) {
+            Err(error) if self.force && matches!(error.kind, Kind::NotFound | Kind::WrongState) => Ok(0),
+            done => done.map(|()| 0).map_err(Into::into),
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! `network connect`, `disconnect` and `reload`.
+
+use std::io::Write;
+
+use model::{ContainerId, Network};
+
+use crate::config::{AttachmentConfig, NetworkMode};
+use crate::endpoints::AttachedEndpoint;
+use crate::engine::{Engine, load, save};
+use crate::error::{Error, Kind, Result};
+use crate::networking::Change;
+use crate::networks::means;
+use crate::record::{ContainerRecord, State};
+use crate::start::hosts_text;
+
+impl Engine {
+    /// Lets a container join one more network: at once when it runs, else when it is started.
+    pub fn connect_network(&mut self, network: &str, container: &str, mut asked: AttachmentConfig) -> Result<()> {
+        let record = self.named(container)?;
+        let network = self.network(network)?;
+        asked.network = Some(network.name.to_string());
+        let networks = self.networks()?;
+        if attachments(&record)?.iter().any(|a| means(&networks, a, &network)) {
+            return Err(Error::usage(format!(
+                "container {} is already connected to network {}: network is already connected",
+                record.id, network.name
+            )));
+        }
+        asked.fits(&network)?;
+        if record.state == State::Running {
+            let endpoints = self.networking().change(&record.id, &Change::Connect(&asked))?;
+            self.rewrite_hosts(&record, &endpoints)?;
+        }
+        self.change_attachments(&record.id, |attachments| attachments.push(asked))
+    }
+
+    /// Takes a container off a network. The last one off leaves it with `lo` alone.
+    pub fn disconnect_network(&mut self, network: &str, container: &str) -> Result<()> {
+        let record = self.named(container)?;
+        let network = self.network(network)?;
+        let networks = self.networks()?;
+        if !attachments(&record)?.iter().any(|a| means(&networks, a, &network)) {
+            let text = format!("container {container} is not connected to network {}", network.name);
+            return Err(Error::new(Kind::WrongState, text));
+        }
+        if record.state == State::Running {
+            let endpoints = self.networking().change(&record.id, &Change::Disconnect(network.id))?;
+            self.rewrite_hosts(&record, &endpoints)?;
+        }
+        self.change_attachments(&record.id, |attachments| attachments.retain(|a| !means(&networks, a, &network)))
+    }
+
+    /// Makes the kernel as it should be for a container that runs: after a flushed firewall, a removed link.
+    /// Changes nothing where nothing is amiss.
+    pub fn reload_network(&mut self, container: &str) -> Result<ContainerId> {
+        let record = self.named(container)?;
+        if !matches!(record.settings.network.mode, NetworkMode::Networks(_)) {
+            let text = format!(
+                "container {} network is not configured, refusing to reload: container state improper",
+                record.id
+            );
+            return Err(Error::new(Kind::WrongState, text));
+        }
+        if record.state != State::Running {
+            let text = "cannot reload network unless container network has been configured: container state improper";
+            return Err(Error::new(Kind::WrongState, text));
+        }
+        self.networking().change(&record.id, &Change::Reload)?;
+        Ok(record.id)
+    }
+
+    /// The running containers that have networks of ours.
+    pub fn reloadable(&self) -> Result<Vec<ContainerId>> {
+        let networked = |r: &ContainerRecord| {
+            r.state == State::Running && matches!(r.settings.network.mode, NetworkMode::Networks(_))
+        };
+        Ok(self.records()?.into_iter().filter(networked).map(|record| record.id).collect())
+    }
+
+    fn change_attachments(&self, id: &ContainerId, change: impl FnOnce(&mut Vec<AttachmentConfig>)) -> Result<()> {
+        self.store.write(|tx| {
+            let Some(mut record) = load(tx, id)? else { return Ok(()) };
+            if let NetworkMode::Networks(attachments) = &mut record.settings.network.mode {
+                change(attachments);
+            }
+            save(tx, &record)
+        })
+    }
+
+    /// In place: the file is mounted into the container, which would go on seeing a renamed one's old text.
+    fn rewrite_hosts(&self, record: &ContainerRecord, endpoints: &[AttachedEndpoint]) -> Result<()> {
+        if record.settings.network.no_hosts {
+            return Ok(());
+        }
+        let path = self.places(&record.id).hosts();
+        let file = std::fs::OpenOptions::new().write(true).truncate(true).open(&path);
+        file.and_then(|mut file| file.write_all(hosts_text(record, endpoints).as_bytes()))
+            .map_err(|e| Error::at(format!("cannot write {}", path.display()), e))
+    }
+}
+
+impl AttachmentConfig {
+    /// Do the fixed addresses lie in the network?
+    fn fits(&self, network: &Network) -> Result<()> {
+        let outside = |ip: &&std::net::IpAddr| !network.subnets.iter().any(|s| s.subnet.contains(**ip));
+        match self.static_ips.iter().find(outside) {
+            Some(ip) => {
+                Err(Error::usage(format!("requested static ip {ip} not in any subnet on network {}", network.name)))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+fn attachments(record: &ContainerRecord) -> Result<&[AttachmentConfig]> {
+    match &record.settings.network.mode {
+        NetworkMode::Networks(attachments) => Ok(attachments),
+        NetworkMode::None | NetworkMode::Host | NetworkMode::Container(_) | NetworkMode::Path(_) => {
+            // Podman's sentence, with its empty name.
+            Err(Error::usage("\"\" is not supported: invalid network mode"))
+        }
+    }
+}
