@@ -39,6 +39,26 @@ fn graph(metadata: &Value) -> Result<Graph> {
     Ok(packages.iter().filter_map(entry).collect())
 }
 
+/// What stands before the block, and after it.
+const FENCES: (&str, &str) = ("<!-- dependencies -->\n```text\n", "```");
+
+/// Puts the block into ARCHITECTURE.md.
+pub(crate) fn write() -> Result<()> {
+    let path = root().join("ARCHITECTURE.md");
+    let text = std::fs::read_to_string(&path)?;
+    let block = block(&metadata()?);
+    let written = written(&text)?;
+    std::fs::write(&path, text.replace(&format!("{}{written}", FENCES.0), &format!("{}{block}", FENCES.0)))?;
+    print!("{block}");
+    Ok(())
+}
+
+/// The block as it is written there.
+pub(crate) fn written(text: &str) -> Result<&str> {
+    let (_, rest) = text.split_once(FENCES.0).context("ARCHITECTURE.md has no dependency block")?;
+    Ok(rest.split_once(FENCES.1).context("the dependency block has no end")?.0)
+}
+
 /// The text that stands in ARCHITECTURE.md.
 pub(crate) fn block(graph: &Graph) -> String {
     let line = |(name, needs): (&String, &BTreeSet<String>)| {

@@ -1,4 +1,4 @@
-//! Chores of the project: `sum` adds up test results, `deps` prints the dependency block of ARCHITECTURE.md.
+//! Chores of the project: `sum` adds up test results, `deps` writes the dependency block of ARCHITECTURE.md.
 //! What the documents say about the code is checked by the tests at the end.
 
 mod deps;
@@ -9,10 +9,7 @@ use anyhow::{Result, bail};
 fn main() -> Result<()> {
     match std::env::args().nth(1).as_deref() {
         Some("sum") => sum::run(),
-        Some("deps") => {
-            print!("{}", deps::block(&deps::metadata()?));
-            Ok(())
-        }
+        Some("deps") => deps::write(),
         _ => bail!("usage: xtask sum | xtask deps"),
     }
 }

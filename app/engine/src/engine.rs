@@ -244,8 +244,6 @@ pub(crate) fn owner_in(column: &str) -> Option<ProcessRef> {
 /// after those at rest.
 pub(crate) const FIRST_OWNED_STATE: &str = "r";
 
-const _: () = assert!(b'r' > b'e' && b's' > b'r');
-
 /// A record changed by whoever owns it. `change` says `false` when it does not want to after all.
 pub(crate) fn change_if_owned(
     store: &Store,
@@ -285,5 +283,23 @@ impl State {
     /// Does its first process run?
     pub fn is_running(self) -> bool {
         matches!(self, Self::Running | Self::Stopping)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_that_need_somebody_alive_sort_after_those_at_rest() {
+        for state in [State::Created, State::Starting, State::Running, State::Stopping, State::Exited] {
+            assert_eq!(state.word() >= FIRST_OWNED_STATE, !state.at_rest(), "{state}");
+        }
+    }
+
+    #[test]
+    fn an_owner_is_read_back_from_the_state_column() {
+        assert_eq!(owner_in("running 4711 12345"), Some(ProcessRef { pid: 4711, start_time: 12345 }));
+        assert_eq!(owner_in("exited"), None);
     }
 }

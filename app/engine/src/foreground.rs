@@ -42,20 +42,14 @@ pub(crate) fn our_size() -> Option<WindowSize> {
 }
 
 /// The conversation with a monitor.
-#[derive(Default)]
-pub(crate) struct Received {
-    decoder: Decoder,
-}
-
-/// See [`Received`].
 pub(crate) struct Connection {
     socket: UnixStream,
-    received: Received,
+    decoder: Decoder,
 }
 
 impl Connection {
     pub(crate) fn new(socket: UnixStream) -> Self {
-        Self { socket, received: Received::default() }
+        Self { socket, decoder: Decoder::default() }
     }
 
     /// Says something, and waits until it is said.
@@ -68,13 +62,13 @@ impl Connection {
     /// The next message; `None` when the monitor has gone.
     pub(crate) fn next(&mut self) -> Result<Option<Frame>> {
         loop {
-            if let Some(frame) = self.received.decoder.next()? {
+            if let Some(frame) = self.decoder.next()? {
                 return Ok(Some(frame));
             }
             let mut bytes = [0; 4096];
             match self.socket.read(&mut bytes) {
                 Ok(0) => return Ok(None),
-                Ok(length) => self.received.decoder.feed(&bytes[..length]),
+                Ok(length) => self.decoder.feed(&bytes[..length]),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) if e.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
                 Err(e) => return Err(lost(e)),
@@ -96,25 +90,9 @@ pub(crate) fn wait_started(connection: &mut Connection) -> Result<ProcessRef> {
     }
 }
 
-/// Signals that a user means for the container.
-const PROXIED: [i32; 6] = [
-    libc_numbers::HUP,
-    libc_numbers::INT,
-    libc_numbers::QUIT,
-    libc_numbers::USR1,
-    libc_numbers::USR2,
-    libc_numbers::TERM,
-];
-
-/// Numbers that are the same on every Linux (signal(7)).
-mod libc_numbers {
-    pub(super) const HUP: i32 = 1;
-    pub(super) const INT: i32 = 2;
-    pub(super) const QUIT: i32 = 3;
-    pub(super) const USR1: i32 = 10;
-    pub(super) const USR2: i32 = 12;
-    pub(super) const TERM: i32 = 15;
-}
+/// Signals that a user means for the container: HUP, INT, QUIT, USR1, USR2, TERM; numbers that are the same on
+/// every Linux but MIPS and SPARC (signal(7)).
+const PROXIED: [i32; 6] = [1, 2, 3, 10, 12, 15];
 
 /// Passes everything on in both directions until the container ends or the user detaches.
 pub(crate) fn follow(connection: Connection, watch: Watch, init: ProcessRef) -> Result<RunEnd> {
@@ -237,7 +215,7 @@ impl Follower {
             Ok(0) => {
                 return Err(Error::usage("the container's monitor was killed; the container may go on without us"));
             }
-            Ok(length) => self.connection.received.decoder.feed(&bytes[..length]),
+            Ok(length) => self.connection.decoder.feed(&bytes[..length]),
             Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => return Ok(()),
             Err(e) => return Err(lost(e)),
         }
@@ -245,7 +223,7 @@ impl Follower {
     }
 
     fn take_frames(&mut self) -> Result<()> {
-        while let Some(frame) = self.connection.received.decoder.next()? {
+        while let Some(frame) = self.connection.decoder.next()? {
             match frame {
                 Frame::Stdout(bytes) if self.watch.wish.stdout => write_all(rustix::stdio::stdout(), &bytes)?,
                 Frame::Stderr(bytes) if self.watch.wish.stderr => write_all(rustix::stdio::stderr(), &bytes)?,

@@ -247,7 +247,7 @@ impl Launch<'_> {
         let user = user::resolve(&record.settings.user, &root).map_err(Error::cannot_start)?;
         crate::volumes::copy_up(record, &root)?;
         self.write_spec(&user)?;
-        let streams = if record.settings.tty { Streams::Terminal } else { Streams::pipes(record, &self.places)? };
+        let streams = if record.settings.tty { Streams::Terminal } else { Streams::pipes(record, self.places)? };
         self.call_runtime(streams)
     }
 
@@ -277,7 +277,7 @@ impl Launch<'_> {
     fn call_runtime(&self, streams: Streams) -> Result<Up> {
         let (runtime, record) = (&self.runtime, self.record);
         let log = self.places.run_data().join("runtime.log");
-        let console = if record.settings.tty { Some(Console::listen(&self.places)?) } else { None };
+        let console = if record.settings.tty { Some(Console::listen(self.places)?) } else { None };
         let mut call = runtime.call(&log);
         // The runtime must not go on when we are killed: nobody would know of what it starts.
         call.dies_with_us();

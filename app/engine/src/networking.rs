@@ -295,7 +295,7 @@ impl<'a> Networking<'a> {
 
     fn repair_with(&self, host: &mut Host) -> Result<()> {
         for (id, owner, plan) in self.store.read(|tx| tx.journal())? {
-            tracing::warn!(%owner, "repairing what an interrupted command had begun");
+            tracing::info!(%owner, "repairing what an interrupted command had begun");
             let begun: Vec<Object> = plan.ops.iter().map(|op| op.object().clone()).chain(plan.implied).collect();
             match owner.split(':').collect::<Vec<_>>()[..] {
                 ["ctr", container] => self.down_with(host, &container.parse()?, &begun)?,

@@ -397,8 +397,7 @@ impl Pump {
         self.listener = None;
         // All its processes have died with the first one of their PID namespace: nothing more can come.
         for n in 0..self.sources.len() {
-            loop {
-                let Ok(length @ 1..) = self.sources[n].file.read(&mut self.buffer) else { break };
+            while let Ok(length @ 1..) = self.sources[n].file.read(&mut self.buffer) {
                 let kind = self.sources[n].kind;
                 self.distribute(kind, length);
             }

@@ -114,8 +114,8 @@ struct LogLine {
 
 /// The last error in a log; with Podman's translation of causes.
 fn explain(name: &str, log: &str) -> Error {
-    let lines = log.lines().filter_map(|line| serde_json::from_str::<LogLine>(line).ok());
-    let last = lines.filter(|line| line.level != "warning" && line.level != "debug").last();
+    let mut lines = log.lines().rev().filter_map(|line| serde_json::from_str::<LogLine>(line).ok());
+    let last = lines.find(|line| line.level != "warning" && line.level != "debug");
     let reason = last.map_or_else(|| "ended without saying why".to_owned(), |line| line.msg);
     let reason = reason.trim().trim_start_matches("runc create failed: ").to_owned();
     let lower = reason.to_lowercase();

@@ -23,7 +23,10 @@ use engine::{
 
 const INSIDE: &str = "PODWIRE_TEST_ROOT";
 
-const TESTS: &[(&str, fn(&Path))] = &[
+/// A sentence, and what shows it on the engine's root directory.
+type Test = (&'static str, fn(&Path));
+
+const TESTS: &[Test] = &[
     ("output_and_exit_code_come_back_whole_and_nothing_stays", output_and_exit_code_come_back),
     ("a_command_that_is_not_there_leaves_no_container", a_command_that_is_not_there),
     ("a_published_port_answers_until_the_container_is_removed", a_published_port_answers),

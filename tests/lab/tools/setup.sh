@@ -20,8 +20,10 @@ mount -t tmpfs -o "mode=755,size=$LAB_SIZE" tmpfs /var/lib
 
 printf 'nameserver 192.168.99.1\n' >"$dir/resolv.conf"
 printf '127.0.0.1\tlocalhost\n::1\tlocalhost\n' >"$dir/hosts"
-mount --bind "$dir/resolv.conf" /etc/resolv.conf
-mount --bind "$dir/hosts" /etc/hosts
+# Where the machine has none of these, neither has the lab.
+for file in resolv.conf hosts; do
+    [ ! -e /etc/$file ] || mount --bind "$dir/$file" /etc/$file
+done
 # Podman, where it is measured beside us, keeps networks here.
 if [ -d /etc/containers ]; then
     cp -a /etc/containers "$dir/containers"
