@@ -37,9 +37,12 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let argv: Vec<_> = std::env::args_os().collect();
-    // The engine starts us again under this name to stay with a container.
+    // The engine starts us again under these names to stay with a container.
     if argv.first().is_some_and(|name| name == engine::MONITOR_NAME) {
         return ExitCode::from((engine::monitor_main() & 0xff) as u8);
+    }
+    if argv.first().is_some_and(|name| name == engine::KEEPER_NAME) {
+        return ExitCode::from((engine::keeper_main() & 0xff) as u8);
     }
     match flags::run(argv) {
         Ok(code) => ExitCode::from(code),

@@ -5,7 +5,7 @@ const FLAGS: &[(&str, &str)] = &[
     (
         "run",
         "arch authfile blkio-weight blkio-weight-device cert-dir cgroup-conf cgroup-parent cgroupns cgroups \
-         chrootdirs cidfile conmon-pidfile cpu-period cpu-quota cpu-rt-period cpu-rt-runtime cpu-shares/c cpus \
+         chrootdirs conmon-pidfile cpu-period cpu-quota cpu-rt-period cpu-rt-runtime cpu-shares/c cpus \
          cpuset-cpus cpuset-mems creds decryption-key device device-cgroup-rule device-read-bps \
          device-read-iops device-write-bps device-write-iops disable-content-trust env-host env-merge gidmap \
          group-add group-entry gpus health-cmd health-interval health-log-destination health-max-log-count \
@@ -13,8 +13,8 @@ const FLAGS: &[(&str, &str)] = &[
          health-startup-interval health-startup-retries health-startup-success health-startup-timeout \
          health-timeout hosts-file hostuser http-proxy image-volume init init-path intel-rdt-closid ipc label-file \
          log-driver log-opt memory/m memory-reservation memory-swap memory-swappiness mount no-healthcheck \
-         no-hostname oom-kill-disable oom-score-adj os passwd passwd-entry personality pid pidfile pids-limit \
-         platform pod pod-id-file preserve-fd preserve-fds rdt-class read-only-tmpfs replace requires restart retry \
+         no-hostname oom-kill-disable oom-score-adj os passwd passwd-entry personality pid pids-limit \
+         platform pod pod-id-file preserve-fd preserve-fds rdt-class read-only-tmpfs requires restart retry \
          retry-delay rmi rootfs sdnotify seccomp-policy secret security-opt shm-size shm-size-systemd \
          subgidname subuidname sysctl systemd timeout tz uidmap ulimit umask unsetenv unsetenv-all userns uts \
          variant volumes-from",

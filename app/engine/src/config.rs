@@ -34,6 +34,12 @@ pub struct ContainerConfig {
     pub interactive: bool,
     /// `--rm`
     pub remove: bool,
+    /// `--replace`: a container that has the name goes, as by `rm -f`.
+    pub replace: bool,
+    /// `--cidfile`: a file that must not be there yet, for the id, as long as the container is there.
+    pub id_file: Option<PathBuf>,
+    /// `--pidfile`: a file for the number of the first process.
+    pub pid_file: Option<PathBuf>,
     /// `--label`
     pub labels: BTreeMap<String, String>,
     /// `--annotation`

@@ -24,18 +24,18 @@ use crate::talk::{Attach, RunEnd, RunResult};
 pub struct Stopped {
     /// The container.
     pub id: ContainerId,
-    /// Podman's sentence when it had to be killed.
+    /// Podman's sentence when the stop signal was waited for in vain.
     pub warning: Option<String>,
 }
 
 /// `rm`
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RemoveOptions {
-    /// Also when it runs: it is killed.
+    /// Also when it runs: it is stopped.
     pub force: bool,
     /// With its anonymous volumes.
     pub volumes: bool,
-    /// Seconds between the stop signal and the kill; kill at once when absent. With `force` only.
+    /// Seconds between the stop signal and the kill; the container's own when absent. With `force` only.
     pub time: Option<u32>,
     /// With the containers that use its network.
     pub depend: bool,
@@ -43,7 +43,8 @@ pub struct RemoveOptions {
 
 impl Engine {
     /// Sends the stop signal, after `timeout` seconds (the container's own when absent) the kill, and waits
-    /// until the container is down. One that does not run is left as it is.
+    /// until the container is down. One that cannot hear the signal is killed at once. One that does not run
+    /// is left as it is.
     pub fn stop(&mut self, name: &str, timeout: Option<u32>) -> Result<Stopped> {
         let id = self.named(name)?.id;
         self.wait_settled(&id)?;
@@ -54,7 +55,7 @@ impl Engine {
         {
             let signal = Signal::new(record.settings.stop_signal).unwrap_or(Signal::TERM);
             let seconds = timeout.unwrap_or(record.settings.stop_timeout);
-            if !end(init, signal, Duration::from_secs(seconds.into()))? {
+            if end(init, signal, Duration::from_secs(seconds.into()))? == Ended::Late {
                 stopped.warning = Some(format!(
                     "StopSignal {signal} failed to stop container {} in {seconds} seconds, resorting to SIGKILL",
                     record.name
@@ -192,11 +193,9 @@ impl Engine {
 
     fn end_by_force(&self, record: &ContainerRecord, options: &RemoveOptions) -> Result<()> {
         let Some(init) = record.init else { return Ok(()) };
-        let (signal, patience) = match options.time {
-            Some(seconds) => (Signal::new(record.settings.stop_signal).unwrap_or(Signal::TERM), seconds),
-            None => (Signal::KILL, 0),
-        };
-        end(init, signal, Duration::from_secs(patience.into())).map(drop)
+        let signal = Signal::new(record.settings.stop_signal).unwrap_or(Signal::TERM);
+        let seconds = options.time.unwrap_or(record.settings.stop_timeout);
+        end(init, signal, Duration::from_secs(seconds.into())).map(drop)
     }
 
     /// The containers that use this one's network.
@@ -248,18 +247,30 @@ fn exit_code(mut connection: Connection) -> Result<Option<i32>> {
     Ok(None)
 }
 
-/// Sends `signal`, and after `patience` SIGKILL; did the first one do? Waits for the end.
-fn end(init: ProcessRef, signal: Signal, patience: Duration) -> Result<bool> {
+/// How a first process was ended.
+#[derive(PartialEq, Eq)]
+enum Ended {
+    /// Without waiting in vain.
+    InTime,
+    /// By SIGKILL, after it had its time.
+    Late,
+}
+
+/// Sends `signal`, and after `patience` SIGKILL; SIGKILL at once when waiting is futile. Waits for the end.
+fn end(init: ProcessRef, signal: Signal, patience: Duration) -> Result<Ended> {
     let gone = |result: io::Result<()>| match result {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         done => done.map_err(|e| Error::at("cannot signal the container", e)),
     };
-    gone(init.signal(signal))?;
-    let patience = if signal == Signal::KILL { None } else { Some(patience) };
-    if init.wait_end(patience).map_err(Error::usage)? {
-        return Ok(true);
+    let mut ended = Ended::InTime;
+    if signal != Signal::KILL && !patience.is_zero() && init.hears(signal) {
+        gone(init.signal(signal))?;
+        if init.wait_end(Some(patience)).map_err(Error::usage)? {
+            return Ok(ended);
+        }
+        ended = Ended::Late;
     }
     gone(init.signal(Signal::KILL))?;
     init.wait_end(None).map_err(Error::usage)?;
-    Ok(false)
+    Ok(ended)
 }

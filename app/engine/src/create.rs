@@ -1,6 +1,10 @@
 //! From what a user asked for to a container's record.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
 use images::{Image, PullOptions};
 use jiff::Timestamp;
@@ -62,9 +66,24 @@ impl Engine {
     }
 
     /// The record of a container with this configuration; nothing is made yet but the image pulled.
-    pub(crate) fn prepare(&self, config: ContainerConfig, talk: &mut Talk<'_>) -> Result<ContainerRecord> {
+    /// A container that is to be replaced is gone then, as Podman does it.
+    pub(crate) fn prepare(&mut self, config: ContainerConfig, talk: &mut Talk<'_>) -> Result<ContainerRecord> {
+        if let Some(path) = config.id_file.as_ref().filter(|path| path.exists()) {
+            return Err(id_file_exists(path));
+        }
         let image = self.image(&config, talk)?;
+        if config.replace {
+            self.clear_name(config.name.as_ref())?;
+        }
         self.resolve(&config, &image, talk.warn)
+    }
+
+    fn clear_name(&mut self, name: Option<&ContainerName>) -> Result<()> {
+        let name = name.ok_or_else(|| Error::usage("cannot replace container without --name being set"))?;
+        match self.store.read(|tx| tx.container_named(name.as_str()))? {
+            Some(id) => self.remove_forced(&id, None),
+            None => Ok(()),
+        }
     }
 
     fn image(&self, config: &ContainerConfig, talk: &Talk<'_>) -> Result<Image> {
@@ -135,6 +154,8 @@ impl Engine {
             tty: config.tty,
             interactive: config.interactive,
             remove: config.remove,
+            id_file: config.id_file.clone(),
+            pid_file: config.pid_file.clone(),
             labels: labels(config, &says),
             annotations: config.annotations.clone(),
             stop_signal: stop_signal(config, &says)?,
@@ -187,8 +208,17 @@ impl Engine {
         Ok(mounts)
     }
 
-    /// Writes the record; its image must still be there.
+    /// Writes the record, and the id file if one is asked for; its image must still be there.
     pub(crate) fn insert(&self, record: &ContainerRecord) -> Result<()> {
+        self.insert_record(record)?;
+        let written = record.settings.id_file.as_ref().map_or(Ok(()), |path| write_id_file(path, &record.id));
+        written.inspect_err(|_| {
+            // Nothing else is there yet. What cannot be removed now, the next command finds.
+            let _ = self.forget(record, true);
+        })
+    }
+
+    fn insert_record(&self, record: &ContainerRecord) -> Result<()> {
         self.store.write(|tx| {
             if tx.image_doc::<serde_json::Value>(&record.image)?.is_none() {
                 return Err(Error::new(Kind::NotFound, format!("{}: image not known", record.image_name)));
@@ -213,6 +243,24 @@ impl Engine {
         }
         Err(Error::usage("no free container name found: give one by --name"))
     }
+}
+
+fn id_file_exists(path: &Path) -> Error {
+    let path = path.display();
+    Error::usage(format!("container ID file exists. Ensure another container is not using it or delete {path}"))
+}
+
+/// Made by us, or by nobody: another container's is not touched.
+fn write_id_file(path: &Path, id: &ContainerId) -> Result<()> {
+    let wrong = |e: io::Error| match e.kind() {
+        io::ErrorKind::AlreadyExists => id_file_exists(path),
+        _ => Error::at(format!("cannot write the container ID file {}", path.display()), e),
+    };
+    let mut file = File::options().write(true).create_new(true).mode(0o644).open(path).map_err(wrong)?;
+    write!(file, "{id}").map_err(|e| {
+        let _ = std::fs::remove_file(path);
+        wrong(e)
+    })
 }
 
 /// Random bytes as hexadecimal digits.

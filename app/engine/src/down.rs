@@ -11,6 +11,7 @@ use crate::config::NetworkMode;
 use crate::engine::{Engine, FIRST_OWNED_STATE, change_if_owned, load, owner_in, remove_tree, save};
 use crate::error::{Error, Result};
 use crate::monitor::{self, Mode, Order};
+use crate::networking::Leaving;
 use crate::pump::UNKNOWN;
 use crate::record::{ContainerRecord, Fate, State};
 
@@ -18,6 +19,20 @@ impl Engine {
     /// Takes down whatever of the container may be up, then says so in the record, or removes it when that
     /// is its fate. `code`: the exit code, when it ran to its end. Idempotent: it may have been begun before.
     pub(crate) fn take_down(&mut self, id: &ContainerId, owner: ProcessRef, code: Option<i32>) -> Result<()> {
+        match self.begin_take_down(id, owner, code)? {
+            Some(leaving) => self.networking().gone(leaving),
+            None => Ok(()),
+        }
+    }
+
+    /// As [`Engine::take_down`], up to where nobody can see or reach anything of the container; what the kernel
+    /// still does then ends with `networking().gone(…)`.
+    pub(crate) fn begin_take_down(
+        &mut self,
+        id: &ContainerId,
+        owner: ProcessRef,
+        code: Option<i32>,
+    ) -> Result<Option<Leaving>> {
         let ended = change_if_owned(&self.store, id, owner, |record| {
             if record.state == State::Running {
                 record.state = State::Stopping;
@@ -29,7 +44,7 @@ impl Engine {
             }
         })?;
         // Somebody else has it now, and does this.
-        let Some(record) = ended else { return Ok(()) };
+        let Some(record) = ended else { return Ok(None) };
         if code.is_none() {
             kill_for_sure(&record)?;
         }
@@ -37,13 +52,16 @@ impl Engine {
         if let Ok(runtime) = self.runtime() {
             if code.is_some() { runtime.forget(id)? } else { runtime.kill(id)? }
         }
-        if matches!(record.settings.network.mode, NetworkMode::Networks(_) | NetworkMode::None) {
-            self.networking().down(id)?;
-        }
-        match record.fate {
-            Some(Fate::Vanish { volumes }) => return self.forget(&record, volumes),
-            None if record.settings.remove => return self.forget(&record, true),
-            Some(Fate::Return(_)) | None => {}
+        let ours = matches!(record.settings.network.mode, NetworkMode::Networks(_) | NetworkMode::None);
+        let leaving = ours.then(|| self.networking().down(id)).transpose()?;
+        let vanishes = match record.fate {
+            Some(Fate::Vanish { volumes }) => Some(volumes),
+            None => record.settings.remove.then_some(true),
+            Some(Fate::Return(_)) => None,
+        };
+        if let Some(volumes) = vanishes {
+            self.forget(&record, volumes)?;
+            return Ok(leaving);
         }
         remove_tree(self.places(id).run())?;
         change_if_owned(&self.store, id, owner, |record| {
@@ -55,7 +73,7 @@ impl Engine {
             record.monitor = None;
             record.netns = None;
         })?;
-        Ok(())
+        Ok(leaving)
     }
 
     /// Finishes or takes back what processes that died were at. Costs a query and a look at each owner's

@@ -128,6 +128,9 @@ impl Engine {
         // Files first: a record without files can be removed again, files without a record only be found.
         remove_tree(&places.run)?;
         remove_tree(&places.root)?;
+        if let Some(path) = &record.settings.id_file {
+            remove_if_says(path, &record.id.to_string());
+        }
         if volumes {
             self.remove_anonymous_volumes(record)?;
         }
@@ -219,7 +222,7 @@ fn name_in_use(name: &ContainerName, error: store::StoreError) -> Error {
         store::StoreError::NameInUse { id, .. } => Error::usage(format!(
             "creating container storage: the container name \"{name}\" is already in use by {id}. You have to remove \
              that container to be able to reuse that name: that name is already in use, or use --replace to instruct \
-             Podman to do so."
+             podwire to do so."
         )),
         other => other.into(),
     }
@@ -276,6 +279,15 @@ pub(crate) fn remove_tree(path: &Path) -> Result<()> {
     match std::fs::remove_dir_all(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::at(format!("cannot remove {}", path.display()), e)),
         _ => Ok(()),
+    }
+}
+
+/// Removes a file that a user asked for, if nobody has written something else to it since.
+pub(crate) fn remove_if_says(path: &Path, text: &str) {
+    if std::fs::read(path).is_ok_and(|found| found == text.as_bytes())
+        && let Err(error) = std::fs::remove_file(path)
+    {
+        tracing::warn!(%error, path = %path.display(), "cannot remove a file of a container");
     }
 }
 

@@ -12,7 +12,8 @@
 //! **How it works.** A command opens an [`Engine`], which first repairs what commands that died left
 //! behind, then changes the store and the machine, then ends. A process of its own, the
 //! [monitor](monitor_main), stays with each running container: it owns the log, the exit code and the held
-//! ports, and it takes the container down when its init process ends.
+//! ports, and it takes the container down when its init process ends. With `-t` or `-i` a
+//! [keeper](keeper_main) holds what would end the container's session or input if the monitor were killed.
 //!
 //! **Invariants.** A container in the store that changes state has an owner process; whoever finds the
 //! owner dead takes over by writing itself into the same row. `run` is all or nothing: it fails before the
@@ -35,6 +36,7 @@ mod exec;
 mod files;
 mod foreground;
 mod inspect;
+mod keeper;
 mod list;
 mod log;
 mod logs;
@@ -58,6 +60,7 @@ pub use error::{Error, Kind};
 pub use exec::ExecConfig;
 pub use inspect::inspect_image;
 pub use ipam::NetworkRequest;
+pub use keeper::{KEEPER_NAME, keeper_main};
 pub use list::{MountSummary, Summary};
 pub use log::{LogLine, Stream};
 pub use logs::{LogOptions, LogSink};

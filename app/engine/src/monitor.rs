@@ -16,12 +16,13 @@
 //! the record is no longer its starter's. The container's ends of the FIFOs are open for reading and writing,
 //! so a monitor that is killed leaves its container running, and another one takes over where it stood.
 //!
-//! **Limits.** A terminal and the standard input are held by the monitor alone: with `-t` a killed monitor
-//! hangs up the container's terminal, with `-i` it ends its input.
+//! Where that cannot be, with `-t` and `-i`, a [keeper](crate::keeper) holds the other end.
+//!
+//! **Limits.** What was typed and not yet taken by the container dies with its monitor.
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
@@ -33,8 +34,9 @@ use linux::{ProcessRef, Spawn, fds, mounts};
 use model::ContainerId;
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Engine, EngineOptions, Places, change_if_owned};
+use crate::engine::{Engine, EngineOptions, Places, change_if_owned, remove_if_says};
 use crate::error::{Error, Result};
+use crate::keeper::Keeper;
 use crate::pump::{Pump, Source};
 use crate::record::{ContainerRecord, State};
 use crate::runtime::Runtime;
@@ -95,7 +97,7 @@ pub(crate) fn spawn(order: &Order, ports: Vec<OwnedFd>, starter: Option<UnixStre
 
 /// What `main` runs when its own name is [`MONITOR_NAME`]. Returns the process's exit code.
 pub fn monitor_main() -> i32 {
-    match linux::spawn::seal_inherited().map_err(Error::usage).and_then(|()| Monitor::from_arguments()?.run()) {
+    match linux::spawn::take_inherited().map_err(Error::usage).and_then(|ports| Monitor::from_arguments(ports)?.run()) {
         Ok(()) => 0,
         Err(error) => {
             // Standard error is userdata/monitor.log.
@@ -111,22 +113,30 @@ struct Monitor {
     order: Order,
     me: ProcessRef,
     places: Places,
+    /// Held for as long as the container has them.
+    ports: Vec<OwnedFd>,
+    /// The starter's, for the container.
+    oom_score_adj: i32,
 }
 
+const OOM_SCORE_ADJ: &str = "/proc/self/oom_score_adj";
+
 impl Monitor {
-    fn from_arguments() -> Result<Self> {
+    fn from_arguments(ports: Vec<OwnedFd>) -> Result<Self> {
         let argument = std::env::args().nth(1).unwrap_or_default();
         let order: Order = serde_json::from_str(&argument).map_err(|e| Error::at("a monitor's order", e))?;
         let engine = Engine::open_as_is(order.options.clone())?;
         let places = engine.places(&order.id);
-        Ok(Self { engine, order, me: ProcessRef::me().map_err(Error::usage)?, places })
+        Ok(Self { engine, order, me: ProcessRef::me().map_err(Error::usage)?, places, ports, oom_score_adj: 0 })
     }
 
     fn run(mut self) -> Result<()> {
         linux::process::become_subreaper().map_err(Error::usage)?;
+        let own = std::fs::read_to_string(OOM_SCORE_ADJ).unwrap_or_default();
+        self.oom_score_adj = own.trim().parse().unwrap_or_default();
         // A container whose monitor the kernel chose to kill for memory would be worse off than one killed
         // itself. Not everybody may lower it.
-        let _ = std::fs::write("/proc/self/oom_score_adj", "-999");
+        let _ = std::fs::write(OOM_SCORE_ADJ, "-999");
         match self.order.mode {
             Mode::Start { .. } => self.start(),
             Mode::Adopt { finder } => self.adopt(finder),
@@ -147,6 +157,7 @@ impl Monitor {
         match self.bring_up(&record) {
             Ok(up) => self.stay(pump, up),
             Err(error) => {
+                self.ports.clear();
                 self.engine.take_down(&self.order.id, self.me, None)?;
                 pump.answer_failure(starter, &error);
                 Ok(())
@@ -162,8 +173,9 @@ impl Monitor {
             record,
             layers: self.engine.images()?.by_id(&record.image)?.layers,
             runtime: self.engine.runtime()?,
+            oom_score_adj: self.oom_score_adj,
         };
-        let started = std::thread::scope(|scope| {
+        let mut started = std::thread::scope(|scope| {
             let start = std::thread::Builder::new().spawn_scoped(scope, || launch.in_own_mounts());
             let joined = start.map_err(Error::usage)?.join();
             joined.unwrap_or_else(|_| Err(Error::usage("the container's monitor has a bug; see userdata/monitor.log")))
@@ -172,6 +184,12 @@ impl Monitor {
             Mode::Start { netns, .. } => netns.clone(),
             Mode::Adopt { .. } => None,
         };
+        // Before it counts as running: until then a monitor that is killed takes the container with it.
+        started.keeper = started.kept().map(|kept| Keeper::start(&self.places, started.init, kept)).transpose()?;
+        if let Some(path) = &record.settings.pid_file {
+            std::fs::write(path, started.init.pid.to_string())
+                .map_err(|e| Error::at(format!("cannot write the PID file {}", path.display()), e))?;
+        }
         let saved = change_if_owned(&self.engine.store, &record.id, self.me, |record| {
             record.state = State::Running;
             record.fate = None;
@@ -183,6 +201,9 @@ impl Monitor {
             record.netns = netns;
         })?;
         if saved.is_none() {
+            if let Some(path) = &record.settings.pid_file {
+                remove_if_says(path, &started.init.pid.to_string());
+            }
             return Err(Error::usage(format!("container {} was taken away while it was being started", record.id)));
         }
         Ok(started)
@@ -192,14 +213,16 @@ impl Monitor {
     fn stay(&mut self, mut pump: Pump, up: Up) -> Result<()> {
         pump.listen(&self.places)?;
         pump.tell_started(up.init);
-        let code = pump.run(up.init, up.sources, up.stdin)?;
+        let code = pump.run(up)?;
         self.end(pump, code)
     }
 
     fn end(&mut self, mut pump: Pump, code: i32) -> Result<()> {
-        self.engine.take_down(&self.order.id, self.me, Some(code))?;
+        // Before anybody can know of the end: the next container may want them at once.
+        self.ports.clear();
+        let leaving = self.engine.begin_take_down(&self.order.id, self.me, Some(code))?;
         pump.tell_exited(code);
-        Ok(())
+        leaving.map_or(Ok(()), |leaving| self.engine.networking().gone(leaving))
     }
 
     fn adopt(&mut self, finder: ProcessRef) -> Result<()> {
@@ -210,14 +233,28 @@ impl Monitor {
         let Some(record) = claimed else { return Ok(()) };
         let Some(init) = record.init else { return Ok(()) };
         let mut pump = Pump::new(&self.places.log())?;
-        let sources = if record.settings.tty { Vec::new() } else { Streams::reopen(&self.places)? };
+        let up = self.find_up(&record, init)?;
         if let Some(socket) = starter_socket()? {
             pump.add_client(socket, false)?;
         }
         pump.listen(&self.places)?;
         pump.tell_started(init);
-        let code = pump.run(init, sources, None)?;
+        let code = pump.run(up)?;
         self.end(pump, code)
+    }
+
+    /// Our ends of the streams of a container that runs, of those that have outlived its monitor.
+    fn find_up(&self, record: &ContainerRecord, init: ProcessRef) -> Result<Up> {
+        let mut sources = if record.settings.tty { Vec::new() } else { Streams::reopen(&self.places)? };
+        let (keeper, kept) = Keeper::find(&self.places, init).unzip();
+        let stdin = match kept {
+            Some(master) if record.settings.tty => {
+                sources.push(Source::terminal(master)?);
+                None
+            }
+            stdin => stdin,
+        };
+        Ok(Up { init, sources, stdin, keeper })
     }
 }
 
@@ -229,6 +266,7 @@ struct Launch<'a> {
     /// Topmost first.
     layers: Vec<PathBuf>,
     runtime: Runtime,
+    oom_score_adj: i32,
 }
 
 impl Launch<'_> {
@@ -268,6 +306,7 @@ impl Launch<'_> {
             netns: netns.as_deref(),
             files: &files,
             console: *console,
+            oom_score_adj: self.oom_score_adj,
         };
         let text = spec::document(record, &around).to_string();
         let path = self.places.static_data().join("config.json");
@@ -301,8 +340,8 @@ impl Launch<'_> {
         }
         let init = self.init()?;
         match terminal {
-            Some(master) => Ok(Up { init, sources: vec![Source::terminal(master)?], stdin: None }),
-            None => Ok(Up { init, sources: output, stdin }),
+            Some(master) => Ok(Up { init, sources: vec![Source::terminal(master)?], stdin: None, keeper: None }),
+            None => Ok(Up { init, sources: output, stdin, keeper: None }),
         }
     }
 
@@ -327,10 +366,20 @@ fn starter_socket() -> Result<Option<UnixStream>> {
 }
 
 /// A container that runs, with our ends of its streams.
-struct Up {
-    init: ProcessRef,
-    sources: Vec<Source>,
-    stdin: Option<OwnedFd>,
+pub(crate) struct Up {
+    pub(crate) init: ProcessRef,
+    pub(crate) sources: Vec<Source>,
+    /// When it is a pipe.
+    pub(crate) stdin: Option<OwnedFd>,
+    pub(crate) keeper: Option<Keeper>,
+}
+
+impl Up {
+    /// What must not be closed before the container has ended.
+    fn kept(&self) -> Option<BorrowedFd<'_>> {
+        let terminal = || self.sources.iter().find_map(Source::as_terminal);
+        self.stdin.as_ref().map(AsFd::as_fd).or_else(terminal)
+    }
 }
 
 /// The streams of a container that is not yet started.

@@ -91,6 +91,14 @@ impl Desired {
     }
 }
 
+/// A container whose network is down, but for what the kernel still does on its own.
+#[must_use]
+pub(crate) struct Leaving {
+    _lock: HostLock,
+    host: Host,
+    journaled: Journaled,
+}
+
 /// A plan in the journal, with what must be written when it is done.
 struct Journaled {
     id: i64,
@@ -169,10 +177,21 @@ impl<'a> Networking<'a> {
     }
 
     /// Takes the container's endpoints and sandbox away, with whatever only they needed. Idempotent.
-    pub(crate) fn down(&self, container: &ContainerId) -> Result<()> {
-        let (_lock, mut host) = lock_host()?;
+    ///
+    /// When this returns, nothing of it can be seen or reached; [`Networking::gone`] waits until the kernel has
+    /// answered that a bridge nobody needs any more is gone, and closes the journal. Until then the host lock
+    /// is held, so that whoever repairs or starts something waits too.
+    pub(crate) fn down(&self, container: &ContainerId) -> Result<Leaving> {
+        let (lock, mut host) = lock_host()?;
         self.repair_with(&mut host)?;
-        self.down_with(&mut host, container, &[])
+        let journaled = self.begin_down(&mut host, container, &[])?;
+        Ok(Leaving { _lock: lock, host, journaled })
+    }
+
+    /// Ends what [`Networking::down`] began.
+    pub(crate) fn gone(&self, mut leaving: Leaving) -> Result<()> {
+        leaving.host.settle().map_err(usage)?;
+        self.finish(&leaving.journaled)
     }
 
     /// The plan [`Networking::down`] would apply to these containers together; changes nothing.
@@ -331,20 +350,26 @@ impl<'a> Networking<'a> {
         }
     }
 
-    /// `begun`: objects of an interrupted plan, which no record knows yet.
     fn down_with(&self, host: &mut Host, container: &ContainerId, begun: &[Object]) -> Result<()> {
+        let journaled = self.begin_down(host, container, begun)?;
+        host.settle().map_err(usage)?;
+        self.finish(&journaled)
+    }
+
+    /// `begun`: objects of an interrupted plan, which no record knows yet.
+    fn begin_down(&self, host: &mut Host, container: &ContainerId, begun: &[Object]) -> Result<Journaled> {
         let ports = self.store.read(|tx| tx.ports_of(container))?;
         let journaled = match self.plan_down(host, std::slice::from_ref(container), begun, Intent::Apply) {
             Ok(journaled) => journaled,
             Err(Stop::Failed(error)) => return Err(error),
             Err(Stop::DryRun(_)) => unreachable!("only asked for by plan_of_down"),
         };
-        host.apply(&journaled.plan).map_err(usage)?;
+        host.begin(&journaled.plan).map_err(usage)?;
         host.flush_udp(&ports, &[]).map_err(usage)?;
         // In another mount namespace than the one it was made in (each `ip netns exec` has its own) the
         // namespace's file looks empty and is in no plan; unlinking it lifts the mount everywhere.
         linux::netns::remove(&host::sandbox_file(&SandboxName::of(container))).map_err(usage)?;
-        self.finish(&journaled)
+        Ok(journaled)
     }
 
     /// Records what the plan made and took away, and closes its journal entry.

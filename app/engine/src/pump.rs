@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::Duration;
@@ -16,8 +16,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::engine::Places;
 use crate::error::{Error, Result};
+use crate::keeper::Keeper;
 use crate::log::{LogWriter, Stream};
-use crate::monitor::through;
+use crate::monitor::{Up, through};
 use crate::protocol::{Decoder, Frame};
 
 /// Bytes that may wait for one client, or for the container's input.
@@ -63,6 +64,11 @@ impl Source {
     pub(crate) fn terminal(master: OwnedFd) -> Result<Self> {
         set_nonblocking(&master)?;
         Ok(Self { file: master.into(), kind: SourceKind::Terminal })
+    }
+
+    /// Its master, when it is a terminal.
+    pub(crate) fn as_terminal(&self) -> Option<BorrowedFd<'_>> {
+        (self.kind == SourceKind::Terminal).then(|| self.file.as_fd())
     }
 }
 
@@ -123,6 +129,8 @@ pub(crate) struct Pump {
     listener: Option<UnixListener>,
     sources: Vec<Source>,
     input: Option<Input>,
+    /// Whoever else has the input's descriptor, which with a terminal is that of the output too.
+    keeper: Option<Keeper>,
     buffer: Vec<u8>,
     /// SIGCHLD to be read: of the runtime's helpers, which end after it and are ours then.
     children: Option<SignalFd>,
@@ -138,6 +146,7 @@ enum Token {
     Source(usize),
     Client(usize),
     Input,
+    Keeper,
     Children,
 }
 
@@ -150,6 +159,7 @@ impl Pump {
             listener: None,
             sources: Vec::new(),
             input: None,
+            keeper: None,
             buffer: vec![0; CHUNK],
             children: None,
             code: None,
@@ -208,9 +218,11 @@ impl Pump {
     }
 
     /// Runs until the container's first process has ended; its exit code.
-    pub(crate) fn run(&mut self, init: ProcessRef, sources: Vec<Source>, stdin: Option<OwnedFd>) -> Result<i32> {
-        self.sources = sources;
-        self.input = self.open_input(stdin)?;
+    pub(crate) fn run(&mut self, up: Up) -> Result<i32> {
+        let init = up.init;
+        self.sources = up.sources;
+        self.input = self.open_input(up.stdin)?;
+        self.keeper = up.keeper;
         // Only now: the runtime, and the container, would have inherited it.
         self.children =
             Some(SignalFd::block(&Signal::new(CHLD).into_iter().collect::<Vec<_>>()).map_err(Error::usage)?);
@@ -228,6 +240,7 @@ impl Pump {
                     Token::Source(n) => self.read_source(n),
                     Token::Client(n) => self.serve(n, events),
                     Token::Input => self.feed(),
+                    Token::Keeper => self.replace_keeper(),
                     Token::Children => self.reap(init),
                 }
             }
@@ -276,6 +289,10 @@ impl Pump {
         if let Some(input) = self.input.as_ref().filter(|input| input.outbox.waiting() > 0) {
             tokens.push(Token::Input);
             fds.push(PollFd::new(&input.file, PollFlags::OUT));
+        }
+        if let Some(keeper) = &self.keeper {
+            tokens.push(Token::Keeper);
+            fds.push(PollFd::new(keeper, PollFlags::IN));
         }
         rustix::io::retry_on_intr(|| poll(&mut fds, None)).map_err(Error::usage)?;
         let ready = fds.iter().map(PollFd::revents);
@@ -381,8 +398,22 @@ impl Pump {
         let Some(input) = &mut self.input else { return };
         let refused = input.outbox.push_to(&input.file).is_err();
         if refused || (input.ends && input.outbox.waiting() == 0) {
-            self.input = None;
+            self.end_input();
         }
+    }
+
+    fn end_input(&mut self) {
+        // The keeper first: if we are killed in between, the input ends all the same.
+        if let Some(keeper) = self.keeper.take() {
+            keeper.release();
+        }
+        self.input = None;
+    }
+
+    /// The keeper never says anything, so it has been killed.
+    fn replace_keeper(&mut self) {
+        let both = self.keeper.take().zip(self.input.as_ref());
+        self.keeper = both.and_then(|(keeper, input)| keeper.again(input.file.as_fd()));
     }
 
     fn resize(&self, size: pty::WindowSize) {
@@ -403,8 +434,8 @@ impl Pump {
             }
         }
         self.sources.clear();
-        self.input = None;
-        self.own_code(init).or_else(|| foreign_code(end)).unwrap_or(UNKNOWN)
+        self.end_input();
+        self.own_code(init).or_else(|| foreign_code(init, end)).unwrap_or(UNKNOWN)
     }
 
     /// Takes the children that have ended: the runtime's helpers, and maybe the first process itself.
@@ -451,13 +482,14 @@ impl Pump {
 /// The exit code when nobody can tell: Podman's for a container whose end it did not see.
 pub(crate) const UNKNOWN: i32 = 255;
 
-/// The exit code of a process that is somebody else's child, once that one has reaped it.
-fn foreign_code(end: Option<&OwnedFd>) -> Option<i32> {
+/// The exit code of a process that is somebody else's child: the kernel tells it until that one has reaped
+/// it, and since Linux 6.15 also after that.
+fn foreign_code(init: ProcessRef, end: Option<&OwnedFd>) -> Option<i32> {
     let end = end?;
-    if let Some(code) = linux::process::exit_code_by(end) {
+    if let Some(code) = init.zombie_code().or_else(|| linux::process::exit_code_by(end)) {
         return Some(code);
     }
-    // The hang-up says it has been reaped; some first processes of machines never reap.
+    // The hang-up says it has been reaped.
     let patience = Timespec::try_from(Duration::from_millis(200)).ok()?;
     rustix::io::retry_on_intr(|| poll(&mut [PollFd::new(end, PollFlags::empty())], Some(&patience))).ok()?;
     linux::process::exit_code_by(end)

@@ -123,6 +123,12 @@ pub(crate) struct Settings {
     pub(crate) interactive: bool,
     /// `--rm`
     pub(crate) remove: bool,
+    /// `--cidfile`
+    #[serde(default)]
+    pub(crate) id_file: Option<PathBuf>,
+    /// `--pidfile`
+    #[serde(default)]
+    pub(crate) pid_file: Option<PathBuf>,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) annotations: BTreeMap<String, String>,
     /// As a number.

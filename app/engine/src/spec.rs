@@ -101,6 +101,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) files: &'a [(PathBuf, &'static str)],
     /// Rows and columns of the terminal that watches from the start.
     pub(crate) console: Option<(u16, u16)>,
+    /// How gladly the kernel kills it when memory is short (proc_pid_oom_score_adj(5)).
+    pub(crate) oom_score_adj: i32,
 }
 
 /// The whole `config.json`.
@@ -117,6 +119,7 @@ pub(crate) fn document(record: &ContainerRecord, around: &Surroundings<'_>) -> V
         linux["seccomp"] = seccomp::profile(&capabilities);
     }
     let mut process = process(settings, around.user, &settings.argv(), &environment(settings, around.user), None);
+    process["oomScoreAdj"] = json!(around.oom_score_adj);
     if let Some((rows, columns)) = around.console.filter(|_| settings.tty) {
         process["consoleSize"] = json!({ "height": rows, "width": columns });
     }
@@ -259,6 +262,9 @@ fn namespaces(netns: Option<&Path>) -> Value {
     Value::Array(list)
 }
 
+/// Where one can write with `--read-only`, as with Podman's `--read-only-tmpfs`, which is on by default.
+const WRITABLE: [&str; 3] = ["/run", "/tmp", "/var/tmp"];
+
 /// Bytes; Podman's `--shm-size`.
 const SHM_SIZE: u32 = 65_536_000;
 
@@ -288,6 +294,11 @@ fn mounts(settings: &Settings, around: &Surroundings<'_>) -> Value {
         list.push(tmpfs(path, options));
     }
     list.extend(settings.mounts.iter().map(volume));
+    if settings.security.read_only {
+        let taken = |place: &str| list.iter().any(|mount| mount["destination"] == place);
+        let free: Vec<_> = WRITABLE.into_iter().filter(|place| !taken(place)).collect();
+        list.extend(free.into_iter().map(|place| tmpfs(place, "rw")));
+    }
     // Outer places first: a mount below another must come after it.
     list[7..].sort_by_key(|m| m["destination"].as_str().unwrap_or_default().matches('/').count());
     Value::Array(list)

@@ -202,7 +202,11 @@ impl Engine {
         }
         let network = &record.settings.network;
         if !network.no_hosts {
-            put(places.hosts(), &hosts_text(record, &sandbox.endpoints))?;
+            let host_ip = match &network.mode {
+                NetworkMode::None => self.own_address()?,
+                mode => host_ip(mode, &sandbox.endpoints),
+            };
+            put(places.hosts(), &hosts_text_with(record, &sandbox.endpoints, host_ip))?;
         }
         if wants_resolv_conf(network) {
             let ipv6 = sandbox.endpoints.iter().any(|e| e.endpoint.addrs.iter().any(|addr| addr.ip.is_ipv6()));
@@ -210,6 +214,14 @@ impl Engine {
             put(places.resolv_conf(), &host_resolv_conf().for_container(network, own_stack, ipv6).text())?;
         }
         Ok(())
+    }
+
+    /// The first of the host's addresses that is not a gateway of ours.
+    fn own_address(&self) -> Result<Option<IpAddr>> {
+        let facts = host::Host::open().map_err(Error::usage)?.facts().map_err(Error::usage)?;
+        let networks = self.store.read(|tx| tx.networks(&self.scope))?;
+        let gateways: Vec<_> = networks.iter().flat_map(|n| &n.subnets).filter_map(|subnet| subnet.gateway).collect();
+        Ok(facts.addresses.into_iter().find(|ip| !gateways.contains(ip)))
     }
 
     /// Containers of one sandbox see the same files: hard links to the owner's.
@@ -253,6 +265,10 @@ fn wants_resolv_conf(network: &config::NetworkConfig) -> bool {
 }
 
 pub(crate) fn hosts_text(record: &ContainerRecord, endpoints: &[AttachedEndpoint]) -> String {
+    hosts_text_with(record, endpoints, host_ip(&record.settings.network.mode, endpoints))
+}
+
+fn hosts_text_with(record: &ContainerRecord, endpoints: &[AttachedEndpoint], host_ip: Option<IpAddr>) -> String {
     let settings = &record.settings;
     let host_file = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
     let own: Vec<IpAddr> = match settings.network.mode {
@@ -263,7 +279,7 @@ pub(crate) fn hosts_text(record: &ContainerRecord, endpoints: &[AttachedEndpoint
     let file = HostsFile {
         added: &settings.network.add_hosts,
         host_file: &host_file,
-        host_ip: host_ip(&settings.network.mode, endpoints),
+        host_ip,
         own: &own,
         own_names: &[settings.hostname.as_str(), record.name.as_str()],
     };

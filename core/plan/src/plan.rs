@@ -420,9 +420,10 @@ fn rank(object: &Object) -> u8 {
     match object {
         Object::Ruleset(_) => 0,
         Object::Element(_) => 1,
-        Object::Sandbox(_) => 2,
-        Object::Sysctl(o) if o.place == Place::Host && sysctl_link(&o.path).is_none() => 3,
-        Object::Bridge(_) => 4,
+        Object::Sysctl(o) if o.place == Place::Host && sysctl_link(&o.path).is_none() => 2,
+        // Before the sandbox, so that it goes last: nobody needs to wait for that (host::Host::begin).
+        Object::Bridge(_) => 3,
+        Object::Sandbox(_) => 4,
         // A sandbox's defaults are what its links start with, so they come before its links.
         Object::Sysctl(o) if sysctl_link(&o.path).is_none() => 5,
         Object::Veth(_) => 6,

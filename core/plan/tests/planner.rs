@@ -137,9 +137,9 @@ fn the_firewall_comes_first_and_what_is_needed_before_what_needs_it() {
         &[],
         "+ tables inet podwire, bridge podwire (rules 1)
          + element inet podwire publish4 { tcp . 8080 : 10.88.0.2 . 80 }
-         + netns podwire-c1c1c1c1c1c1
          ~ sysctl net.ipv4.ip_forward=0 -> sysctl net.ipv4.ip_forward=1
          + link podman0 type bridge address 02:00:00:00:00:01 mtu 1500
+         + netns podwire-c1c1c1c1c1c1
          + [podwire-c1c1c1c1c1c1] sysctl net.ipv4.conf.default.rp_filter=2
          + link pw0 type veth master podman0 mtu 1500 peer [podwire-c1c1c1c1c1c1] eth0 address 02:00:00:00:00:02
          + sysctl net.ipv6.conf.pw0.disable_ipv6=1
@@ -159,8 +159,8 @@ fn what_vanishes_with_something_else_has_no_op_of_its_own() {
         &all(),
         "- tables inet podwire, bridge podwire (rules 1)
          - link pw0 type veth master podman0 mtu 1500 peer [podwire-c1c1c1c1c1c1] eth0 address 02:00:00:00:00:02
-         - link podman0 type bridge address 02:00:00:00:00:01 mtu 1500
-         - netns podwire-c1c1c1c1c1c1",
+         - netns podwire-c1c1c1c1c1c1
+         - link podman0 type bridge address 02:00:00:00:00:01 mtu 1500",
     );
     let stays = [sandbox(), ruleset("1"), bridge(), bridge_address()];
     check(

@@ -28,6 +28,13 @@ impl Host {
     /// When one is refused, those before it are taken back. What is gone already counts as removed. When this
     /// returns, what vanishes with a removed link or sandbox has vanished.
     pub fn apply(&mut self, plan: &Plan) -> Result<(), ApplyError> {
+        self.begin(plan)?;
+        self.settle()
+    }
+
+    /// As [`Host::apply`], but the removal of bridges, which come last, is only sent: the kernel takes some
+    /// 40 ms for one. Whoever forgets a record of them must call [`Host::settle`] first.
+    pub fn begin(&mut self, plan: &Plan) -> Result<(), ApplyError> {
         let (mut done, mut overwritten) = (0, Vec::new());
         for step in plan.ops.chunk_by(go_together) {
             step.iter().for_each(|op| tracing::debug!("{op}"));
@@ -42,6 +49,21 @@ impl Host {
                 }
             }
             done += step.len();
+        }
+        Ok(())
+    }
+
+    /// Waits until the kernel has answered the removals that [`Host::begin`] sent.
+    pub fn settle(&mut self) -> Result<(), ApplyError> {
+        for (bridge, answer) in std::mem::take(&mut self.departing) {
+            let answer = answer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            let errno = match answer {
+                Ok(Ok(())) => continue,
+                Ok(Err(errno)) if errno.code == libc::ENODEV => continue,
+                Ok(Err(errno)) => errno,
+                Err(error) => Failure::from(error).into_errno(),
+            };
+            return Err(ApplyError::Refused { op: Box::new(Op::Remove(Object::Bridge(bridge))), errno });
         }
         Ok(())
     }
@@ -62,6 +84,9 @@ impl Host {
     /// one that fails does not keep the others from being taken back.
     fn take_back(&mut self, back: &[Op]) -> Vec<Key> {
         let mut remain = Vec::new();
+        if let Err(ApplyError::Refused { op, .. }) = self.settle() {
+            remain.push(op.object().key());
+        }
         for step in back.chunk_by(|a, b| a.is_firewall() && b.is_firewall()) {
             step.iter().for_each(|op| tracing::debug!("taking back: {op}"));
             if self.take(step).is_err() {
@@ -168,9 +193,8 @@ impl Host {
             // The plan itself says how to take it back.
             Op::Change { to: Object::Sysctl(o), .. } => return self.set(o).map(|_| None),
             Op::Remove(Object::Sandbox(o)) => self.remove_sandbox(o)?,
-            Op::Remove(Object::Bridge(Bridge { name, .. }) | Object::Veth(Veth { host: name, .. })) => {
-                self.remove_link(name)?;
-            }
+            Op::Remove(Object::Bridge(o)) => self.begin_removal(o)?,
+            Op::Remove(Object::Veth(o)) => self.remove_link(&o.host)?,
             Op::Change { from: Object::Bridge(from), to: Object::Bridge(to) } => self.change_bridge(from, to)?,
             Op::Change { from: Object::Veth(from), to: Object::Veth(to) } => self.change_veth(from, to)?,
             Op::Change { from, to } if from.key() == to.key() => {
@@ -211,11 +235,9 @@ impl Host {
     fn remove_sandbox(&mut self, gone: &Sandbox) -> Result<(), Failure> {
         if let Some(stack) = self.sandbox(&gone.name)? {
             let links = stack.links()?;
-            let veths: Vec<_> =
-                links.iter().filter(|l| l.kind == "veth").map(|l| rtnetlink::delete_link(l.index)).collect();
-            for result in stack.batch(&veths)? {
+            for link in links.iter().filter(|l| l.kind == "veth") {
                 // Both ends of a pair may have been inside.
-                result.or_else(|e| if e.code == libc::ENODEV { Ok(()) } else { Err(e) })?;
+                stack.remove_link(link.index)?.or_else(|e| if e.code == libc::ENODEV { Ok(()) } else { Err(e) })?;
             }
         }
         self.sandboxes.remove(&gone.name);
@@ -223,6 +245,11 @@ impl Host {
     }
 
     fn create_bridge(&mut self, wanted: &Bridge) -> Result<(), Failure> {
+        // Its name may be that of one which is leaving.
+        self.settle().map_err(|refused| match refused {
+            ApplyError::Refused { errno, .. } => Failure::Errno(errno),
+            _ => Failure::Errno(Errno::new(libc::EBUSY)),
+        })?;
         self.create_link(
             &wanted.name,
             rtnetlink::create_bridge(wanted.name.as_str(), wanted.mac.octets(), LINK_GROUP),
@@ -333,10 +360,18 @@ impl Host {
         }
     }
 
+    /// Sends the removal of a bridge of ours; [`Host::settle`] hears the answer.
+    fn begin_removal(&mut self, bridge: &Bridge) -> Result<(), Failure> {
+        let Some(link) = self.own_host_link(&bridge.name)? else { return Ok(()) };
+        let answer = self.here.departure()?.begin(link.index)?;
+        self.departing.push((bridge.clone(), answer));
+        Ok(())
+    }
+
     /// Removes a link of ours by its index; not there is as good as removed.
     fn remove_link(&mut self, name: &LinkName) -> Result<(), Failure> {
         let Some(link) = self.own_host_link(name)? else { return Ok(()) };
-        match all(self.here.batch(&[rtnetlink::delete_link(link.index)])?) {
+        match self.here.remove_link(link.index)? {
             Err(errno) if errno.code == libc::ENODEV => Ok(()),
             result => Ok(result?),
         }

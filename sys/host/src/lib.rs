@@ -62,7 +62,12 @@ pub struct Host {
     sandboxes: BTreeMap<SandboxName, Stack>,
     /// Namespaces that are nobody's sandbox.
     refused: Vec<NsId>,
+    /// Bridges whose removal the kernel has not answered yet.
+    departing: Vec<Departing>,
 }
+
+/// A bridge whose removal was sent.
+type Departing = (plan::Bridge, std::thread::JoinHandle<io::Result<Result<(), netlink::Errno>>>);
 
 impl Host {
     /// Opens the calling thread's network namespace.
@@ -71,7 +76,7 @@ impl Host {
         let mut refused = vec![here.id];
         // Not readable in some containers; our own namespace is what counts there.
         refused.extend(netns::inode_at(Path::new("/proc/1/ns/net")));
-        Ok(Self { here, netfilter: None, sandboxes: BTreeMap::new(), refused })
+        Ok(Self { here, netfilter: None, sandboxes: BTreeMap::new(), refused, departing: Vec::new() })
     }
 
     /// The inode of the namespace podwire runs in, which names the host lock.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use linux::netns::{NetNs, NsId};
 use netlink::rtnetlink::{self, Link, LinkAddress, MainRoute};
-use netlink::{Errno, Message, Protocol, Socket};
+use netlink::{Departure, Errno, Message, Protocol, Socket};
 
 /// One network namespace.
 #[derive(Debug)]
@@ -44,6 +44,16 @@ impl Stack {
     /// The link with this index.
     pub(crate) fn link_at(&mut self, index: u32) -> io::Result<Option<Link>> {
         Ok(self.route.get(rtnetlink::link_indexed(index))?.as_ref().and_then(Link::read))
+    }
+
+    /// Removes the link with this index; returns when it is gone, which is before the kernel answers.
+    pub(crate) fn remove_link(&self, index: u32) -> io::Result<Result<(), Errno>> {
+        self.departure()?.remove(index)
+    }
+
+    /// Sockets to remove a link with.
+    pub(crate) fn departure(&self) -> io::Result<Departure> {
+        if self.here { Departure::open() } else { self.namespace.within(Departure::open)? }
     }
 
     /// All links.

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
@@ -57,6 +58,59 @@ impl ProcessRef {
         pidfd_send_signal(self.pidfd()?, signal.raw()).map_err(not_found)
     }
 
+    /// Would `signal` do anything to it? The kernel drops one that the first process of a PID namespace neither
+    /// handles nor blocks nor waits for (sig_task_ignored() in kernel/signal.c). `true` when it cannot be told.
+    pub fn hears(&self, signal: Signal) -> bool {
+        let forced = [Signal::KILL, Signal::STOP].contains(&signal);
+        // sigtimedwait(2) takes what it waits for out of the mask that is shown, so it must not be at work
+        // before nor after the look at the mask.
+        let deaf = || Some(!self.waits_for_signals()? && !self.takes(signal)? && !self.waits_for_signals()?);
+        forced || deaf() != Some(true) || !self.alive()
+    }
+
+    /// Does it handle the signal, or one of its threads block it? Also when it is not the first process of
+    /// a PID namespace below ours.
+    fn takes(&self, signal: Signal) -> Option<bool> {
+        let bit = 1 << (signal.number() - 1);
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
+        let first = field(&status, "NSpid:")?.split_ascii_whitespace().skip(1).last() == Some("1");
+        let mut takes = !first || mask(&status, "SigCgt:")? & bit != 0;
+        for task in self.tasks()? {
+            takes |= mask(&std::fs::read_to_string(task.join("status")).ok()?, "SigBlk:")? & bit != 0;
+        }
+        Some(takes)
+    }
+
+    /// Is one of its threads in sigtimedwait(2) or its like?
+    fn waits_for_signals(&self) -> Option<bool> {
+        /// Of 64-bit programs, of 32-bit ones on x86 and ARM, and of those with 64-bit times.
+        const CALLS: [libc::c_long; 3] = [libc::SYS_rt_sigtimedwait, 177, 421];
+        let mut waits = false;
+        for task in self.tasks()? {
+            let text = std::fs::read_to_string(task.join("syscall")).ok()?;
+            // A word instead of a number when it runs.
+            let call = text.split_ascii_whitespace().next().and_then(|word| word.parse().ok());
+            waits |= call.is_some_and(|call| CALLS.contains(&call));
+        }
+        Some(waits)
+    }
+
+    /// The /proc directories of its threads.
+    fn tasks(&self) -> Option<Vec<PathBuf>> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid)).ok()?;
+        tasks.map(|task| task.map(|task| task.path()).ok()).collect()
+    }
+
+    /// The exit code, see [`exit_code`], of one that has ended and is not yet reaped, whoever's child it is.
+    pub fn zombie_code(&self) -> Option<i32> {
+        use rustix::thread::{CapabilitySet, capabilities};
+        // Without it, the code of a process that may do more than we reads as 0.
+        capabilities(None).ok().filter(|own| own.effective.contains(CapabilitySet::SYS_PTRACE))?;
+        let stat = Stat::read(self.pid).ok()??;
+        let code = exit_code(ExitStatus::from_raw(stat.status?));
+        (stat.dead && stat.start_time == self.start_time).then_some(code)
+    }
+
     /// Waits until it has ended: `true`, or `false` after `timeout` (`None`: for ever). Needs not be a child.
     pub fn wait_end(&self, timeout: Option<Duration>) -> io::Result<bool> {
         match self.pidfd() {
@@ -65,6 +119,15 @@ impl ProcessRef {
             Err(e) => Err(e),
         }
     }
+}
+
+/// A line of /proc/PID/status without its name.
+fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
+    status.lines().find_map(|line| line.strip_prefix(name))
+}
+
+fn mask(status: &str, name: &str) -> Option<u64> {
+    u64::from_str_radix(field(status, name)?.trim(), 16).ok()
 }
 
 fn gone() -> io::Error {
@@ -93,6 +156,8 @@ fn readable(fd: &OwnedFd, timeout: Option<Duration>) -> io::Result<bool> {
 struct Stat {
     dead: bool,
     start_time: u64,
+    /// As wait(2) gives it, once it is dead.
+    status: Option<i32>,
 }
 
 impl Stat {
@@ -108,8 +173,9 @@ impl Stat {
     fn parse(text: &str) -> Option<Self> {
         let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
         let dead = matches!(fields.next()?, "Z" | "X" | "x");
-        // The state is field 3, the start time field 22.
-        Some(Self { dead, start_time: fields.nth(18)?.parse().ok()? })
+        // The state is field 3, the start time field 22, the status field 52.
+        let start_time = fields.nth(18)?.parse().ok()?;
+        Some(Self { dead, start_time, status: fields.nth(29).and_then(|text| text.parse().ok()) })
     }
 }
 
@@ -217,6 +283,40 @@ mod tests {
     }
 
     #[test]
+    fn the_first_process_of_a_namespace_does_not_hear_what_it_does_not_handle() {
+        let _guard = crate::testing::starting_programs();
+        crate::testing::needs_root!();
+        let wait = "import signal; signal.sigtimedwait([signal.SIGTERM], 60)";
+        let block = "import signal, time; signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM]); time.sleep(60)";
+        let programs: [(&[&str], bool); 4] = [
+            (&["sleep", "60"], false),
+            (&["sh", "-c", "trap 'exit 3' TERM; while :; do sleep 0.1; done"], true),
+            (&["python3", "-c", wait], true),
+            (&["python3", "-c", block], true),
+        ];
+        for (program, hears) in programs {
+            let mut parent =
+                Command::new("unshare").args(["--pid", "--fork", "--kill-child"]).args(program).spawn().unwrap();
+            let child = || std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", parent.id())).ok();
+            let begin = Instant::now();
+            let seen = loop {
+                let process = child().and_then(|text| ProcessRef::of(text.trim().parse().ok()?).ok());
+                let seen = process.map(|process| process.hears(Signal::TERM));
+                if begin.elapsed() > Duration::from_secs(5)
+                    || (seen == Some(hears) && (hears || begin.elapsed() > Duration::from_secs(1)))
+                {
+                    break seen;
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            };
+            parent.kill().unwrap();
+            parent.wait().unwrap();
+            assert_eq!(seen, Some(hears), "{program:?}");
+        }
+        assert!(ProcessRef::me().unwrap().hears(Signal::TERM), "not the first of its namespace");
+    }
+
+    #[test]
     fn a_zombie_is_dead() {
         let _guard = crate::testing::starting_programs();
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
@@ -226,6 +326,7 @@ mod tests {
         process.signal(Signal::KILL).unwrap();
         assert!(process.wait_end(None).unwrap());
         assert!(!process.alive(), "not waited for yet, so a zombie");
+        assert_eq!(process.zombie_code(), is_root().then_some(137));
         assert_eq!(process.signal(Signal::KILL).unwrap_err().kind(), io::ErrorKind::NotFound);
         assert_eq!(exit_code(child.wait().unwrap()), 137);
         assert!(!process.alive());

@@ -18,6 +18,8 @@ impl Signal {
     pub const KILL: Self = Self(9);
     /// Ask to end.
     pub const TERM: Self = Self(15);
+    /// Stop running until told to go on.
+    pub const STOP: Self = Self(19);
     /// The terminal's size has changed.
     pub const WINCH: Self = Self(28);
 

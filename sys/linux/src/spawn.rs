@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 
@@ -149,10 +149,21 @@ fn close_on_exec_from(first: u32) -> io::Result<()> {
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Keeps the descriptors that this process was given (3 and up) from the programs it starts. For the first
-/// line of a process started with [`Spawn::keep`].
-pub fn seal_inherited() -> io::Result<()> {
-    close_on_exec_from(3)
+/// The descriptors that this process was given (3 and up), from now on kept from the programs it starts. For
+/// the first line of a process started with [`Spawn::keep`].
+pub fn take_inherited() -> io::Result<Vec<OwnedFd>> {
+    let numbers: Vec<RawFd> = std::fs::read_dir("/proc/self/fd")?
+        .map(|entry| Ok(entry?.file_name().to_str().and_then(|name| name.parse().ok())))
+        .filter_map(io::Result::transpose)
+        .collect::<io::Result<_>>()?;
+    // Whatever is opened here closes on exec from its first moment.
+    // SAFETY: fcntl with F_GETFD takes a number, and fails when it is no descriptor, as the directory's now.
+    let given = |number: &RawFd| *number > 2 && unsafe { libc::fcntl(*number, libc::F_GETFD) } == 0;
+    let given: Vec<RawFd> = numbers.into_iter().filter(given).collect();
+    close_on_exec_from(3)?;
+    // SAFETY: open, as F_GETFD has said, and nobody's: it was not opened by this process, and has not been
+    // taken before, for then it would close on exec.
+    Ok(given.into_iter().map(|number| unsafe { OwnedFd::from_raw_fd(number) }).collect())
 }
 
 fn die_with(parent: Pid) -> io::Result<()> {
@@ -216,6 +227,21 @@ mod tests {
         assert_eq!(with("sh", &["-c", "cat <&3; cat <&4"], None), "three four");
         // 5 is the listed directory itself.
         assert_eq!(with("ls", &["-v", "/proc/self/fd"], Some(kept)), format!("0\n1\n2\n3\n4\n5\n{number}\n"));
+    }
+
+    #[test]
+    fn what_was_given_is_taken_once_and_what_was_opened_here_never() {
+        let _guard = crate::testing::starting_programs();
+        let opened = file_with("");
+        let given = rustix::io::fcntl_dupfd_cloexec(file_with(""), 500).unwrap();
+        rustix::io::fcntl_setfd(&given, rustix::io::FdFlags::empty()).unwrap();
+        let number = std::os::fd::IntoRawFd::into_raw_fd(given);
+        let numbers = |taken: &[OwnedFd]| taken.iter().map(AsRawFd::as_raw_fd).collect::<Vec<_>>();
+        let taken = take_inherited().unwrap();
+        assert!(numbers(&taken).contains(&number) && !numbers(&taken).contains(&opened.as_raw_fd()));
+        assert_eq!(numbers(&take_inherited().unwrap()), []);
+        // The test runner may have been given some of its own, which it needs.
+        taken.into_iter().filter(|fd| fd.as_raw_fd() != number).for_each(std::mem::forget);
     }
 
     #[test]

@@ -25,11 +25,13 @@
 //! **Start reading** at [`Socket`], then [`rtnetlink`].
 
 pub mod conntrack;
+mod departure;
 mod errno;
 mod message;
 pub mod rtnetlink;
 mod socket;
 
+pub use departure::Departure;
 pub use errno::Errno;
 pub use message::{Attrs, Message, Reply};
 pub use socket::{Protocol, Socket};

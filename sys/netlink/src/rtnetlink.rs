@@ -218,6 +218,15 @@ pub fn delete_link(index: u32) -> Message {
     Message::new(RTM_DELLINK, flags::ACK).bytes(&ifinfomsg(index, 0, 0))
 }
 
+/// `RTMGRP_LINK` (include/uapi/linux/rtnetlink.h): who listens to it hears of every new, changed and removed link.
+pub const LINKS_GROUP: u32 = 1;
+
+/// Does the kernel announce that the link with this index is gone? (A bridge's member that leaves is announced
+/// with another family.)
+pub fn is_departure(reply: &Reply, index: u32) -> bool {
+    reply.kind == RTM_DELLINK && reply.payload.first() == Some(&0) && u32_at(&reply.payload, 4) == Some(index)
+}
+
 /// Asks for a link by its name or an alternative name; read the reply with [`Link::read`].
 pub fn link_named(name: &str) -> Message {
     link_request(0).attr_str(IFLA_IFNAME, name)

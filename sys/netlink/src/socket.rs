@@ -195,6 +195,35 @@ impl Socket {
     }
 }
 
+/// A socket that hears what the kernel announces to a multicast group.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    pub(crate) fd: OwnedFd,
+    buffer: Vec<u8>,
+}
+
+impl Listener {
+    /// Hears the rtnetlink groups of this bit mask (`RTMGRP_…`) from now on.
+    pub(crate) fn open(groups: u32) -> io::Result<Self> {
+        let fd = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
+        rustix::net::bind(&fd, &netlink::SocketAddrNetlink::new(0, groups))?;
+        Ok(Self { fd, buffer: vec![0; RECEIVE] })
+    }
+
+    /// Has anything that is there to be read this property?
+    pub(crate) fn heard(&mut self, is_it: impl Fn(&Reply) -> bool) -> io::Result<bool> {
+        let (fd, buffer) = (&self.fd, &mut self.buffer);
+        let mut heard = false;
+        loop {
+            match retry_on_intr(|| recv(fd, &mut buffer[..], RecvFlags::DONTWAIT | RecvFlags::TRUNC)) {
+                Err(rustix::io::Errno::AGAIN) => return Ok(heard),
+                Err(e) => return Err(e.into()),
+                Ok((_, len)) => heard |= buffer.get(..len).is_some_and(|b| Reply::split(b).iter().any(&is_it)),
+            }
+        }
+    }
+}
+
 /// An `NLMSG_ERROR`: a negative error number (0 for an ack), the request's header, perhaps the kernel's words.
 fn answer(reply: &Reply) -> Result<(), Errno> {
     let code = u32_at(&reply.payload, 0).map_or(libc::EBADMSG, |code| -code.cast_signed());

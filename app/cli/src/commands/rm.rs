@@ -21,7 +21,7 @@ pub(crate) struct Rm {
     /// A container that is not there is no error
     #[arg(short, long)]
     ignore: bool,
-    /// Seconds to wait before a running container is killed (default: killed at once)
+    /// Seconds to wait before a running container is killed (default: its own, else 10)
     #[arg(short, long, visible_alias = "timeout", value_name = "uint", value_parser = unsigned)]
     time: Option<u32>,
     /// Remove its anonymous volumes

@@ -5,6 +5,7 @@ mod network;
 mod volume;
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use engine::config::{ContainerConfig, PullPolicy, SecurityConfig};
 use model::Hostname;
@@ -53,6 +54,15 @@ pub(crate) struct ContainerFlags {
     /// Remove the container after exit
     #[arg(long = "rm")]
     remove: bool,
+    /// If a container with the same name exists, replace it
+    #[arg(long)]
+    replace: bool,
+    /// Write the container ID to the file
+    #[arg(long, value_name = "string")]
+    cidfile: Option<PathBuf>,
+    /// Write the container process ID to the file
+    #[arg(long, value_name = "string")]
+    pidfile: Option<PathBuf>,
     /// Overwrite the image's entry point: a word or a JSON array
     #[arg(long, value_name = "string")]
     entrypoint: Option<String>,
@@ -118,6 +128,12 @@ impl ContainerFlags {
         let Some((image, command)) = self.arguments.split_first() else {
             return Err(Failure::new("requires at least 1 arg(s), only received 0"));
         };
+        if self.replace && self.name.as_deref().unwrap_or_default().is_empty() {
+            return Err(Failure::new("cannot replace container without --name being set"));
+        }
+        if self.replace && self.dry_run {
+            return Err(Failure::new("--dry-run and --replace cannot be used together yet"));
+        }
         let mut remarks = Vec::new();
         let network = self.network.parse(&mut remarks)?;
         let hostname = self.hostname.as_deref().filter(|h| !h.is_empty()).map(str::parse::<Hostname>).transpose()?;
@@ -134,6 +150,9 @@ impl ContainerFlags {
             tty: self.tty,
             interactive: self.interactive,
             remove: self.remove,
+            replace: self.replace,
+            id_file: self.cidfile.as_deref().map(from_here).transpose()?,
+            pid_file: self.pidfile.as_deref().map(from_here).transpose()?,
             labels: self.label.iter().map(|l| label(l)).collect(),
             annotations: annotations(&strings(&self.annotation))?,
             stop_signal: self.stop_signal.filter(|signal| !signal.is_empty()),
@@ -175,6 +194,11 @@ fn annotations(list: &[String]) -> Result<BTreeMap<String, String>, Failure> {
         None => Err(Failure::new("annotations must be formatted KEY=VALUE")),
     };
     list.iter().map(pair).collect()
+}
+
+/// The engine is not where the user is.
+fn from_here(path: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(path).map_err(|e| Failure::new(format!("{}: {e}", path.display())))
 }
 
 fn absolute_inside(path: String) -> Result<String, Failure> {
@@ -244,6 +268,7 @@ pub(super) mod tests {
     fn wrong_values_are_answered_in_podmans_words() {
         let check = |line: &[&str], message: &str| assert_eq!(wish(line).unwrap_err().message, message, "{line:?}");
         check(&[], "requires at least 1 arg(s), only received 0");
+        check(&["--replace", "img"], "cannot replace container without --name being set");
         check(&["--pull", "foo", "img"], "unsupported pull policy \"foo\"");
         check(&["--name", "a b", "img"], "names must match [a-zA-Z0-9][a-zA-Z0-9_.-]*: invalid argument");
         check(&["--annotation", "a", "img"], "annotations must be formatted KEY=VALUE");
