@@ -36,6 +36,7 @@ impl Subnet {
     }
 
     /// Length of the prefix in bits.
+    #[expect(clippy::len_without_is_empty, reason = "the length of a prefix, not of a collection")]
     pub fn len(&self) -> u8 {
         self.0.prefix_len()
     }
@@ -114,6 +115,7 @@ impl Addr {
     }
 
     /// Length of the prefix in bits.
+    #[expect(clippy::len_without_is_empty, reason = "the length of a prefix, not of a collection")]
     pub fn len(&self) -> u8 {
         self.len
     }
