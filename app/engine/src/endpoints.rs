@@ -106,6 +106,29 @@ pub(crate) fn settle(members: &mut [(Network, AttachedEndpoint)], ports: &[PortM
     }
 }
 
+/// Can every port be reached where it is published? A mapping that could not is refused, never ignored. An
+/// internal network publishes nothing, as in Podman.
+pub(crate) fn check_ports(members: &[(Network, AttachedEndpoint)], ports: &[PortMapping]) -> Result<()> {
+    let Some((network, attached)) = members.iter().find(|(network, _)| !network.internal) else { return Ok(()) };
+    for port in ports {
+        let exact = port.host.exact();
+        if exact.is_some_and(|ip| ip.is_ipv6() && ip.is_loopback()) {
+            let text = "cannot publish on [::1]: not supported yet; publish on [::], or on 127.0.0.1 for this host alone";
+            return Err(cannot_start(text));
+        }
+        let reaches = |ipv4: bool| port.host.includes(ipv4) && attached.endpoint.ip(ipv4).is_some();
+        if !reaches(true) && !reaches(false) {
+            let family = if port.host.includes(true) { "IPv4" } else { "IPv6" };
+            let text = format!(
+                "cannot publish {} port {} on {}: network {} gives the container no {family} address",
+                port.protocol, port.host_port, port.host, network.name
+            );
+            return Err(cannot_start(text));
+        }
+    }
+    Ok(())
+}
+
 /// One address of each subnet: the one asked for, or the next.
 fn lease_addresses(
     tx: &Tx<'_>,

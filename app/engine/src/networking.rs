@@ -403,6 +403,7 @@ impl<'a> Networking<'a> {
                 members.push((network, joined));
             }
             endpoints::settle(&mut members, wish.ports);
+            endpoints::check_ports(&members, wish.ports)?;
             if !members.is_empty() {
                 owners.push(BASE.to_owned());
             }
