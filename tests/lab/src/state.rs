@@ -45,6 +45,20 @@ impl Lab {
         State(facts)
     }
 
+    /// The state, once it stays as it is: a monitor whose command has ended may live some 50 ms longer.
+    pub fn settled_state(&self) -> State {
+        let begun = Instant::now();
+        let mut state = self.state();
+        loop {
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            let now = self.state();
+            if now.0 == state.0 || begun.elapsed() > SETTLING {
+                return now;
+            }
+            state = now;
+        }
+    }
+
     /// The command lines of the lab's processes, but for its init, this look and what tests run beside.
     pub fn processes(&self) -> Vec<String> {
         let entries = std::fs::read_dir(self.path("/proc")).into_iter().flatten().flatten();

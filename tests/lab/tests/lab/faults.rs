@@ -83,7 +83,7 @@ impl<'lab> Watched<'lab> {
         asker.until("asking");
         // Directories that the first published container needs stay; they are no leak.
         lab.host("podwire run --rm --name first -p 8080:80 banner true").ok();
-        Self { lab, asker, before: lab.state() }
+        Self { lab, asker, before: lab.settled_state() }
     }
 
     /// How many system calls each role makes.

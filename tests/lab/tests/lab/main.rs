@@ -1,5 +1,6 @@
 //! What podwire promises, tried on test hosts: each test is a sentence, and runs in a lab of its own.
 
+mod change;
 mod engine;
 mod errors;
 mod faults;
@@ -15,6 +16,7 @@ fn main() {
         images::sentences(),
         publish::sentences(),
         reach::sentences(),
+        change::sentences(),
         guards::sentences(),
         errors::sentences(),
         engine::sentences(),
