@@ -35,6 +35,8 @@ mod unsupported;
 
 use std::process::ExitCode;
 
+use outcome::Failure;
+
 fn main() -> ExitCode {
     let argv: Vec<_> = std::env::args_os().collect();
     // The engine starts us again under these names to stay with a container.
@@ -44,7 +46,11 @@ fn main() -> ExitCode {
     if argv.first().is_some_and(|name| name == engine::KEEPER_NAME) {
         return ExitCode::from((engine::keeper_main() & 0xff) as u8);
     }
-    match flags::run(argv) {
+    std::panic::set_hook(Box::new(|panic| {
+        let panic = panic.to_string().replace('\n', " ");
+        global::complain(format_args!("Error: podwire met a state it does not know (a bug): {panic}"));
+    }));
+    match std::panic::catch_unwind(|| flags::run(argv)).unwrap_or_else(|_| Err(Failure::new(""))) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
             if !failure.message.is_empty() {

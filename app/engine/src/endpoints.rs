@@ -113,7 +113,8 @@ pub(crate) fn check_ports(members: &[(Network, AttachedEndpoint)], ports: &[Port
     for port in ports {
         let exact = port.host.exact();
         if exact.is_some_and(|ip| ip.is_ipv6() && ip.is_loopback()) {
-            let text = "cannot publish on [::1]: not supported yet; publish on [::], or on 127.0.0.1 for this host alone";
+            let text =
+                "cannot publish on [::1]: not supported yet; publish on [::], or on 127.0.0.1 for this host alone";
             return Err(cannot_start(text));
         }
         let reaches = |ipv4: bool| port.host.includes(ipv4) && attached.endpoint.ip(ipv4).is_some();

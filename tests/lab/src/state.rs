@@ -50,7 +50,7 @@ impl Lab {
         let begun = Instant::now();
         let mut state = self.state();
         loop {
-            std::thread::sleep(std::time::Duration::from_millis(100));
+            std::thread::sleep(Duration::from_millis(100));
             let now = self.state();
             if now.0 == state.0 || begun.elapsed() > SETTLING {
                 return now;
