@@ -28,6 +28,7 @@ impl Engine {
         }
         asked.fits(&network)?;
         if record.state == State::Running {
+            show_sandbox(&record)?;
             let endpoints = self.networking().change(&record.id, &Change::Connect(&asked))?;
             self.rewrite_hosts(&record, &endpoints)?;
         }
@@ -44,6 +45,7 @@ impl Engine {
             return Err(Error::new(Kind::WrongState, text));
         }
         if record.state == State::Running {
+            show_sandbox(&record)?;
             let endpoints = self.networking().change(&record.id, &Change::Disconnect(network.id))?;
             self.rewrite_hosts(&record, &endpoints)?;
         }
@@ -65,6 +67,7 @@ impl Engine {
             let text = "cannot reload network unless container network has been configured: container state improper";
             return Err(Error::new(Kind::WrongState, text));
         }
+        show_sandbox(&record)?;
         self.networking().change(&record.id, &Change::Reload)?;
         Ok(record.id)
     }
@@ -109,6 +112,15 @@ impl AttachmentConfig {
             }
             None => Ok(()),
         }
+    }
+}
+
+/// A running container's namespace may have been mounted where we do not see it.
+pub(crate) fn show_sandbox(record: &ContainerRecord) -> Result<()> {
+    match (&record.netns, &record.init) {
+        (Some(netns), Some(init)) => linux::netns::show(netns, init)
+            .map_err(|e| Error::at(format!("cannot open the network namespace of container {}", record.id), e)),
+        _ => Ok(()),
     }
 }
 

@@ -180,6 +180,7 @@ impl Engine {
             );
             return Err(Error::new(Kind::CannotStart, text));
         }
+        crate::connect::show_sandbox(&owner)?;
         Ok(Sandbox { netns: owner.netns, endpoints: Vec::new(), shared_with: Some(owner.id) })
     }
 

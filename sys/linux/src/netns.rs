@@ -124,6 +124,22 @@ impl From<NetNs> for OwnedFd {
     }
 }
 
+/// Shows the namespace of a process at `path`, when no namespace is to be seen there: each `ip netns exec` has
+/// a mount namespace of its own, in which only the empty file is left of what another one mounted.
+pub fn show(path: &Path, process: &crate::ProcessRef) -> io::Result<()> {
+    if NetNs::open(path).is_ok() {
+        return Ok(());
+    }
+    let theirs = format!("/proc/{}/ns/net", process.pid);
+    // Opened before the process is known to be the one that is meant: its number cannot have been given away since.
+    let namespace = NetNs::open(Path::new(&theirs))?;
+    if !process.alive() {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "the process has ended"));
+    }
+    OpenOptions::new().write(true).create(true).truncate(false).mode(0o444).custom_flags(libc::O_NOFOLLOW).open(path)?;
+    Ok(mount_bind(format!("/proc/self/fd/{}", namespace.0.as_raw_fd()), path)?)
+}
+
 /// Takes away the file at `path` and with it the hold on its namespace, which goes when nobody else
 /// holds it. Nothing there is not an error. Works from any mount namespace that shows the file.
 pub fn remove(path: &Path) -> io::Result<()> {

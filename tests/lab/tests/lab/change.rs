@@ -10,6 +10,7 @@ pub(crate) fn sentences() -> Vec<Sentence> {
         a_running_container_joins_and_leaves_networks_with_its_port_open_throughout,
         leaving_the_last_network_leaves_loopback_and_nothing_on_the_host,
         a_stopped_container_joins_a_network_when_it_starts,
+        a_container_started_in_another_mount_namespace_is_changed_shared_and_removed,
         reload_brings_back_what_another_programs_flush_took,
         reload_changes_nothing_where_nothing_is_amiss,
         joining_and_leaving_are_refused_in_podmans_words,
@@ -53,6 +54,22 @@ fn a_stopped_container_joins_a_network_when_it_starts(lab: &Lab) {
     lab.host("podwire start web").ok();
     assert_eq!(lab.ok("podwire inspect --format '{{len .NetworkSettings.Networks}}' web").trim(), "2");
     lab.host("podwire network rm shop").code(2);
+}
+
+fn a_container_started_in_another_mount_namespace_is_changed_shared_and_removed(lab: &Lab) {
+    let before = lab.state();
+    load(lab);
+    lab.host("podwire network create shop").ok();
+    // As each `ip netns exec` does.
+    lab.host("unshare -m podwire run -d --name web -p 8080:80 banner").ok();
+    lab.host("podwire network connect shop web").ok();
+    lab.host("podwire exec web ip -4 addr show dev eth1").ok();
+    lab.host("podwire run --rm --network container:web banner ip -4 addr show dev eth1").ok();
+    banner_comes(|| lab.outside(&get(&format!("{HOST4}:8080"))));
+    lab.host("unshare -m podwire rm -f web").ok();
+    lab.host("podwire network rm shop").ok();
+    lab.host("podwire rmi banner").ok();
+    before.same(lab, "after a container in another mount namespace");
 }
 
 fn reload_brings_back_what_another_programs_flush_took(lab: &Lab) {
