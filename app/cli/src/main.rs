@@ -40,10 +40,11 @@ use outcome::Failure;
 fn main() -> ExitCode {
     let argv: Vec<_> = std::env::args_os().collect();
     // The engine starts us again under these names to stay with a container.
-    if argv.first().is_some_and(|name| name == engine::MONITOR_NAME) {
+    let named = |name| argv.first().is_some_and(|arg| arg == name);
+    if named(engine::MONITOR_NAME) {
         return ExitCode::from((engine::monitor_main() & 0xff) as u8);
     }
-    if argv.first().is_some_and(|name| name == engine::KEEPER_NAME) {
+    if named(engine::KEEPER_NAME) {
         return ExitCode::from((engine::keeper_main() & 0xff) as u8);
     }
     std::panic::set_hook(Box::new(|panic| {

@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use model::{ContainerId, Network};
+use plan::Plan;
 
 use crate::config::{AttachmentConfig, NetworkMode};
 use crate::endpoints::AttachedEndpoint;
@@ -13,9 +14,24 @@ use crate::networks::means;
 use crate::record::{ContainerRecord, State};
 use crate::start::hosts_text;
 
+/// Do it, or say what would be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Do it; the plan that comes back is empty.
+    Apply,
+    /// Change nothing; the plan says what would change in the kernel.
+    DryRun,
+}
+
 impl Engine {
     /// Lets a container join one more network: at once when it runs, else when it is started.
-    pub fn connect_network(&mut self, network: &str, container: &str, mut asked: AttachmentConfig) -> Result<()> {
+    pub fn connect_network(
+        &mut self,
+        network: &str,
+        container: &str,
+        mut asked: AttachmentConfig,
+        mode: Mode,
+    ) -> Result<Plan> {
         let record = self.named(container)?;
         let network = self.network(network)?;
         asked.network = Some(network.name.to_string());
@@ -27,16 +43,16 @@ impl Engine {
             )));
         }
         asked.fits(&network)?;
-        if record.state == State::Running {
-            show_sandbox(&record)?;
-            let endpoints = self.networking().change(&record.id, &Change::Connect(&asked))?;
-            self.rewrite_hosts(&record, &endpoints)?;
+        if mode == Mode::DryRun {
+            return self.plan_change(&record, &Change::Connect(&asked));
         }
-        self.change_attachments(&record.id, |attachments| attachments.push(asked))
+        self.change(&record, &Change::Connect(&asked))?;
+        self.change_attachments(&record.id, |attachments| attachments.push(asked))?;
+        Ok(Plan::default())
     }
 
     /// Takes a container off a network. The last one off leaves it with `lo` alone.
-    pub fn disconnect_network(&mut self, network: &str, container: &str) -> Result<()> {
+    pub fn disconnect_network(&mut self, network: &str, container: &str, mode: Mode) -> Result<Plan> {
         let record = self.named(container)?;
         let network = self.network(network)?;
         let networks = self.networks()?;
@@ -44,17 +60,28 @@ impl Engine {
             let text = format!("container {container} is not connected to network {}", network.name);
             return Err(Error::new(Kind::WrongState, text));
         }
-        if record.state == State::Running {
-            show_sandbox(&record)?;
-            let endpoints = self.networking().change(&record.id, &Change::Disconnect(network.id))?;
-            self.rewrite_hosts(&record, &endpoints)?;
+        if mode == Mode::DryRun {
+            return self.plan_change(&record, &Change::Disconnect(network.id));
         }
-        self.change_attachments(&record.id, |attachments| attachments.retain(|a| !means(&networks, a, &network)))
+        self.change(&record, &Change::Disconnect(network.id))?;
+        self.change_attachments(&record.id, |attachments| attachments.retain(|a| !means(&networks, a, &network)))?;
+        Ok(Plan::default())
     }
 
     /// Makes the kernel as it should be for a container that runs: after a flushed firewall, a removed link.
     /// Changes nothing where nothing is amiss.
     pub fn reload_network(&mut self, container: &str) -> Result<ContainerId> {
+        let record = self.reloadable_record(container)?;
+        self.change(&record, &Change::Reload)?;
+        Ok(record.id)
+    }
+
+    /// What a reload would change.
+    pub fn plan_reload_network(&self, container: &str) -> Result<Plan> {
+        self.plan_change(&self.reloadable_record(container)?, &Change::Reload)
+    }
+
+    fn reloadable_record(&self, container: &str) -> Result<ContainerRecord> {
         let record = self.named(container)?;
         if !matches!(record.settings.network.mode, NetworkMode::Networks(_)) {
             let text = format!(
@@ -67,9 +94,25 @@ impl Engine {
             let text = "cannot reload network unless container network has been configured: container state improper";
             return Err(Error::new(Kind::WrongState, text));
         }
-        show_sandbox(&record)?;
-        self.networking().change(&record.id, &Change::Reload)?;
-        Ok(record.id)
+        Ok(record)
+    }
+
+    /// At once when it runs, with its hosts file; otherwise there is nothing to do yet.
+    fn change(&self, record: &ContainerRecord, change: &Change<'_>) -> Result<()> {
+        if record.state != State::Running {
+            return Ok(());
+        }
+        show_sandbox(record)?;
+        let endpoints = self.networking().change(&record.id, change)?;
+        self.rewrite_hosts(record, &endpoints)
+    }
+
+    fn plan_change(&self, record: &ContainerRecord, change: &Change<'_>) -> Result<Plan> {
+        if record.state != State::Running {
+            return Ok(Plan::default());
+        }
+        show_sandbox(record)?;
+        self.networking().plan_of_change(&record.id, change)
     }
 
     /// The running containers that have networks of ours.

@@ -111,6 +111,7 @@ fn listen(directory: &Path) -> io::Result<UnixListener> {
 
 /// What `main` runs when its own name is [`KEEPER_NAME`]. Returns the process's exit code.
 pub fn keeper_main() -> i32 {
+    let _ = linux::process::set_name(KEEPER_NAME);
     // Nobody is there to be told of an error: its monitor sees the hang-up.
     init_from_arguments().map_or(1, |init| i32::from(keep(init).is_err()))
 }

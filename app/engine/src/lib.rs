@@ -54,6 +54,7 @@ mod talk;
 mod user;
 mod volumes;
 
+pub use connect::Mode;
 pub use control::{RemoveOptions, Stopped};
 pub use engine::{Engine, EngineOptions};
 pub use error::{Error, Kind};

@@ -97,6 +97,8 @@ pub(crate) fn spawn(order: &Order, ports: Vec<OwnedFd>, starter: Option<UnixStre
 
 /// What `main` runs when its own name is [`MONITOR_NAME`]. Returns the process's exit code.
 pub fn monitor_main() -> i32 {
+    // Started as /proc/self/exe, it would be shown as `exe`; nothing depends on the name.
+    let _ = linux::process::set_name(MONITOR_NAME);
     match linux::spawn::take_inherited().map_err(Error::usage).and_then(|ports| Monitor::from_arguments(ports)?.run()) {
         Ok(()) => 0,
         Err(error) => {

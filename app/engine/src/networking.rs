@@ -211,7 +211,11 @@ impl<'a> Networking<'a> {
         self.repair_with(&mut host)?;
         let before = self.endpoints_of(container)?;
         let ports = self.store.read(|tx| tx.ports_of(container))?;
-        let (journaled, after) = self.plan_change(&mut host, container, change, &[])?;
+        let (journaled, after) = match self.plan_change(&mut host, container, change, &[], Intent::Apply) {
+            Ok(planned) => planned,
+            Err(Stop::Failed(error)) => return Err(error),
+            Err(Stop::DryRun(_)) => unreachable!("only asked for by plan_of_change"),
+        };
         match host.apply(&journaled.plan) {
             Ok(()) => {
                 self.finish(&journaled)?;
@@ -235,9 +239,10 @@ impl<'a> Networking<'a> {
         container: &ContainerId,
         change: &Change<'_>,
         begun: &[Object],
-    ) -> Result<(Journaled, Vec<AttachedEndpoint>)> {
+        intent: Intent,
+    ) -> Result<(Journaled, Vec<AttachedEndpoint>), Stop> {
         let mtu = host.uplink().map_err(usage)?.mtu;
-        let planned = self.store.write(|tx| {
+        self.store.write(|tx| {
             let mut members = self.members(tx, container)?;
             let ports = tx.ports_of(container)?;
             let mut owners = vec![owner_of(container), BASE.to_owned()];
@@ -281,12 +286,21 @@ impl<'a> Networking<'a> {
                 desired.add(&owner_of_network(id), drivers::network(&self.network_wish(tx, &network, mtu)?));
             }
             let journaled = self.journal(tx, host, &journal, desired, &owners, begun)?;
-            Ok::<_, Stop>((journaled, members.into_iter().map(|(_, endpoint)| endpoint).collect()))
-        });
-        planned.map_err(|stop| match stop {
-            Stop::Failed(error) => error,
-            Stop::DryRun(_) => unreachable!("nobody asked for a dry run"),
+            match intent {
+                Intent::DryRun => Err(Stop::DryRun(journaled.plan)),
+                Intent::Apply => Ok((journaled, members.into_iter().map(|(_, endpoint)| endpoint).collect())),
+            }
         })
+    }
+
+    /// The plan [`Networking::change`] would apply; changes nothing.
+    pub(crate) fn plan_of_change(&self, container: &ContainerId, change: &Change<'_>) -> Result<Plan> {
+        let (_lock, mut host) = lock_host()?;
+        match self.plan_change(&mut host, container, change, &[], Intent::DryRun) {
+            Err(Stop::DryRun(plan)) => Ok(plan),
+            Err(Stop::Failed(error)) => Err(error),
+            Ok((journaled, _)) => Ok(journaled.plan),
+        }
     }
 
     /// The container's networks with its endpoints on them, in order.
@@ -339,14 +353,15 @@ impl<'a> Networking<'a> {
         change: &Change<'_>,
         begun: &[Object],
     ) -> Result<()> {
-        match self.plan_change(host, container, change, begun) {
+        match self.plan_change(host, container, change, begun, Intent::Apply) {
             Ok((journaled, _)) => {
                 host.apply(&journaled.plan).map_err(usage)?;
                 self.finish(&journaled)
             }
             // It was taken down since: then nothing of what was begun has a place any more.
-            Err(error) if error.kind == Kind::WrongState => self.down_with(host, container, begun),
-            Err(error) => Err(error),
+            Err(Stop::Failed(error)) if error.kind == Kind::WrongState => self.down_with(host, container, begun),
+            Err(Stop::Failed(error)) => Err(error),
+            Err(Stop::DryRun(_)) => unreachable!("only asked for by plan_of_change"),
         }
     }
 

@@ -136,7 +136,13 @@ pub fn show(path: &Path, process: &crate::ProcessRef) -> io::Result<()> {
     if !process.alive() {
         return Err(io::Error::new(io::ErrorKind::NotFound, "the process has ended"));
     }
-    OpenOptions::new().write(true).create(true).truncate(false).mode(0o444).custom_flags(libc::O_NOFOLLOW).open(path)?;
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o444)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(path)?;
     Ok(mount_bind(format!("/proc/self/fd/{}", namespace.0.as_raw_fd()), path)?)
 }
 

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use engine::Mode;
 use engine::config::AttachmentConfig;
 
 use crate::flags::{self, Command, strings};
@@ -22,6 +23,9 @@ pub(crate) struct NetworkConnect {
     /// A fixed MAC address
     #[arg(long, value_name = "string")]
     mac_address: Option<String>,
+    /// Show the plan for the machine's network; change nothing
+    #[arg(long)]
+    dry_run: bool,
     #[arg(hide = true)]
     arguments: Vec<String>,
 }
@@ -37,8 +41,8 @@ impl Command for NetworkConnect {
             aliases: strings(&self.alias).iter().map(|name| name.parse()).collect::<Result<_, _>>()?,
             ..AttachmentConfig::default()
         };
-        podwire.engine()?.connect_network(&self.arguments[0], &self.arguments[1], asked)?;
-        Ok(0)
+        let mode = if self.dry_run { Mode::DryRun } else { Mode::Apply };
+        podwire.show(&podwire.engine()?.connect_network(&self.arguments[0], &self.arguments[1], asked, mode)?)
     }
 }
 

@@ -1,6 +1,6 @@
 //! `podwire network disconnect`
 
-use engine::Kind;
+use engine::{Kind, Mode};
 
 use crate::flags::{self, Command};
 use crate::global::Podwire;
@@ -11,6 +11,9 @@ pub(crate) struct NetworkDisconnect {
     /// A container that is not there or not connected is no error
     #[arg(short, long)]
     force: bool,
+    /// Show the plan for the machine's network; change nothing
+    #[arg(long)]
+    dry_run: bool,
     #[arg(hide = true)]
     arguments: Vec<String>,
 }
@@ -18,9 +21,10 @@ pub(crate) struct NetworkDisconnect {
 impl Command for NetworkDisconnect {
     fn run(self, podwire: &Podwire) -> Outcome {
         flags::exactly(2, &self.arguments)?;
-        match podwire.engine()?.disconnect_network(&self.arguments[0], &self.arguments[1]) {
+        let mode = if self.dry_run { Mode::DryRun } else { Mode::Apply };
+        match podwire.engine()?.disconnect_network(&self.arguments[0], &self.arguments[1], mode) {
             Err(error) if self.force && matches!(error.kind, Kind::NotFound | Kind::WrongState) => Ok(0),
-            done => done.map(|()| 0).map_err(Into::into),
+            done => podwire.show(&done?),
         }
     }
 }

@@ -10,6 +10,9 @@ pub(crate) struct NetworkReload {
     /// All running containers that have networks
     #[arg(short, long)]
     all: bool,
+    /// Show the plans for the machine's network; change nothing
+    #[arg(long)]
+    dry_run: bool,
     #[arg(hide = true)]
     arguments: Vec<String>,
 }
@@ -27,6 +30,9 @@ impl Command for NetworkReload {
             true => engine.reloadable()?.iter().map(ToString::to_string).collect(),
             false => self.arguments,
         };
-        each(&names, engine::Error::exit_code, |name| Ok(Some(engine.reload_network(name)?.to_string())))
+        each(&names, engine::Error::exit_code, |name| match self.dry_run {
+            true => Ok(Some(engine.plan_reload_network(name)?.to_string()).filter(|plan| !plan.is_empty())),
+            false => Ok(Some(engine.reload_network(name)?.to_string())),
+        })
     }
 }

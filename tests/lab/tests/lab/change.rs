@@ -14,6 +14,7 @@ pub(crate) fn sentences() -> Vec<Sentence> {
         reload_brings_back_what_another_programs_flush_took,
         reload_changes_nothing_where_nothing_is_amiss,
         joining_and_leaving_are_refused_in_podmans_words,
+        a_dry_run_of_joining_leaving_and_reloading_shows_the_plan_and_changes_nothing,
     ]
 }
 
@@ -108,4 +109,19 @@ fn joining_and_leaving_are_refused_in_podmans_words(lab: &Lab) {
     lab.host("podwire network disconnect shop web").refuses(125, "container web is not connected to network shop");
     lab.host("podwire network reload alone").refuses(125, "refusing to reload");
     before.same(lab, "after refusals");
+}
+
+fn a_dry_run_of_joining_leaving_and_reloading_shows_the_plan_and_changes_nothing(lab: &Lab) {
+    load(lab);
+    lab.host("podwire network create --subnet 10.91.0.0/24 shop").ok();
+    lab.host("podwire run -d --name web -p 8080:80 banner").ok();
+    let before = lab.state();
+    let join = lab.host("podwire network connect --dry-run shop web").ok();
+    join.says("eth1").says("10.91.0.2/24");
+    lab.host("podwire network disconnect --dry-run podman web").ok().says("- link podman0");
+    assert_eq!(lab.ok("podwire network reload --dry-run web").trim(), "");
+    before.same(lab, "after dry runs");
+    lab.host("nft flush ruleset").ok();
+    lab.host("podwire network reload --dry-run web").ok().says("publish4_any");
+    assert_eq!(lab.ok("nft list ruleset").trim(), "");
 }
