@@ -331,6 +331,8 @@ impl<'a> Networking<'a> {
             tracing::info!(%owner, "repairing what an interrupted command had begun");
             let begun: Vec<Object> = plan.ops.iter().map(|op| op.object().clone()).chain(plan.implied).collect();
             match owner.split(':').collect::<Vec<_>>()[..] {
+                // Seen from here it would look gone, and be made anew under a container that has it.
+                ["fwd" | "att", container, ..] if is_hidden(&container.parse()?) => continue,
                 ["ctr", container] => self.down_with(host, &container.parse()?, &begun)?,
                 ["fwd", container] => self.change_with(host, &container.parse()?, &Change::Reload, &begun)?,
                 ["att", container, network] => {
@@ -725,6 +727,12 @@ fn random<const N: usize>() -> Result<[u8; N]> {
 
 fn unknown_network(text: &str) -> Error {
     Error::new(Kind::NotFound, format!("unable to find network with name or ID {text}: network not found"))
+}
+
+/// Was the container's namespace mounted in another mount namespace, so that only its empty file is here?
+fn is_hidden(container: &ContainerId) -> bool {
+    let file = host::sandbox_file(&SandboxName::of(container));
+    file.exists() && linux::NetNs::open(&file).is_err()
 }
 
 /// Where the endpoints are reached.
