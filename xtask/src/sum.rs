@@ -36,7 +36,7 @@ pub(crate) fn run() -> Result<()> {
     for error in &sum.errors {
         writeln!(out, "{error}")?;
     }
-    writeln!(out, "{} passed, {} failed, {} skipped", sum.passed, sum.failed, sum.skipped)?;
+    writeln!(out, "{} passed, {} failed, {} skipped", sum.passed, sum.failures(), sum.skipped)?;
     out.flush()?;
     std::process::exit(i32::from(!sum.is_well()))
 }
@@ -53,6 +53,11 @@ impl Sum {
         {
             self.errors.push(line.to_owned());
         }
+    }
+
+    /// A test program that broke off has counted nothing.
+    fn failures(&self) -> u64 {
+        self.failed.max(u64::from(!self.errors.is_empty()))
     }
 
     fn is_well(&self) -> bool {
@@ -88,7 +93,8 @@ test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured";
 
     #[test]
     fn a_program_that_can_not_be_built_is_no_success() {
-        assert!(!sum("test result: ok. 12 passed; 0 failed\nerror: could not compile `x`").is_well());
+        let broken = sum("test result: ok. 12 passed; 0 failed\nerror: could not compile `x`");
+        assert_eq!((broken.is_well(), broken.failures()), (false, 1));
     }
 
     #[test]

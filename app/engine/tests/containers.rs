@@ -339,11 +339,13 @@ fn a_busy_port_is_refused(root: &Path) {
 }
 
 fn a_killed_monitor_is_replaced(root: &Path) {
-    let id =
-        start(&mut open(root), config(&["sh", "-c", "for n in 1 2 3 4 5 6 7 8; do echo $n; sleep 0.1; done; exit 4"]));
-    let id = id.unwrap();
+    // It speaks while nobody listens, and after; not at the moment of the kill, for what the monitor had just
+    // read is lost with it.
+    let script = "sleep 0.5; for n in 1 2 3 4 5 6 7 8; do echo $n; sleep 0.1; done; exit 4";
+    let id = start(&mut open(root), config(&["sh", "-c", script])).unwrap();
     let first = monitor(&open(root), &id);
     kill(first);
+    std::thread::sleep(Duration::from_millis(800));
     let mut engine = open(root);
     assert_ne!(monitor(&engine, &id), first);
     assert_eq!(engine.list().unwrap()[0].state, State::Running);
