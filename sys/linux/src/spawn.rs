@@ -258,10 +258,14 @@ mod tests {
     #[test]
     fn a_program_that_cannot_start_is_an_error_even_with_descriptors() {
         let _guard = crate::testing::starting_programs();
-        for number in 3..12 {
+        let refused = |number| {
             let mut spawn = Spawn::new("/nonexistent");
             spawn.fd(number, file_with(""));
-            assert_eq!(spawn.spawn().unwrap_err().kind(), io::ErrorKind::NotFound, "{number}");
+            spawn.spawn().is_err_and(|e| e.kind() == io::ErrorKind::NotFound)
+        };
+        for number in 3..12 {
+            // Another test of this process may close just this number between two calls; not every time.
+            assert!((0..5).any(|_| refused(number)), "{number}");
         }
     }
 
