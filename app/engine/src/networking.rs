@@ -127,6 +127,23 @@ impl From<Error> for Stop {
     }
 }
 
+/// What a transaction with [`Intent::Apply`] has kept.
+fn kept<T>(planned: Result<T, Stop>) -> Result<T> {
+    planned.map_err(|stop| match stop {
+        Stop::Failed(error) => error,
+        Stop::DryRun(_) => unreachable!("only a dry run ends so"),
+    })
+}
+
+/// The plan that a transaction with [`Intent::DryRun`] was rolled back with.
+fn looked_at<T>(planned: Result<T, Stop>) -> Result<Plan> {
+    match planned {
+        Err(Stop::DryRun(plan)) => Ok(plan),
+        Err(Stop::Failed(error)) => Err(error),
+        Ok(_) => unreachable!("a dry run keeps nothing"),
+    }
+}
+
 /// Keep what a transaction wrote, or only look at its plan.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Intent {
@@ -143,11 +160,7 @@ impl<'a> Networking<'a> {
     pub(crate) fn up(&self, wish: &SandboxWish<'_>) -> Result<Attached> {
         let (_lock, mut host) = lock_host()?;
         self.repair_with(&mut host)?;
-        let (journaled, attached) = match self.plan_up(&mut host, wish, Intent::Apply) {
-            Ok(planned) => planned,
-            Err(Stop::Failed(error)) => return Err(error),
-            Err(Stop::DryRun(_)) => unreachable!("only asked for by plan_of_up"),
-        };
+        let (journaled, attached) = kept(self.plan_up(&mut host, wish, Intent::Apply))?;
         match host.apply(&journaled.plan) {
             Ok(()) => {
                 self.finish(&journaled)?;
@@ -169,11 +182,7 @@ impl<'a> Networking<'a> {
     /// The plan [`Networking::up`] would apply; changes nothing.
     pub(crate) fn plan_of_up(&self, wish: &SandboxWish<'_>) -> Result<Plan> {
         let (_lock, mut host) = lock_host()?;
-        match self.plan_up(&mut host, wish, Intent::DryRun) {
-            Err(Stop::DryRun(plan)) => Ok(plan),
-            Err(Stop::Failed(error)) => Err(error),
-            Ok((journaled, _)) => Ok(journaled.plan),
-        }
+        looked_at(self.plan_up(&mut host, wish, Intent::DryRun))
     }
 
     /// Takes the container's endpoints and sandbox away, with whatever only they needed. Idempotent.
@@ -197,11 +206,7 @@ impl<'a> Networking<'a> {
     /// The plan [`Networking::down`] would apply to these containers together; changes nothing.
     pub(crate) fn plan_of_down(&self, containers: &[ContainerId]) -> Result<Plan> {
         let (_lock, mut host) = lock_host()?;
-        match self.plan_down(&mut host, containers, &[], Intent::DryRun) {
-            Err(Stop::DryRun(plan)) => Ok(plan),
-            Err(Stop::Failed(error)) => Err(error),
-            Ok(journaled) => Ok(journaled.plan),
-        }
+        looked_at(self.plan_down(&mut host, containers, &[], Intent::DryRun))
     }
 
     /// Changes the networks of a container that is up; returns its endpoints as they are then. Endpoints that
@@ -211,11 +216,7 @@ impl<'a> Networking<'a> {
         self.repair_with(&mut host)?;
         let before = self.endpoints_of(container)?;
         let ports = self.store.read(|tx| tx.ports_of(container))?;
-        let (journaled, after) = match self.plan_change(&mut host, container, change, &[], Intent::Apply) {
-            Ok(planned) => planned,
-            Err(Stop::Failed(error)) => return Err(error),
-            Err(Stop::DryRun(_)) => unreachable!("only asked for by plan_of_change"),
-        };
+        let (journaled, after) = kept(self.plan_change(&mut host, container, change, &[], Intent::Apply))?;
         match host.apply(&journaled.plan) {
             Ok(()) => {
                 self.finish(&journaled)?;
@@ -296,11 +297,7 @@ impl<'a> Networking<'a> {
     /// The plan [`Networking::change`] would apply; changes nothing.
     pub(crate) fn plan_of_change(&self, container: &ContainerId, change: &Change<'_>) -> Result<Plan> {
         let (_lock, mut host) = lock_host()?;
-        match self.plan_change(&mut host, container, change, &[], Intent::DryRun) {
-            Err(Stop::DryRun(plan)) => Ok(plan),
-            Err(Stop::Failed(error)) => Err(error),
-            Ok((journaled, _)) => Ok(journaled.plan),
-        }
+        looked_at(self.plan_change(&mut host, container, change, &[], Intent::DryRun))
     }
 
     /// The container's networks with its endpoints on them, in order.
@@ -355,15 +352,14 @@ impl<'a> Networking<'a> {
         change: &Change<'_>,
         begun: &[Object],
     ) -> Result<()> {
-        match self.plan_change(host, container, change, begun, Intent::Apply) {
+        match kept(self.plan_change(host, container, change, begun, Intent::Apply)) {
             Ok((journaled, _)) => {
                 host.apply(&journaled.plan).map_err(usage)?;
                 self.finish(&journaled)
             }
             // It was taken down since: then nothing of what was begun has a place any more.
-            Err(Stop::Failed(error)) if error.kind == Kind::WrongState => self.down_with(host, container, begun),
-            Err(Stop::Failed(error)) => Err(error),
-            Err(Stop::DryRun(_)) => unreachable!("only asked for by plan_of_change"),
+            Err(error) if error.kind == Kind::WrongState => self.down_with(host, container, begun),
+            Err(error) => Err(error),
         }
     }
 
@@ -376,11 +372,7 @@ impl<'a> Networking<'a> {
     /// `begun`: objects of an interrupted plan, which no record knows yet.
     fn begin_down(&self, host: &mut Host, container: &ContainerId, begun: &[Object]) -> Result<Journaled> {
         let ports = self.store.read(|tx| tx.ports_of(container))?;
-        let journaled = match self.plan_down(host, std::slice::from_ref(container), begun, Intent::Apply) {
-            Ok(journaled) => journaled,
-            Err(Stop::Failed(error)) => return Err(error),
-            Err(Stop::DryRun(_)) => unreachable!("only asked for by plan_of_down"),
-        };
+        let journaled = kept(self.plan_down(host, std::slice::from_ref(container), begun, Intent::Apply))?;
         host.begin(&journaled.plan).map_err(usage)?;
         host.flush_udp(&ports, &[]).map_err(usage)?;
         // In another mount namespace than the one it was made in (each `ip netns exec` has its own) the
@@ -637,11 +629,7 @@ impl<'a> Networking<'a> {
             // Nothing of this transaction is kept.
             Err::<(), Stop>(Stop::DryRun(journaled.plan))
         });
-        match planned {
-            Err(Stop::DryRun(plan)) => Ok(plan),
-            Err(Stop::Failed(error)) => Err(error),
-            Ok(()) => Ok(Plan::default()),
-        }
+        looked_at(planned)
     }
 
     fn fresh(&self, tx: &Tx<'_>, host: &mut Host, request: &NetworkRequest) -> Result<Network> {
