@@ -23,5 +23,5 @@ pub mod address;
 pub mod request;
 mod subnet;
 
-pub use request::{NetworkRequest, RequestError, Surroundings, default_network, plan_network};
+pub use request::{NetworkRequest, RequestError, Surroundings, check_newcomer, default_network, plan_network};
 pub use subnet::{choose_subnet4, ula};

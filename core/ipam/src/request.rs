@@ -6,13 +6,13 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use model::network::{DEFAULT_NETWORK_ID, NetworkRoute};
+use model::network::{DEFAULT_NETWORK, DEFAULT_NETWORK_ID};
 use model::{
-    BridgeOptions, Driver, Invalid, LinkName, Network, NetworkId, NetworkName, NetworkSubnet, Pool, Subnet,
+    BridgeMode, BridgeOptions, Driver, Invalid, LinkName, Network, NetworkId, NetworkName, NetworkSubnet, Pool, Subnet,
     network::IpamPolicy,
 };
 
-use crate::subnet::{choose_subnet4, ula};
+use crate::subnet::{choose_subnet4, in_pools, ula};
 
 /// What was typed after `network create`, as it was typed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,12 +105,6 @@ pub enum RequestError {
 /// Names that mean something else after `--network`.
 const RESERVED: [&str; 9] = ["none", "host", "bridge", "private", "slirp4netns", "pasta", "container", "ns", "default"];
 
-/// The default network's name.
-const DEFAULT_NETWORK: &str = "podman";
-
-/// Are names served on networks? Not before there is a DNS server.
-const DNS: bool = false;
-
 /// The network asked for, or why not.
 pub fn plan_network(
     request: &NetworkRequest,
@@ -123,44 +117,45 @@ pub fn plan_network(
 impl NetworkRequest {
     fn resolve(&self, around: &Surroundings<'_>, fresh: &Fresh<'_>) -> Result<Network, RequestError> {
         let subnets = self.typed_subnets()?;
-        let routes = self.routes.iter().map(|text| route(text)).collect::<Result<Vec<_>, _>>()?;
+        let routes = self.routes.iter().map(|text| text.parse()).collect::<Result<Vec<_>, _>>()?;
         let name = self.checked_name(around)?;
         self.check_driver()?;
         let ipam = self.ipam_policy()?;
-        let mut options = self.options.clone();
-        let link = self.checked_link(&mut options, around)?;
-        let driver = Driver::Bridge(BridgeOptions::parse(&options)?);
-        self.check_dns()?;
-        let subnets = match ipam {
-            IpamPolicy::None => Vec::new(),
-            IpamPolicy::HostLocal => self.complete(subnets, around, fresh)?,
-        };
-        Ok(Network {
-            name: match name {
-                Some(name) => name,
-                None => link.as_str().parse()?,
-            },
+        let mut typed = self.options.clone();
+        let docker_name = typed.remove("com.docker.network.bridge.name");
+        let options = BridgeOptions::parse(&typed)?;
+        let dns = !self.disable_dns && ipam == IpamPolicy::HostLocal && options.mode != Some(BridgeMode::Unmanaged);
+        if !dns && !self.dns_servers.is_empty() {
+            let text = "cannot set NetworkDNSServers if DNS is not enabled for the network";
+            return Err(Invalid(text.to_owned()).into());
+        }
+        let mut network = Network {
+            name: name.map_or_else(|| free_link(around, 1)?.as_str().parse(), Ok)?,
             id: NetworkId::from_bytes(fresh.id),
-            driver,
-            link,
+            driver: Driver::Bridge(options),
+            link: self.typed_link(docker_name)?.map_or_else(|| free_link(around, 1), Ok)?,
             created: fresh.created.to_owned(),
-            ipv6: self.ipv6 || subnets.iter().any(|s| !s.subnet.is_ipv4()),
-            subnets,
+            ipv6: self.ipv6,
+            subnets: Vec::new(),
             routes,
             internal: self.internal,
-            dns: DNS && !self.disable_dns && ipam == IpamPolicy::HostLocal,
+            dns,
             dns_servers: self.dns_servers.clone(),
             labels: self.labels.clone(),
             ipam,
-        })
+        };
+        check_link(&network, around)?;
+        if ipam == IpamPolicy::HostLocal {
+            network.subnets = self.complete(&network, subnets, around, fresh)?;
+        }
+        network.ipv6 |= network.has_family(false);
+        Ok(network)
     }
 
     /// Each `--subnet` with the gateway and pool that belong to it.
     fn typed_subnets(&self) -> Result<Vec<NetworkSubnet>, Invalid> {
         if let Some(reserved) = self.name.as_deref().filter(|name| RESERVED.contains(name)) {
-            let text =
-                format!("cannot create network with name {reserved:?} because it conflicts with a valid network mode");
-            return Err(Invalid(text));
+            return Err(self::reserved(reserved));
         }
         if self.subnets.is_empty() && !(self.gateways.is_empty() && self.ranges.is_empty()) {
             return Err(Invalid("cannot set gateway or range without subnet".to_owned()));
@@ -207,73 +202,86 @@ impl NetworkRequest {
         }
     }
 
-    /// The bridge's link name: as asked for (Docker's option too), or the next free `podmanN`.
-    fn checked_link(
-        &self,
-        options: &mut BTreeMap<String, String>,
-        around: &Surroundings<'_>,
-    ) -> Result<LinkName, Invalid> {
-        let docker = options.remove("com.docker.network.bridge.name");
-        let Some(text) = self.link.as_ref().or(docker.as_ref()) else { return free_link(around, 1) };
-        let link: LinkName = text.parse()?;
-        if is_taken(&link, around) {
-            return Err(Invalid(format!("bridge name {link} already in use")));
-        }
-        if self.name.is_none() && around.networks.iter().any(|n| n.name.as_str() == link.as_str()) {
-            return Err(Invalid(format!("bridge name {link} already in use as a network's name")));
-        }
-        Ok(link)
-    }
-
-    fn check_dns(&self) -> Result<(), Invalid> {
-        match (self.dns_servers.is_empty(), self.disable_dns, DNS) {
-            (true, _, _) | (false, false, true) => Ok(()),
-            (false, true, _) => {
-                Err(Invalid("cannot set NetworkDNSServers if DNS is not enabled for the network".to_owned()))
-            }
-            (false, false, false) => Err(Invalid(
-                "network DNS servers (--dns) are not supported yet: no names are served on networks".to_owned(),
-            )),
-        }
+    /// The bridge's link name that was asked for; Docker's option wins, as in netavark.
+    fn typed_link(&self, docker_name: Option<String>) -> Result<Option<LinkName>, Invalid> {
+        docker_name.as_ref().or(self.link.as_ref()).map(|text| text.parse()).transpose()
     }
 
     /// Adds the subnets that were left to us, and the gateways; then checks them all.
     fn complete(
         &self,
+        network: &Network,
         typed: Vec<NetworkSubnet>,
         around: &Surroundings<'_>,
         fresh: &Fresh<'_>,
     ) -> Result<Vec<NetworkSubnet>, Invalid> {
         let used = used(around);
-        check_overlaps(&typed, &used)?;
+        check_apart(&typed)?;
+        if !network.may_share() {
+            check_unused(&typed, around)?;
+        }
         let has = |ipv4: bool| typed.iter().any(|s| s.subnet.is_ipv4() == ipv4);
         let (has4, has6) = (has(true), has(false));
         let mut subnets = typed;
         if subnets.is_empty() || self.ipv6 && !has4 {
             let taken: Vec<Subnet> = used.iter().copied().chain(subnets.iter().map(|s| s.subnet)).collect();
-            let subnet = choose_subnet4(&taken)
-                .ok_or_else(|| Invalid("could not find free subnet from subnet pools".to_owned()))?;
+            let subnet = choose_subnet4(&taken).ok_or_else(|| no_free_subnet(around))?;
             subnets.push(NetworkSubnet { subnet, gateway: None, pool: None });
         }
         if self.ipv6 && !has6 {
             let subnet = ula(fresh.prefix);
             subnets.push(NetworkSubnet { subnet, gateway: None, pool: None });
         }
-        subnets.into_iter().map(|s| self.with_gateway(s)).collect()
+        subnets.into_iter().map(|s| with_gateway(network, s)).collect()
     }
+}
 
-    /// A gateway that was asked for has to lie in the subnet; otherwise it is the first address, or none where
-    /// nobody would use it.
-    fn with_gateway(&self, s: NetworkSubnet) -> Result<NetworkSubnet, Invalid> {
-        let subnet = s.subnet;
-        let gateway = match s.gateway {
-            Some(gateway) if subnet.contains(gateway) => Some(gateway),
-            Some(gateway) => return Err(Invalid(format!("gateway {gateway} not in subnet {subnet}"))),
-            None if self.internal && self.disable_dns => None,
-            None => Some(first_address(subnet)?),
-        };
-        Ok(NetworkSubnet { gateway, ..s })
+/// A gateway that was asked for has to lie in the subnet; otherwise it is the first address, or none where nobody
+/// would use it.
+fn with_gateway(network: &Network, s: NetworkSubnet) -> Result<NetworkSubnet, Invalid> {
+    let subnet = s.subnet;
+    let gateway = match s.gateway {
+        Some(gateway) if subnet.contains(gateway) => Some(gateway),
+        Some(gateway) => return Err(Invalid(format!("gateway {gateway} not in subnet {subnet}"))),
+        None if network.internal && !network.dns => None,
+        None => Some(first_address(subnet)?),
+    };
+    Ok(NetworkSubnet { gateway, ..s })
+}
+
+/// May a network that was made elsewhere be added beside those that are there? `around.used` is not looked at: it
+/// was in use on this host before.
+pub fn check_newcomer(network: &Network, around: &Surroundings<'_>) -> Result<(), RequestError> {
+    if RESERVED.contains(&network.name.as_str()) {
+        return Err(reserved(network.name.as_str()).into());
     }
+    for other in around.networks {
+        if other.name == network.name {
+            return Err(RequestError::Exists(network.name.clone()));
+        }
+        if other.id == network.id {
+            return Err(Invalid(format!("network id {} is already that of network {}", other.id, other.name)).into());
+        }
+    }
+    match (network.ipam, network.subnets.is_empty()) {
+        (IpamPolicy::None, false) => {
+            return Err(Invalid("None ipam driver is set but subnets are given".to_owned()).into());
+        }
+        (IpamPolicy::HostLocal, true) => {
+            return Err(Invalid("ipam driver host-local is set but no subnet is given".to_owned()).into());
+        }
+        _ => {}
+    }
+    check_apart(&network.subnets)?;
+    let configs = Surroundings { used: &[], links: &[], ..*around };
+    if !network.may_share() {
+        check_unused(&network.subnets, &configs)?;
+    }
+    Ok(check_link(network, &configs)?)
+}
+
+fn reserved(name: &str) -> Invalid {
+    Invalid(format!("cannot create network with name {name:?} because it conflicts with a valid network mode"))
 }
 
 /// The default network, for its first use: Podman's subnet and link name where they are free, the next free
@@ -283,7 +291,7 @@ pub fn default_network(around: &Surroundings<'_>, created: &str) -> Result<Netwo
     let wanted: Subnet = "10.88.0.0/16".parse()?;
     let free = !used.iter().any(|u| u.overlaps(&wanted));
     let subnet = free.then_some(wanted).or_else(|| choose_subnet4(&used));
-    let subnet = subnet.ok_or_else(|| Invalid("could not find free subnet from subnet pools".to_owned()))?;
+    let subnet = subnet.ok_or_else(|| no_free_subnet(around))?;
     Ok(Network {
         name: DEFAULT_NETWORK.parse()?,
         id: DEFAULT_NETWORK_ID.parse()?,
@@ -308,7 +316,8 @@ fn used(around: &Surroundings<'_>) -> Vec<Subnet> {
     around.used.iter().copied().filter(|s| !s.is_default()).chain(networks).collect()
 }
 
-fn check_overlaps(subnets: &[NetworkSubnet], used: &[Subnet]) -> Result<(), Invalid> {
+/// Do the subnets of one network keep clear of each other?
+fn check_apart(subnets: &[NetworkSubnet]) -> Result<(), Invalid> {
     for (n, NetworkSubnet { subnet, .. }) in subnets.iter().enumerate() {
         for NetworkSubnet { subnet: other, .. } in &subnets[..n] {
             if other == subnet {
@@ -318,14 +327,47 @@ fn check_overlaps(subnets: &[NetworkSubnet], used: &[Subnet]) -> Result<(), Inva
                 return Err(Invalid(format!("overlapping subnets: {other} and {subnet}")));
             }
         }
-        if used.iter().any(|u| u.overlaps(subnet)) {
-            return Err(Invalid(format!("subnet {subnet} is already used on the host or by another config")));
-        }
         if subnet.network().is_loopback() || subnet.network().is_multicast() {
             return Err(Invalid(format!("subnet {subnet} cannot be a network's: its addresses have another meaning")));
         }
     }
     Ok(())
+}
+
+/// Does nobody else use them?
+fn check_unused(subnets: &[NetworkSubnet], around: &Surroundings<'_>) -> Result<(), Invalid> {
+    let used = used(around);
+    for NetworkSubnet { subnet, .. } in subnets {
+        if let Some(other) = used.iter().find(|u| u.overlaps(subnet)) {
+            return Err(Invalid(format!(
+                "subnet {subnet} is already used on the host or by another config: {}",
+                whose(other, around)
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// `10.89.0.0/24 of network na`, or that the host has it.
+fn whose(used: &Subnet, around: &Surroundings<'_>) -> String {
+    let holds = |network: &&Network| network.subnets.iter().any(|s| s.subnet == *used);
+    match around.networks.iter().find(holds) {
+        Some(network) => format!("{used} of network {}", network.name),
+        None => format!("{used} of this host's routes"),
+    }
+}
+
+/// Who holds the pools: the widest first, for these are the reason.
+fn no_free_subnet(around: &Surroundings<'_>) -> Invalid {
+    const NAMED: usize = 8;
+    let mut holders: Vec<Subnet> = used(around).into_iter().filter(in_pools).collect();
+    holders.sort_by_key(|subnet| (subnet.len(), *subnet));
+    holders.dedup();
+    let mut named: Vec<String> = holders.iter().take(NAMED).map(|subnet| whose(subnet, around)).collect();
+    if holders.len() > NAMED {
+        named.push(format!("{} more", holders.len() - NAMED));
+    }
+    Invalid(format!("could not find free subnet from subnet pools: they hold {}", named.join(", ")))
 }
 
 fn first_address(subnet: Subnet) -> Result<IpAddr, Invalid> {
@@ -341,6 +383,33 @@ fn is_taken(link: &LinkName, around: &Surroundings<'_>) -> bool {
     around.links.contains(link) || around.networks.iter().any(|n| n.link == *link)
 }
 
+/// May the network have its bridge? One that keeps VLANs apart may be that of several networks, if they agree
+/// about everything that the bridge has once; a bridge that is somebody else's is to be there already.
+fn check_link(network: &Network, around: &Surroundings<'_>) -> Result<(), Invalid> {
+    let link = &network.link;
+    if let Some(other) = around.networks.iter().find(|n| n.link == *link && !(n.may_share() && network.may_share())) {
+        return Err(Invalid(format!("bridge name {link} already in use by network {}", other.name)));
+    }
+    if let Some(other) = around.networks.iter().find(|n| n.link == *link && bridge_of(n) != bridge_of(network)) {
+        return Err(Invalid(format!(
+            "bridge name {link} already in use by network {}, which differs in internal or in the options mode, mtu, \
+             vrf, isolate or outbound_addr",
+            other.name
+        )));
+    }
+    if !network.may_share() && around.links.contains(link) {
+        return Err(Invalid(format!("bridge name {link} already in use")));
+    }
+    Ok(())
+}
+
+/// What a bridge has once, whatever number of networks share it.
+fn bridge_of(network: &Network) -> (bool, BridgeOptions) {
+    let Driver::Bridge(options) = &network.driver;
+    let of_containers = BridgeOptions { vlan: None, metric: None, no_default_route: None, ..options.clone() };
+    (network.internal, of_containers)
+}
+
 /// The first free `podmanN` from N = `from`: no link's, bridge's or network's name.
 fn free_link(around: &Surroundings<'_>, from: u32) -> Result<LinkName, Invalid> {
     for n in from..1_000_000 {
@@ -352,30 +421,10 @@ fn free_link(around: &Surroundings<'_>, from: u32) -> Result<LinkName, Invalid> 
     Err(Invalid("could not find a free bridge name podmanN".to_owned()))
 }
 
-/// `DESTINATION,GATEWAY[,METRIC]`
-fn route(text: &str) -> Result<NetworkRoute, Invalid> {
-    let wrong = || {
-        Invalid(format!("invalid route: {text}\nFormat: --route <destination in CIDR>,<gateway>,<metric (optional)>"))
-    };
-    let (destination, gateway, metric) = match text.split(',').collect::<Vec<_>>()[..] {
-        [destination, gateway] => (destination, gateway, None),
-        [destination, gateway, metric] => (destination, gateway, Some(metric)),
-        _ => return Err(wrong()),
-    };
-    let typed: model::Addr =
-        destination.parse().map_err(|_| Invalid(format!("invalid route destination {destination}")))?;
-    let gateway: IpAddr = gateway.parse().map_err(|_| Invalid(format!("invalid route gateway {gateway}")))?;
-    let metric = metric.map(|m| m.parse().map_err(|_| Invalid(format!("invalid route metric {m}")))).transpose()?;
-    let destination = typed.subnet();
-    // Host bits, or a next hop of the other family.
-    if destination.network() != typed.ip || destination.is_ipv4() != gateway.is_ipv4() {
-        return Err(Invalid("route destination invalid".to_owned()));
-    }
-    Ok(NetworkRoute { destination, gateway, metric })
-}
-
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// A command line after `network create`, in the few forms these tests need.
@@ -460,7 +509,10 @@ mod tests {
     fn refusals_are_in_podmans_words() {
         check("na", "network already exists na");
         check("podman", "network already exists podman");
-        check("nb --subnet 10.200.1.0/24", "subnet 10.200.1.0/24 is already used on the host or by another config");
+        check(
+            "nb --subnet 10.200.1.0/24",
+            "subnet 10.200.1.0/24 is already used on the host or by another config: 10.200.1.0/24 of network na",
+        );
         check("nb --subnet 10.200.1.0", "invalid CIDR address: 10.200.1.0");
         check("nb --subnet 10.200.2.0/24 --gateway 10.201.0.1", "gateway 10.201.0.1 not in subnet 10.200.2.0/24");
         check("nb --gateway 10.201.0.1", "cannot set gateway or range without subnet");
@@ -506,12 +558,15 @@ mod tests {
         check("nb -o foo=bar", "unsupported bridge network option: foo");
         check("nb -o isolate=maybe", "invalid isolate option \"maybe\"");
         check("nb --dns 8.8.8.8 --disable-dns", "cannot set NetworkDNSServers if DNS is not enabled for the network");
-        check("nb --dns 8.8.8.8", "network DNS servers (--dns) are not supported yet: no names are served on networks");
+        check(
+            "nb --dns 8.8.8.8 -o mode=unmanaged",
+            "cannot set NetworkDNSServers if DNS is not enabled for the network",
+        );
         check(
             "nb --interface-name toolonginterfacename",
             "Interface name is too long: interface names must be 15 characters or less: toolonginterfacename",
         );
-        check("nb --interface-name podman0", "bridge name podman0 already in use");
+        check("nb --interface-name podman0", "bridge name podman0 already in use by network podman");
         check(
             "nb --subnet 127.5.0.0/16",
             "subnet 127.5.0.0/16 cannot be a network's: its addresses have another meaning",
@@ -523,11 +578,138 @@ mod tests {
         check("nb --route 10.1.0.0/24,10.89.0.9,77", "nb podman2 10.89.0.0/24>10.89.0.1");
         check(
             "nb --route bad",
-            "invalid route: bad\nFormat: --route <destination in CIDR>,<gateway>,<metric (optional)>",
+            "invalid route: bad\nFormat: --route <destination>,<gateway>[,<metric>] or --route \
+             <destination>,<type>[,<metric>] where type is blackhole, unreachable, or prohibit",
         );
         check("nb --route 10.1.0.0/24,bad", "invalid route gateway bad");
         check("nb --route 10.1.0.0/24,10.200.9.1,abc", "invalid route metric abc");
         check("nb --route 10.1.0.5/24,10.200.9.1", "route destination invalid");
+        check(
+            "nb --route 10.1.0/24,10.200.9.1",
+            "invalid route destination 10.1.0/24: invalid CIDR address: 10.1.0/24",
+        );
+        check(
+            "nb --route 10.1.0.0/24,unicast",
+            "unicast route requires a gateway, format: --route <destination>,<gateway>[,<metric>]",
+        );
+        check("nb --route 10.1.0.0/24,fd00::1", "route 10.1.0.0/24 via fd00::1: the gateway is of another IP version");
+        check("nb --route 10.1.0.0/24,BlackHole,7 --route fd00::/8,prohibit", "nb podman2 10.89.0.0/24>10.89.0.1");
+    }
+
+    #[test]
+    fn names_are_served_where_podman_serves_them() {
+        let serves = |line: &str| {
+            let network = request(line).resolve(&around(&[]), &FRESH).unwrap();
+            (network.dns, network.serves_names())
+        };
+        assert_eq!(serves("nb"), (true, true));
+        assert_eq!(serves("nb --internal"), (true, true));
+        assert_eq!(serves("nb --dns 9.9.9.9"), (true, true));
+        assert_eq!(serves("nb --disable-dns"), (false, false));
+        assert_eq!(serves("nb --ipam-driver none"), (false, false));
+        assert_eq!(serves("nb -o mode=unmanaged --interface-name br0"), (false, false));
+        assert!(!default_network(&around(&[]), "now").unwrap().dns);
+    }
+
+    #[test]
+    fn networks_with_vlans_may_share_subnet_and_bridge() {
+        check("nb -o vlan=7 --subnet 10.200.1.0/24", "nb podman2 10.200.1.0/24>10.200.1.1");
+        check("nb -o mode=unmanaged --subnet 10.200.1.0/24", "nb podman2 10.200.1.0/24>10.200.1.1");
+        check("nb -o vlan=7 --interface-name podman1", "bridge name podman1 already in use by network na");
+        let blue = request("blue -o vlan=7 --interface-name br0").resolve(&around(&[]), &FRESH).unwrap();
+        let networks = [blue];
+        let check = |line: &str, expected: &str| {
+            assert_eq!(said(request(line).resolve(&around(&networks), &FRESH)), expected, "network create {line}");
+        };
+        check("red -o vlan=8 --interface-name br0 -o metric=5", "red br0 10.89.1.0/24>10.89.1.1");
+        let differs = "bridge name br0 already in use by network blue, which differs in internal or in the options \
+                       mode, mtu, vrf, isolate or outbound_addr";
+        check("red -o vlan=8 --interface-name br0 -o mtu=1400", differs);
+        check("red -o vlan=8 --interface-name br0 --internal", differs);
+        check("red -o mode=unmanaged --interface-name br0", differs);
+        check("red --interface-name br0", "bridge name br0 already in use by network blue");
+    }
+
+    #[test]
+    fn options_are_checked_in_podmans_words() {
+        check("nb -o vlan=4095", "vlan must be between 0 and 4094");
+        check("nb -o vlan=x", "unable to parse \"vlan\": invalid digit found in string");
+        check("nb -o mode=foo", "invalid bridge mode \"foo\"");
+        check("nb -o sticky=true", "unsupported bridge network option: sticky");
+        check(
+            "nb -o com.docker.network.bridge.enable_icc=true",
+            "unsupported bridge network option: com.docker.network.bridge.enable_icc",
+        );
+        check("nb -o mtu=70000", "mtu 70000 is not possible on a bridge: it must be between 68 and 65535");
+        check(
+            "nb -o mode=unmanaged -o vrf=red",
+            "option vrf cannot be set with mode unmanaged: the bridge is not podwire's",
+        );
+        check("nb -o vrf=red -o vlan=0 -o mtu=0 -o mode=managed", "nb podman2 10.89.0.0/24>10.89.0.1");
+    }
+
+    #[test]
+    fn exhausted_pools_say_who_holds_them() {
+        let used: Vec<Subnet> =
+            ["10.90.0.0/15", "10.0.0.0/9", "10.128.0.0/9", "192.168.0.0/16"].map(|s| s.parse().unwrap()).into();
+        let na = request("na --subnet 10.89.0.0/24").resolve(&around(&[]), &FRESH).unwrap();
+        let networks = [na];
+        let around = Surroundings { used: &used, ..around(&networks) };
+        assert_eq!(
+            said(request("nb").resolve(&around, &FRESH)),
+            "could not find free subnet from subnet pools: they hold 10.0.0.0/9 of this host's routes, 10.128.0.0/9 of \
+             this host's routes, 10.90.0.0/15 of this host's routes, 10.89.0.0/24 of network na"
+        );
+    }
+
+    #[test]
+    fn a_network_made_elsewhere_must_not_clash_with_ours() {
+        let default = default_network(&around(&[]), "now").unwrap();
+        let na = request("na --subnet 10.200.1.0/24").resolve(&around(&[]), &FRESH).unwrap();
+        let networks = [default, na.clone()];
+        let check = |network: &Network, expected: &str| {
+            let said =
+                check_newcomer(network, &around(&networks)).map_or_else(|e| e.to_string(), |()| "added".to_owned());
+            assert_eq!(said, expected);
+        };
+        let other = Fresh { id: [0xb2; 32], ..FRESH };
+        let new = |line: &str| request(line).resolve(&around(&[]), &other).unwrap();
+        check(&na, "network already exists na");
+        check(
+            &Network { name: "nb".parse().unwrap(), ..na.clone() },
+            &format!("network id {} is already that of network na", "a1".repeat(32)),
+        );
+        check(
+            &new("nb --subnet 10.200.0.0/16 --interface-name br9"),
+            "subnet 10.200.0.0/16 is already used on the host or by another config: 10.200.1.0/24 of network na",
+        );
+        check(
+            &new("nb --subnet 10.201.0.0/16 --interface-name podman0"),
+            "bridge name podman0 already in use by network podman",
+        );
+        check(&new("nb --subnet 10.201.0.0/16 --interface-name br9"), "added");
+        let bare = Network { subnets: Vec::new(), ..new("nb --interface-name br9") };
+        check(&bare, "ipam driver host-local is set but no subnet is given");
+        let host = Network { name: "host".parse().unwrap(), ..bare };
+        check(&host, "cannot create network with name \"host\" because it conflicts with a valid network mode");
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_asked_for_is_answered(
+            subnets in proptest::collection::vec("[0-9a-f.:/-]{0,20}", 0..3),
+            ranges in proptest::collection::vec("[0-9a-f.:/-]{0,20}", 0..3),
+            routes in proptest::collection::vec("[0-9a-z.:/,]{0,24}", 0..3),
+            options in proptest::collection::btree_map("(mtu|vlan|vrf|mode|isolate|metric|no_default_route|.{0,5})", ".{0,8}", 0..4),
+            name in proptest::option::of(".{0,12}"),
+            link in proptest::option::of(".{0,17}"),
+            ipv6 in any::<bool>(),
+        ) {
+            let request = NetworkRequest { name, link, subnets, ranges, routes, options, ipv6, ..NetworkRequest::default() };
+            if let Ok(network) = request.resolve(&around(&[]), &FRESH) {
+                prop_assert!(check_newcomer(&network, &around(&[])).is_ok(), "{network:?}");
+            }
+        }
     }
 
     #[test]

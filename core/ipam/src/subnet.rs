@@ -30,6 +30,12 @@ pub fn choose_subnet4(used: &[Subnet]) -> Option<Subnet> {
     None
 }
 
+/// Does it take anything from Podman's pools?
+pub(crate) fn in_pools(subnet: &Subnet) -> bool {
+    let pool = |(base, len): ([u8; 4], u8)| Subnet::around(IpAddr::from(base), len);
+    POOLS.into_iter().filter_map(|part| pool(part).ok()).any(|part| part.overlaps(subnet))
+}
+
 /// First and last address as numbers, of an IPv4 subnet.
 fn range4(subnet: &Subnet) -> Option<(u32, u32)> {
     match (subnet.network(), subnet.last()) {

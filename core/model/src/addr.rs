@@ -227,8 +227,10 @@ impl Pool {
     /// Podman's two spellings: `10.89.0.128/25` (its network address is left out) and `A-B`.
     pub fn parse(subnet: Subnet, text: &str) -> Result<Self, Invalid> {
         if let Some((first, last)) = text.split_once('-') {
-            let ip = |t: &str| t.parse().map_err(|_| Invalid(format!("invalid lease range address: {t}")));
-            return Self::new(subnet, ip(first)?, ip(last)?);
+            let ip = |which: &str, t: &str| {
+                t.parse().map_err(|_| Invalid(format!("range {which} ip {t:?} is not a ip address")))
+            };
+            return Self::new(subnet, ip("start", first)?, ip("end", last)?);
         }
         let range: Subnet = text.parse()?;
         let first = offset(range.network(), 1).unwrap_or(range.network());

@@ -16,6 +16,7 @@
 //! **Start reading** at [`network::Network`], then [`port::PortSpec`].
 
 pub mod addr;
+pub mod cni;
 pub mod id;
 pub mod name;
 pub mod network;
@@ -24,8 +25,8 @@ pub mod port;
 pub use addr::{Addr, MacAddr, Pool, Subnet};
 pub use id::{ContainerId, ImageId, NetworkId};
 pub use name::{ContainerName, DnsName, Hostname, LinkName, NetworkName};
-pub use network::{BridgeOptions, Driver, Isolation, Network, NetworkSubnet};
-pub use port::{HostAddress, PortMapping, PortSpec, Protocol};
+pub use network::{BridgeMode, BridgeOptions, Driver, Isolation, Network, NetworkRoute, NetworkSubnet, RouteTarget};
+pub use port::{HostAddress, PortMapping, PortSpec, Protocol, Unpublish};
 
 /// A value that was not what it should be: says what was wrong and what would be right, in one line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -105,7 +105,9 @@ name!(
     DnsName,
     |text| {
         if text.len() > 253 || !text.split('.').all(label) {
-            return Err(Invalid(format!("{text} is not a valid domain")));
+            // Podman's sentence, on one line whatever the text.
+            let shown = if text.is_empty() { "\"\"".to_owned() } else { text.escape_debug().to_string() };
+            return Err(Invalid(format!("{shown} is not a valid domain")));
         }
         Ok(())
     }
@@ -149,6 +151,19 @@ mod tests {
         for bad in ["", "toolonginterfacename", "a/b", "a b", "..", "b\";EVIL"] {
             assert!(bad.parse::<LinkName>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_name_that_cannot_be_looked_up_is_refused_on_one_line() {
+        let check = |text: &str, shown: &str| {
+            assert_eq!(text.parse::<DnsName>().unwrap_err().0, format!("{shown} is not a valid domain"));
+        };
+        check("b@d", "b@d");
+        check("", "\"\"");
+        check("a\n1.2.3.4 b", "a\\n1.2.3.4 b");
+        check("a,b", "a,b");
+        check(&"x".repeat(64), &"x".repeat(64));
+        assert!("x".repeat(63).parse::<DnsName>().is_ok());
     }
 
     #[test]

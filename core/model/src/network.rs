@@ -1,12 +1,13 @@
 //! Networks: what attachments share.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Invalid, LinkName, NetworkId, NetworkName, Pool, Subnet};
+use crate::{Addr, Invalid, LinkName, NetworkId, NetworkName, Pool, Subnet};
 
 /// A network: a driver with its options, subnets and names. Its serde form is Podman's JSON object
 /// (`/etc/containers/networks/NAME.json`), key order included.
@@ -41,6 +42,9 @@ pub struct Network {
     pub ipam: IpamPolicy,
 }
 
+/// The name of the default network, which is there without having been created.
+pub const DEFAULT_NETWORK: &str = "podman";
+
 /// The id of the default network: the SHA-256 of the text `podman`, as in Podman.
 pub const DEFAULT_NETWORK_ID: &str = "2f259bab93aaaaa2542ba43ef33eb990d0999ee1b9924b557b7be53c0b7a1bb9";
 
@@ -48,6 +52,53 @@ impl Network {
     /// Subnets of IPv4 (`true`) or IPv6.
     pub fn has_family(&self, ipv4: bool) -> bool {
         self.subnets.iter().any(|s| s.subnet.is_ipv4() == ipv4)
+    }
+
+    /// Is it the default network?
+    pub fn is_default(&self) -> bool {
+        self.name.as_str() == DEFAULT_NETWORK
+    }
+
+    /// Is its bridge ours: made, given addresses, guarded by the firewall and removed by podwire?
+    pub fn is_managed(&self) -> bool {
+        let Driver::Bridge(options) = &self.driver;
+        options.mode != Some(BridgeMode::Unmanaged)
+    }
+
+    /// Can ports be published to its containers? Not from an internal network, nor on a bridge that is not ours.
+    pub fn publishes(&self) -> bool {
+        !self.internal && self.is_managed()
+    }
+
+    /// Are names answered on its gateways? Where the bridge is not ours, the gateways are not either.
+    pub fn serves_names(&self) -> bool {
+        self.dns && self.is_managed() && self.subnets.iter().any(|s| s.gateway.is_some())
+    }
+
+    /// May its bridge be that of other networks too, and its subnets those of other networks on this host? So it
+    /// is, as in Podman, where VLANs keep them apart or where the bridge is somebody else's.
+    pub fn may_share(&self) -> bool {
+        let Driver::Bridge(options) = &self.driver;
+        options.may_share()
+    }
+
+    /// The text of Podman's file `NAME.json`: five spaces per level, a line end, and what Go escapes escaped.
+    pub fn to_podman_file(&self) -> String {
+        let mut bytes = Vec::new();
+        let formatter = serde_json::ser::PrettyFormatter::with_indent(b"     ");
+        let written = self.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, formatter));
+        // Into a Vec, with text keys: neither can fail.
+        debug_assert!(written.is_ok());
+        let mut text = String::with_capacity(bytes.len() + 1);
+        // These five are in no JSON outside of strings; Go's encoder escapes them for HTML's sake.
+        for c in String::from_utf8_lossy(&bytes).chars() {
+            match c {
+                '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => text.push_str(&format!("\\u{:04x}", u32::from(c))),
+                c => text.push(c),
+            }
+        }
+        text.push('\n');
+        text
     }
 }
 
@@ -67,10 +118,101 @@ pub struct NetworkSubnet {
 pub struct NetworkRoute {
     /// Where to.
     pub destination: Subnet,
-    /// By which next hop.
-    pub gateway: IpAddr,
+    /// What becomes of packets to there.
+    pub target: RouteTarget,
     /// Preference, lower wins; the driver's default when absent.
     pub metric: Option<u32>,
+}
+
+/// What becomes of packets that a route is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RouteTarget {
+    /// They go to this next hop.
+    Via(IpAddr),
+    /// They vanish.
+    Blackhole,
+    /// They are refused: host unreachable.
+    Unreachable,
+    /// They are refused: administratively prohibited.
+    Prohibit,
+}
+
+impl RouteTarget {
+    /// The word for one that leads nowhere.
+    pub fn word(&self) -> Option<&'static str> {
+        match self {
+            Self::Via(_) => None,
+            Self::Blackhole => Some("blackhole"),
+            Self::Unreachable => Some("unreachable"),
+            Self::Prohibit => Some("prohibit"),
+        }
+    }
+
+    fn named(word: &str) -> Option<Self> {
+        [Self::Blackhole, Self::Unreachable, Self::Prohibit].into_iter().find(|target| target.word() == Some(word))
+    }
+}
+
+impl NetworkRoute {
+    /// Refuses a next hop of the other family.
+    pub fn new(destination: Subnet, target: RouteTarget, metric: Option<u32>) -> Result<Self, Invalid> {
+        match target {
+            RouteTarget::Via(gateway) if gateway.is_ipv4() != destination.is_ipv4() => {
+                Err(Invalid(format!("route {destination} via {gateway}: the gateway is of another IP version")))
+            }
+            _ => Ok(Self { destination, target, metric }),
+        }
+    }
+}
+
+impl FromStr for NetworkRoute {
+    type Err = Invalid;
+
+    /// `DESTINATION,GATEWAY[,METRIC]` or `DESTINATION,TYPE[,METRIC]`, refused in Podman's words.
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let (destination, target, metric) = match text.split(',').collect::<Vec<_>>()[..] {
+            [destination, target] => (destination, target, None),
+            [destination, target, metric] => (destination, target, Some(metric)),
+            _ => {
+                return Err(Invalid(format!(
+                    "invalid route: {text}\nFormat: --route <destination>,<gateway>[,<metric>] or --route \
+                     <destination>,<type>[,<metric>] where type is blackhole, unreachable, or prohibit"
+                )));
+            }
+        };
+        let typed: Addr =
+            destination.parse().map_err(|e| Invalid(format!("invalid route destination {destination}: {e}")))?;
+        let target = match target.to_ascii_lowercase() {
+            word if word == "unicast" => {
+                return Err(Invalid(
+                    "unicast route requires a gateway, format: --route <destination>,<gateway>[,<metric>]".to_owned(),
+                ));
+            }
+            word => match RouteTarget::named(&word) {
+                Some(target) => target,
+                None => {
+                    RouteTarget::Via(target.parse().map_err(|_| Invalid(format!("invalid route gateway {target}")))?)
+                }
+            },
+        };
+        let metric = metric.map(|m| m.parse().map_err(|_| Invalid(format!("invalid route metric {m}")))).transpose()?;
+        if typed.subnet().network() != typed.ip {
+            return Err(Invalid("route destination invalid".to_owned()));
+        }
+        Self::new(typed.subnet(), target, metric)
+    }
+}
+
+impl fmt::Display for NetworkRoute {
+    /// As it is typed after `--route`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{},", self.destination)?;
+        match self.target {
+            RouteTarget::Via(gateway) => write!(f, "{gateway}")?,
+            target => f.write_str(target.word().unwrap_or_default())?,
+        }
+        self.metric.iter().try_for_each(|metric| write!(f, ",{metric}"))
+    }
 }
 
 /// Who chooses addresses.
@@ -101,6 +243,16 @@ pub enum Isolation {
     None,
 }
 
+/// Whose a bridge is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum BridgeMode {
+    /// Ours: made, addressed, guarded and removed by podwire.
+    #[default]
+    Managed,
+    /// Somebody else's: containers become members of it, and that is all.
+    Unmanaged,
+}
+
 /// `-o` options of the bridge driver.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct BridgeOptions {
@@ -116,6 +268,12 @@ pub struct BridgeOptions {
     pub outbound_addr4: Option<Ipv4Addr>,
     /// As above for IPv6.
     pub outbound_addr6: Option<Ipv6Addr>,
+    /// Whose the bridge is; absent means ours and is not shown.
+    pub mode: Option<BridgeMode>,
+    /// The VLAN of containers on the bridge, which filters VLANs then; 0 to 4094.
+    pub vlan: Option<u16>,
+    /// The VRF that the bridge is a member of.
+    pub vrf: Option<LinkName>,
 }
 
 impl BridgeOptions {
@@ -131,20 +289,38 @@ impl BridgeOptions {
             })?,
             outbound_addr4: options.take("outbound_addr4")?,
             outbound_addr6: options.take("outbound_addr6")?,
+            mode: options.take_with("mode", bridge_mode)?,
+            vlan: options.take("vlan")?,
+            vrf: options.take("vrf")?,
         };
         if let Some(mtu) = options.take("com.docker.network.driver.mtu")? {
             parsed.mtu = Some(mtu);
         }
-        for later in ["vlan", "vrf", "mode"] {
-            if options.0.contains_key(later) && options.0.get(later).map(String::as_str) != Some("managed") {
-                return Err(Invalid(format!("bridge network option {later} is not supported yet")));
-            }
-            options.0.remove(later);
-        }
+        parsed.check()?;
         match options.0.keys().next() {
             Some(unknown) => Err(Invalid(format!("unsupported bridge network option: {unknown}"))),
             None => Ok(parsed),
         }
+    }
+
+    fn check(&self) -> Result<(), Invalid> {
+        if self.vlan.is_some_and(|vlan| vlan > VLAN_MAX) {
+            return Err(Invalid(format!("vlan must be between 0 and {VLAN_MAX}")));
+        }
+        // ETH_MIN_MTU and the largest that a bridge takes (br_dev_setup in net/bridge/br_device.c).
+        if let Some(mtu) = self.mtu.filter(|mtu| *mtu != 0 && !(68..=65535).contains(mtu)) {
+            return Err(Invalid(format!("mtu {mtu} is not possible on a bridge: it must be between 68 and 65535")));
+        }
+        if self.mode == Some(BridgeMode::Unmanaged) && self.vrf.is_some() {
+            return Err(Invalid(
+                "option vrf cannot be set with mode unmanaged: the bridge is not podwire's".to_owned(),
+            ));
+        }
+        Ok(())
+    }
+
+    fn may_share(&self) -> bool {
+        self.vlan.is_some() || self.mode == Some(BridgeMode::Unmanaged)
     }
 
     fn to_map(&self) -> BTreeMap<String, String> {
@@ -153,6 +329,10 @@ impl BridgeOptions {
             Isolation::FromIsolated => "true".to_owned(),
             Isolation::None => "false".to_owned(),
         });
+        let mode = self.mode.map(|mode| match mode {
+            BridgeMode::Managed => "managed".to_owned(),
+            BridgeMode::Unmanaged => "unmanaged".to_owned(),
+        });
         [
             ("mtu", self.mtu.map(|v| v.to_string())),
             ("isolate", isolate),
@@ -160,6 +340,9 @@ impl BridgeOptions {
             ("no_default_route", self.no_default_route.map(|v| v.to_string())),
             ("outbound_addr4", self.outbound_addr4.map(|v| v.to_string())),
             ("outbound_addr6", self.outbound_addr6.map(|v| v.to_string())),
+            ("mode", mode),
+            ("vlan", self.vlan.map(|v| v.to_string())),
+            ("vrf", self.vrf.as_ref().map(|v| v.to_string())),
         ]
         .into_iter()
         .filter_map(|(key, value)| Some((key.to_owned(), value?)))
@@ -171,12 +354,23 @@ impl BridgeOptions {
 struct Options(BTreeMap<String, String>);
 
 impl Options {
-    fn take<T: FromStr<Err: std::fmt::Display>>(&mut self, key: &str) -> Result<Option<T>, Invalid> {
+    fn take<T: FromStr<Err: fmt::Display>>(&mut self, key: &str) -> Result<Option<T>, Invalid> {
         self.take_with(key, |text| text.parse().map_err(|e| Invalid(format!("unable to parse {key:?}: {e}"))))
     }
 
     fn take_with<T>(&mut self, key: &str, parse: impl Fn(&str) -> Result<T, Invalid>) -> Result<Option<T>, Invalid> {
         self.0.remove(key).map(|text| parse(&text)).transpose()
+    }
+}
+
+/// VLAN 4095 is reserved (IEEE 802.1Q).
+const VLAN_MAX: u16 = 4094;
+
+fn bridge_mode(text: &str) -> Result<BridgeMode, Invalid> {
+    match text {
+        "" | "managed" => Ok(BridgeMode::Managed),
+        "unmanaged" => Ok(BridgeMode::Unmanaged),
+        _ => Err(Invalid(format!("invalid bridge mode {text:?}"))),
     }
 }
 
@@ -195,7 +389,9 @@ struct Json {
     name: NetworkName,
     id: NetworkId,
     driver: String,
-    network_interface: LinkName,
+    /// Of a macvlan network that has the uplink for its parent there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    network_interface: Option<LinkName>,
     created: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     subnets: Vec<JsonSubnet>,
@@ -237,9 +433,13 @@ struct JsonRange {
 #[derive(Serialize, Deserialize)]
 struct JsonRoute {
     destination: Subnet,
-    gateway: IpAddr,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    gateway: Option<IpAddr>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     metric: Option<u32>,
+    /// Left out for `unicast`, which it means then, so that every Podman reads it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    route_type: Option<String>,
 }
 
 impl From<Network> for Json {
@@ -255,14 +455,10 @@ impl From<Network> for Json {
             name: n.name,
             id: n.id,
             driver: driver.to_owned(),
-            network_interface: n.link,
+            network_interface: Some(n.link),
             created: n.created,
             subnets: n.subnets.iter().map(JsonSubnet::from).collect(),
-            routes: n
-                .routes
-                .iter()
-                .map(|r| JsonRoute { destination: r.destination, gateway: r.gateway, metric: r.metric })
-                .collect(),
+            routes: n.routes.iter().map(JsonRoute::from).collect(),
             ipv6_enabled: n.ipv6,
             internal: n.internal,
             dns_enabled: n.dns,
@@ -302,33 +498,70 @@ impl TryFrom<JsonSubnet> for NetworkSubnet {
     }
 }
 
+impl From<&NetworkRoute> for JsonRoute {
+    fn from(r: &NetworkRoute) -> Self {
+        let gateway = match r.target {
+            RouteTarget::Via(gateway) => Some(gateway),
+            RouteTarget::Blackhole | RouteTarget::Unreachable | RouteTarget::Prohibit => None,
+        };
+        let route_type = r.target.word().map(str::to_owned);
+        Self { destination: r.destination, gateway, metric: r.metric, route_type }
+    }
+}
+
+impl TryFrom<JsonRoute> for NetworkRoute {
+    type Error = Invalid;
+
+    fn try_from(r: JsonRoute) -> Result<Self, Invalid> {
+        let destination = r.destination;
+        let target = match (r.route_type.as_deref().unwrap_or_default(), r.gateway) {
+            ("" | "unicast", Some(gateway)) => RouteTarget::Via(gateway),
+            ("" | "unicast", None) => {
+                return Err(Invalid(format!("route {destination} requires a gateway for type unicast")));
+            }
+            (word, gateway) => {
+                let target = RouteTarget::named(word).ok_or_else(|| Invalid(format!("invalid route type {word:?}")))?;
+                if gateway.is_some() {
+                    return Err(Invalid(format!("route {destination} must not have a gateway for type {word}")));
+                }
+                target
+            }
+        };
+        Self::new(destination, target, r.metric)
+    }
+}
+
 impl TryFrom<Json> for Network {
     type Error = Invalid;
 
     fn try_from(j: Json) -> Result<Self, Invalid> {
         let driver = match j.driver.as_str() {
             "bridge" => Driver::Bridge(BridgeOptions::parse(&j.options)?),
+            later @ ("macvlan" | "ipvlan") => {
+                return Err(Invalid(format!("network driver {later} is not supported yet")));
+            }
             other => return Err(Invalid(format!("plugin for driver {other:?} not found in plugin directories"))),
         };
         let ipam = match j.ipam_options.get("driver").map_or("host-local", String::as_str) {
             "host-local" => IpamPolicy::HostLocal,
             "none" => IpamPolicy::None,
+            "dhcp" => return Err(Invalid("ipam driver dhcp is not supported yet".to_owned())),
             other => return Err(Invalid(format!("Unsupported ipam driver: {other}"))),
         };
+        if let Some(unknown) = j.ipam_options.keys().find(|key| *key != "driver") {
+            return Err(Invalid(format!("unsupported ipam option: {unknown}")));
+        }
+        let link = j.network_interface.ok_or_else(|| Invalid("network_interface is missing".to_owned()))?;
         let subnets = j.subnets.into_iter().map(NetworkSubnet::try_from).collect::<Result<Vec<_>, _>>()?;
         Ok(Self {
             ipv6: j.ipv6_enabled || subnets.iter().any(|s| !s.subnet.is_ipv4()),
             name: j.name,
             id: j.id,
             driver,
-            link: j.network_interface,
+            link,
             created: j.created,
             subnets,
-            routes: j
-                .routes
-                .into_iter()
-                .map(|r| NetworkRoute { destination: r.destination, gateway: r.gateway, metric: r.metric })
-                .collect(),
+            routes: j.routes.into_iter().map(NetworkRoute::try_from).collect::<Result<_, _>>()?,
             internal: j.internal,
             dns: j.dns_enabled,
             dns_servers: j.network_dns_servers,
@@ -340,7 +573,159 @@ impl TryFrom<Json> for Network {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    fn route() -> impl Strategy<Value = NetworkRoute> {
+        let target = prop_oneof![
+            any::<u32>().prop_map(|ip| RouteTarget::Via(IpAddr::from(ip.to_be_bytes()))),
+            Just(RouteTarget::Blackhole),
+            Just(RouteTarget::Unreachable),
+            Just(RouteTarget::Prohibit),
+        ];
+        (any::<u32>(), 0u8..=32, target, proptest::option::of(any::<u32>())).prop_map(|(ip, len, target, metric)| {
+            let destination = Subnet::around(IpAddr::from(ip.to_be_bytes()), len).unwrap();
+            NetworkRoute { destination, target, metric }
+        })
+    }
+
+    fn options() -> impl Strategy<Value = BridgeOptions> {
+        let isolate =
+            prop_oneof![Just(Isolation::FromEverything), Just(Isolation::FromIsolated), Just(Isolation::None),];
+        let numbers = (proptest::option::of(68u32..=65535), proptest::option::of(any::<u32>()));
+        let rest = (proptest::option::of(0..=VLAN_MAX), any::<Option<bool>>(), any::<Option<u32>>());
+        (numbers, proptest::option::of(isolate), rest, any::<Option<bool>>()).prop_map(
+            |((mtu, metric), isolate, (vlan, no_default_route, outbound), managed)| BridgeOptions {
+                mtu,
+                isolate,
+                metric,
+                no_default_route,
+                outbound_addr4: outbound.map(Ipv4Addr::from),
+                outbound_addr6: outbound.map(|n| Ipv6Addr::from(u128::from(n) << 64)),
+                mode: managed.map(|managed| if managed { BridgeMode::Managed } else { BridgeMode::Unmanaged }),
+                vlan,
+                vrf: None,
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn a_route_is_read_as_it_is_printed(route in route()) {
+            prop_assert_eq!(route.to_string().parse::<NetworkRoute>(), Ok(route));
+        }
+
+        #[test]
+        fn whatever_is_typed_for_a_route_is_answered(text in "[0-9a-f.:/,]{0,40}|.{0,20}") {
+            if let Ok(route) = text.parse::<NetworkRoute>() {
+                prop_assert_eq!(route.to_string().parse::<NetworkRoute>(), Ok(route));
+            }
+        }
+
+        #[test]
+        fn options_are_read_as_they_are_written(options in options()) {
+            prop_assert_eq!(BridgeOptions::parse(&options.to_map()), Ok(options));
+        }
+
+        #[test]
+        fn a_networks_file_is_read_as_it_is_written(
+            options in options(),
+            routes in proptest::collection::vec(route(), 0..3),
+            labels in proptest::collection::btree_map(".{0,8}", ".{0,8}", 0..3),
+            flags in any::<[bool; 3]>(),
+        ) {
+            let subnet: Subnet = "10.9.0.0/24".parse().unwrap();
+            let pool = flags[0].then(|| Pool::parse(subnet, "10.9.0.128/25").unwrap());
+            let network = Network {
+                name: "na".parse().unwrap(),
+                id: NetworkId::from_bytes([7; 32]),
+                driver: Driver::Bridge(options),
+                link: "podman1".parse().unwrap(),
+                created: "2026-11-23T18:13:23.7Z".to_owned(),
+                subnets: vec![NetworkSubnet { subnet, gateway: subnet.nth(1), pool }],
+                routes,
+                ipv6: false,
+                internal: flags[1],
+                dns: flags[2],
+                dns_servers: vec!["9.9.9.9".parse().unwrap()],
+                labels,
+                ipam: IpamPolicy::HostLocal,
+            };
+            prop_assert_eq!(serde_json::from_str::<Network>(&network.to_podman_file()).unwrap(), network);
+        }
+    }
+
+    /// What `podman network create` 4.3.1 wrote.
+    const FILE: &str = r#"{
+     "name": "full",
+     "id": "153fabda9f327c03970b17eb33cd972f4277ec044a43873fefba05bc7acabcf1",
+     "driver": "bridge",
+     "network_interface": "podman3",
+     "created": "2026-11-23T18:10:33.7403+01:00",
+     "subnets": [
+          {
+               "subnet": "10.89.0.0/24",
+               "gateway": "10.89.0.1"
+          }
+     ],
+     "ipv6_enabled": false,
+     "internal": false,
+     "dns_enabled": true,
+     "labels": {
+          "a": "\u003cb\u003e \u0026 c"
+     },
+     "options": {
+          "mtu": "1400"
+     },
+     "ipam_options": {
+          "driver": "host-local"
+     }
+}
+"#;
+
+    #[test]
+    fn a_file_of_podmans_is_written_with_the_same_bytes() {
+        let network: Network = serde_json::from_str(FILE).unwrap();
+        assert_eq!(network.labels["a"], "<b> & c");
+        assert_eq!(network.to_podman_file(), FILE);
+    }
+
+    #[test]
+    fn keys_of_other_versions_are_passed_over() {
+        let other = FILE.replacen("{\n", "{\n     \"network_interface_group\": {\"x\": [1]},\n", 1);
+        assert_eq!(serde_json::from_str::<Network>(&other).unwrap().to_podman_file(), FILE);
+    }
+
+    #[test]
+    fn routes_that_lead_nowhere_have_a_type_and_no_gateway() {
+        let json = |routes: &str| {
+            FILE.replacen("     \"ipv6_enabled\"", &format!("     \"routes\": [{routes}],\n     \"ipv6_enabled\""), 1)
+        };
+        let read = |routes: &str| {
+            let network = serde_json::from_str::<Network>(&json(routes)).map_err(|e| e.to_string())?;
+            Ok::<_, String>(serde_json::to_value(network).unwrap()["routes"].to_string())
+        };
+        let hole = r#"[{"destination":"10.1.0.0/24","metric":7,"route_type":"blackhole"}]"#;
+        let same = |a: Result<String, String>, b: &str| {
+            assert_eq!(
+                serde_json::from_str::<serde_json::Value>(&a.unwrap()).unwrap(),
+                serde_json::from_str::<serde_json::Value>(b).unwrap()
+            );
+        };
+        same(read(r#"{"destination":"10.1.0.0/24","metric":7,"route_type":"blackhole"}"#), hole);
+        same(
+            read(r#"{"destination":"10.1.0.0/24","gateway":"10.89.0.9","route_type":"unicast"}"#),
+            r#"[{"destination":"10.1.0.0/24","gateway":"10.89.0.9"}]"#,
+        );
+        let wrong = |routes: &str, why: &str| assert!(read(routes).unwrap_err().starts_with(why), "{:?}", read(routes));
+        wrong(r#"{"destination":"10.1.0.0/24"}"#, "route 10.1.0.0/24 requires a gateway for type unicast");
+        wrong(
+            r#"{"destination":"10.1.0.0/24","gateway":"10.89.0.9","route_type":"prohibit"}"#,
+            "route 10.1.0.0/24 must not have a gateway for type prohibit",
+        );
+        wrong(r#"{"destination":"10.1.0.0/24","route_type":"throw"}"#, "invalid route type \"throw\"");
+    }
 
     #[test]
     fn podmans_json_is_read_and_written_in_its_key_order() {

@@ -138,6 +138,35 @@ impl PortMapping {
             && first(self) < end(other)
             && first(other) < end(self)
     }
+
+    /// The host's ports.
+    pub fn host_ports(&self) -> impl Iterator<Item = u16> + use<> {
+        (self.host_port..=u16::MAX).take(self.range.into())
+    }
+
+    /// `count` ports of it from the `skip`th on; nothing when that is none.
+    fn part(&self, skip: u16, count: u16) -> Option<Self> {
+        (count > 0).then(|| Self {
+            host_port: self.host_port.saturating_add(skip),
+            container_port: self.container_port.saturating_add(skip),
+            range: count,
+            ..*self
+        })
+    }
+}
+
+impl fmt::Display for PortMapping {
+    /// As `-p` takes it, with everything said but an address that is every address: `127.0.0.1:8080:80/tcp`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let spec = PortSpec {
+            host: self.host,
+            host_port: Some(self.host_port),
+            container_port: self.container_port,
+            range: self.range,
+            protocol: self.protocol,
+        };
+        spec.fmt(f)
+    }
 }
 
 /// What `-p` says: like [`PortMapping`], but the host's port may be left open.
@@ -164,6 +193,35 @@ impl PortSpec {
             container_port: self.container_port,
             range: self.range,
             protocol: self.protocol,
+        }
+    }
+}
+
+impl fmt::Display for PortSpec {
+    /// As `-p` takes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host {
+            HostAddress::Any => {}
+            HostAddress::Ip(IpAddr::V4(ip)) => write!(f, "{ip}:")?,
+            HostAddress::Ip(IpAddr::V6(ip)) => write!(f, "[{ip}]:")?,
+        }
+        match self.host_port {
+            Some(port) => write!(f, "{}:", Span(port, self.range))?,
+            None if self.host != HostAddress::Any => f.write_str(":")?,
+            None => {}
+        }
+        write!(f, "{}/{}", Span(self.container_port, self.range), self.protocol)
+    }
+}
+
+/// The first port and how many: `80`, `80-83`.
+struct Span(u16, u16);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self(first, 0 | 1) => write!(f, "{first}"),
+            Self(first, count) => write!(f, "{first}-{}", u32::from(first) + u32::from(count) - 1),
         }
     }
 }
@@ -259,6 +317,142 @@ fn port_range(side: &str, text: &str) -> Result<(u16, u16), Invalid> {
     Ok((first, last - first + 1))
 }
 
+/// Published ports that shall not be published any more (`--publish-rm`): what is not said does not matter.
+///
+/// ```text
+///   8080              host port 8080/tcp of whatever address; when there is none, the one host port that leads to 8080
+///   8080:80/udp       host port 8080/udp of whatever address that leads to 80
+///   127.0.0.1:8080:80 that of this address alone; 0.0.0.0 is also every address, as `port` and `ps` show it
+///   :80               all that lead to 80/tcp
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unpublish {
+    spec: PortSpec,
+    /// A number alone: which side it is of, the published ports tell.
+    bare: bool,
+}
+
+impl FromStr for Unpublish {
+    type Err = Invalid;
+
+    /// The syntax of [`PortSpec`].
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        Ok(Self { spec: text.parse()?, bare: !text.contains(':') })
+    }
+}
+
+impl fmt::Display for Unpublish {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let colon =
+            if self.bare || self.spec.host_port.is_some() || self.spec.host != HostAddress::Any { "" } else { ":" };
+        write!(f, "{colon}{}", self.spec)
+    }
+}
+
+/// Which of a mapping's ports a number is compared with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Host,
+    Container,
+}
+
+impl Unpublish {
+    /// What remains of `published`; a range is cut where ports are taken out of it.
+    ///
+    /// An error when a port that was named is not published, or when a number alone means more than one.
+    pub fn remains_of(&self, published: &[PortMapping]) -> Result<Vec<PortMapping>, Invalid> {
+        let (first, side) = match self.spec.host_port {
+            Some(port) => (port, Side::Host),
+            None => (self.spec.container_port, Side::Container),
+        };
+        if self.bare {
+            return match self.cut(published, first, Side::Host) {
+                Cut { missing: None, rest, .. } => Ok(rest),
+                _ => self.only_one(self.cut(published, first, Side::Container), published),
+            };
+        }
+        let cut = self.cut(published, first, side);
+        match cut.missing {
+            None => Ok(cut.rest),
+            Some(port) => Err(self.not_published(port, published)),
+        }
+    }
+
+    fn only_one(&self, cut: Cut, published: &[PortMapping]) -> Result<Vec<PortMapping>, Invalid> {
+        if let Some(port) = cut.missing {
+            return Err(self.not_published(port, published));
+        }
+        if cut.taken > usize::from(self.spec.range) {
+            return Err(Invalid(format!(
+                "cannot unpublish {self}: more than one host port leads there ({}); name the host port",
+                list(published)
+            )));
+        }
+        Ok(cut.rest)
+    }
+
+    /// Takes out the ports that match, `side` of them being `first` and those after it.
+    fn cut(&self, published: &[PortMapping], first: u16, side: Side) -> Cut {
+        let wanted = u32::from(first)..u32::from(first) + u32::from(self.spec.range);
+        let mut seen = vec![false; usize::from(self.spec.range)];
+        let mut cut = Cut { rest: Vec::new(), taken: 0, missing: None };
+        for mapping in published {
+            let start = u32::from(if side == Side::Host { mapping.host_port } else { mapping.container_port });
+            let from = start.max(wanted.start);
+            let to = (start + u32::from(mapping.range)).min(wanted.end);
+            if from >= to || !self.means(mapping) {
+                cut.rest.push(*mapping);
+                continue;
+            }
+            seen[(from - wanted.start) as usize..(to - wanted.start) as usize].fill(true);
+            cut.taken += (to - from) as usize;
+            // Both fit: a mapping has at most 65,535 ports.
+            cut.rest.extend(mapping.part(0, (from - start) as u16));
+            cut.rest.extend(mapping.part((to - start) as u16, mapping.range - (to - start) as u16));
+        }
+        // Fits: a port of the range.
+        cut.missing = seen.iter().position(|seen| !seen).map(|n| first.saturating_add(n as u16));
+        cut
+    }
+
+    /// Is the mapping one of this address and protocol, and does it lead where it should, if that was said?
+    fn means(&self, mapping: &PortMapping) -> bool {
+        let distance = |host: u16, container: u16| i32::from(host) - i32::from(container);
+        let leads = self.spec.host_port.is_none_or(|port| {
+            distance(port, self.spec.container_port) == distance(mapping.host_port, mapping.container_port)
+        });
+        let address = match self.spec.host {
+            HostAddress::Any => true,
+            HostAddress::Ip(ip) => {
+                mapping.host == self.spec.host
+                    || (mapping.host == HostAddress::Any && ip.is_ipv4() && ip.is_unspecified())
+            }
+        };
+        leads && address && mapping.protocol == self.spec.protocol
+    }
+
+    fn not_published(&self, port: u16, published: &[PortMapping]) -> Invalid {
+        let which = if self.spec.range > 1 { format!(" (port {port})") } else { String::new() };
+        match published {
+            [] => Invalid(format!("cannot unpublish {self}: no port is published")),
+            _ => Invalid(format!("cannot unpublish {self}{which}: published are {}", list(published))),
+        }
+    }
+}
+
+/// Published ports with some taken out.
+struct Cut {
+    rest: Vec<PortMapping>,
+    /// How many were.
+    taken: usize,
+    /// The first that was to be and is not published.
+    missing: Option<u16>,
+}
+
+fn list(published: &[PortMapping]) -> String {
+    published.iter().map(PortMapping::to_string).collect::<Vec<_>>().join(", ")
+}
+
 /// One port in decimal; the messages are Podman's (Go's strconv.Atoi among them).
 pub fn port(side: &str, text: &str) -> Result<u16, Invalid> {
     let number: i64 = text.parse().map_err(|_| {
@@ -332,16 +526,157 @@ mod tests {
         check("::80", "must provide a non-empty container host IP to publish");
     }
 
+    fn mapping(text: &str) -> PortMapping {
+        let spec: PortSpec = text.parse().unwrap();
+        spec.at(spec.host_port.unwrap())
+    }
+
+    /// `published -- removed = what remains`, or why not.
+    fn unpublished(published: &str, removed: &str, remains: &str) {
+        let published: Vec<_> = published.split_whitespace().map(mapping).collect();
+        let said = match removed.parse::<Unpublish>().unwrap().remains_of(&published) {
+            Ok(rest) => list(&rest),
+            Err(e) => e.0,
+        };
+        assert_eq!(said, remains, "--publish-rm {removed}");
+    }
+
+    #[test]
+    fn what_is_not_said_of_a_port_does_not_matter_when_it_is_unpublished() {
+        unpublished("8080:80 9090:80", "8080", "9090:80/tcp");
+        unpublished("127.0.0.1:8080:80 9090:80", "8080", "9090:80/tcp");
+        unpublished("8080:80 8080:80/udp", "8080:80/udp", "8080:80/tcp");
+        unpublished("127.0.0.1:8080:80 [::1]:8080:80", "[::1]:8080:80", "127.0.0.1:8080:80/tcp");
+        unpublished("8080:80", "0.0.0.0:8080:80", "");
+        unpublished("8080:80 9090:80 5:5", ":80", "5:5/tcp");
+        unpublished("127.0.0.1:8080:80 9090:80", "127.0.0.1::80", "9090:80/tcp");
+    }
+
+    #[test]
+    fn a_number_alone_is_a_host_port_and_else_the_only_port_that_leads_there() {
+        unpublished("8080:80 80:8080", "8080", "80:8080/tcp");
+        unpublished("8080:80 53:53/udp", "80", "53:53/udp");
+        unpublished("8080:80 53:53/udp", "80/tcp", "53:53/udp");
+        unpublished(
+            "8080:80 9090:80",
+            "80",
+            "cannot unpublish 80/tcp: more than one host port leads there (8080:80/tcp, 9090:80/tcp); name the host port",
+        );
+    }
+
+    #[test]
+    fn a_range_is_cut_where_ports_are_taken_out() {
+        unpublished("8000-8010:80-90", "8003", "8000-8002:80-82/tcp, 8004-8010:84-90/tcp");
+        unpublished("8000-8010:80-90", "8000-8004:80-84", "8005-8010:85-90/tcp");
+        unpublished("8000:80 8001:81", "8000-8001", "");
+        unpublished("1-65535:1-65535", "65535", "1-65534:1-65534/tcp");
+    }
+
+    #[test]
+    fn what_is_not_published_is_refused_with_what_is() {
+        unpublished("", "8080", "cannot unpublish 8080/tcp: no port is published");
+        unpublished("8080:80", "8081", "cannot unpublish 8081/tcp: published are 8080:80/tcp");
+        unpublished("8080:80", "8080:81", "cannot unpublish 8080:81/tcp: published are 8080:80/tcp");
+        unpublished("8080:80", "8080/udp", "cannot unpublish 8080/udp: published are 8080:80/tcp");
+        unpublished("8080:80", "8080-8081", "cannot unpublish 8080-8081/tcp (port 8080): published are 8080:80/tcp");
+        unpublished(
+            "8080:80",
+            "127.0.0.1:8080:80",
+            "cannot unpublish 127.0.0.1:8080:80/tcp: published are 8080:80/tcp",
+        );
+    }
+
     #[test]
     fn mappings_clash_when_one_port_of_one_address_is_wanted_twice() {
-        let mapping = |text: &str| {
-            let spec: PortSpec = text.parse().unwrap();
-            spec.at(spec.host_port.unwrap())
-        };
         assert!(mapping("8080:80").clashes(&mapping("127.0.0.1:8080:81")));
         assert!(mapping("8000-8010:80-90").clashes(&mapping("8010:1")));
         assert!(!mapping("8000-8010:80-90").clashes(&mapping("8011:1")));
         assert!(!mapping("8080:80").clashes(&mapping("8080:80/udp")));
         assert!(!mapping("0.0.0.0:8080:80").clashes(&mapping("[::]:8080:80")));
+    }
+
+    use proptest::prelude::*;
+
+    fn specs() -> impl Strategy<Value = PortSpec> {
+        let host = prop_oneof![
+            Just(HostAddress::Any),
+            any::<std::net::Ipv4Addr>().prop_map(|ip| HostAddress::Ip(ip.into())),
+            any::<Ipv6Addr>().prop_map(|ip| HostAddress::Ip(ip.into())),
+        ];
+        let protocol = prop_oneof![Just(Protocol::Tcp), Just(Protocol::Udp), Just(Protocol::Sctp)];
+        (host, proptest::option::of(1..=u16::MAX), 1..=u16::MAX, any::<u16>(), protocol).prop_map(
+            |(host, host_port, container_port, range, protocol)| {
+                let room = u16::MAX - host_port.unwrap_or(1).max(container_port);
+                PortSpec { host, host_port, container_port, range: 1 + range % (room.max(1)), protocol }
+            },
+        )
+    }
+
+    /// Mappings on few ports, so that they meet.
+    fn mappings() -> impl Strategy<Value = Vec<PortMapping>> {
+        let hosts = prop_oneof![
+            Just(HostAddress::Any),
+            Just(HostAddress::Ip(Ipv6Addr::LOCALHOST.into())),
+            Just(HostAddress::Ip(std::net::Ipv4Addr::LOCALHOST.into())),
+        ];
+        let one = (hosts, 1..30u16, 1..30u16, 1..6u16, any::<bool>()).prop_map(
+            |(host, host_port, container_port, range, udp)| {
+                let protocol = if udp { Protocol::Udp } else { Protocol::Tcp };
+                PortMapping { host, host_port, container_port, range, protocol }
+            },
+        );
+        proptest::collection::vec(one, 0..6)
+    }
+
+    fn single(mappings: &[PortMapping]) -> Vec<(HostAddress, u16, u16, Protocol)> {
+        let each = |m: &PortMapping| {
+            let (host, first, container, protocol) = (m.host, m.host_port, m.container_port, m.protocol);
+            (0..m.range).map(move |n| (host, first + n, container + n, protocol))
+        };
+        let mut all: Vec<_> = mappings.iter().flat_map(each).collect();
+        all.sort_unstable();
+        all
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_printed_of_a_port_is_read_back(spec in specs()) {
+            prop_assert_eq!(spec.to_string().parse::<PortSpec>().unwrap(), spec);
+        }
+
+        #[test]
+        fn no_text_makes_the_port_syntaxes_panic(text in "[-0-9:./\\[\\]a-z%]{0,24}|\\PC{0,24}") {
+            let _ = text.parse::<PortSpec>();
+            if let Ok(unpublish) = text.parse::<Unpublish>() {
+                prop_assert_eq!(unpublish.to_string().parse::<Unpublish>().unwrap(), unpublish);
+                let _ = unpublish.remains_of(&[]);
+            }
+        }
+
+        #[test]
+        fn unpublishing_takes_out_what_matches_and_nothing_else(published in mappings(), host in 1..30u16, count in 1..6u16) {
+            let span = if count == 1 { host.to_string() } else { format!("{host}-{}", host + count - 1) };
+            let named = |port: u16| (host..host + count).contains(&port);
+            for (text, gone) in [
+                (span.clone(), None),
+                (format!(":{span}"), Some(false)),
+                (format!("{span}/udp"), None),
+            ] {
+                let Ok(rest) = text.parse::<Unpublish>().unwrap().remains_of(&published) else { continue };
+                let before = single(&published);
+                let after = single(&rest);
+                prop_assert!(after.len() < before.len());
+                let mut left = after.iter().peekable();
+                for port in &before {
+                    if left.peek() == Some(&port) {
+                        left.next();
+                    } else {
+                        let fits = if gone == Some(false) { named(port.2) } else { named(port.1) || named(port.2) };
+                        prop_assert!(fits, "{:?} went by {}", port, text);
+                    }
+                }
+                prop_assert!(left.next().is_none(), "nothing is made up");
+            }
+        }
     }
 }
