@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use engine::Engine;
 use jiff::Timestamp;
-use model::{Driver, Network, NetworkSubnet, Subnet};
+use model::{Driver, Network, NetworkSubnet, RouteTarget, Subnet};
 
 use crate::ages;
 use crate::outcome::Failure;
@@ -87,13 +87,18 @@ fn subnet(s: &NetworkSubnet) -> Value {
 }
 
 fn route(r: &model::network::NetworkRoute) -> Value {
+    let gateway = match r.target {
+        RouteTarget::Via(gateway) => Some(gateway),
+        RouteTarget::Blackhole | RouteTarget::Unreachable | RouteTarget::Prohibit => None,
+    };
     let metric = r.metric.map_or(Value::Nil, |m| Value::Int(m.into()));
     Value::record(
         "types.Route",
         vec![
             Field::named("Destination", "destination", cidr(&r.destination)),
-            Field::named("Gateway", "gateway", ip(Some(r.gateway))),
+            Field::optional("Gateway", "gateway", ip(gateway)),
             Field::optional("Metric", "metric", metric),
+            Field::optional("RouteType", "route_type", r.target.word().map_or(Value::Nil, Value::text)),
         ],
     )
 }

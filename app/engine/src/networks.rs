@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::config::{AttachmentConfig, NetworkMode};
 use crate::endpoints::AttachedEndpoint;
 use crate::engine::Engine;
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::networking::{DEFAULT_NETWORK, find_in, in_use};
 use crate::record::ContainerRecord;
 
@@ -86,6 +86,23 @@ impl Engine {
             Ok((id, NetworkContainer { name, interfaces: BTreeMap::from([shown(&attached)]) }))
         });
         shown.collect()
+    }
+
+    /// Changes the DNS servers of a network; `add` and `remove` as they were typed. Returns it as it is then.
+    pub fn update_network(&mut self, name: &str, add: &[String], remove: &[String]) -> Result<Network> {
+        // Podman looks for the network first.
+        let network = self.network(name)?;
+        let read = |text: &String, list: &str| {
+            text.parse::<IpAddr>()
+                .map_err(|_| Error::usage(format!("unable to parse ip {text} specified in {list}: invalid argument")))
+        };
+        let added = add.iter().map(|text| read(text, "AddDNSServer")).collect::<Result<Vec<_>>>()?;
+        let removed = remove.iter().map(|text| read(text, "RemoveDNSServer")).collect::<Result<Vec<_>>>()?;
+        let (network, changed) = self.networking().update_dns(network.name.as_str(), &added, &removed)?;
+        if changed {
+            self.networking().announce_change()?;
+        }
+        Ok(network)
     }
 
     /// Forgets a network. One that containers name is refused, unless `force`: then they are removed too,

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use engine::NetworkRequest;
+use engine::{Engine, NetworkRequest};
 
-use crate::container::{MODES, label};
+use crate::container::MODES;
 use crate::flags::{self, Command, strings};
 use crate::global::{Podwire, say};
 use crate::outcome::{Failure, Outcome};
@@ -48,7 +48,7 @@ pub(crate) struct NetworkCreate {
     /// Set an option of the driver (key=value)
     #[arg(short, long, value_name = "stringArray")]
     opt: Vec<String>,
-    /// A route for every container (DESTINATION,GATEWAY[,METRIC])
+    /// A route for every container (DESTINATION,GATEWAY[,METRIC]; for GATEWAY also blackhole, unreachable, prohibit)
     #[arg(long, value_name = "stringArray")]
     route: Vec<String>,
     /// A subnet in CIDR form
@@ -66,24 +66,32 @@ impl Command for NetworkCreate {
         let (ignore, dry_run) = (self.ignore, self.dry_run);
         let request = self.request(podwire)?;
         let mut engine = podwire.engine()?;
-        if let Some(name) = request.name.as_deref().filter(|_| ignore)
-            && engine.network_exists(name)?
-        {
-            say(name)?;
+        if ignore && is_there(&engine, &request)? {
+            say(request.name.unwrap_or_default())?;
             return Ok(0);
         }
         if dry_run {
             return podwire.show(&engine.plan_create_network(&request)?);
         }
-        say(engine.create_network(&request)?.name)?;
+        match engine.create_network(&request) {
+            // Somebody was faster.
+            Err(_) if ignore && is_there(&engine, &request)? => say(request.name.unwrap_or_default())?,
+            created => say(created?.name)?,
+        }
         Ok(0)
     }
+}
+
+/// Is there a network of the name that was asked for?
+fn is_there(engine: &Engine, request: &NetworkRequest) -> Result<bool, Failure> {
+    let Some(name) = &request.name else { return Ok(false) };
+    Ok(engine.networks()?.iter().any(|network| network.name.as_str() == name))
 }
 
 impl NetworkCreate {
     fn request(self, podwire: &Podwire) -> Result<NetworkRequest, Failure> {
         flags::at_most(1, &self.arguments)?;
-        let name = self.arguments.into_iter().next();
+        let name = self.arguments.into_iter().next().filter(|name| !name.is_empty());
         if let Some(name) = name.as_deref().filter(|n| MODES.contains(n)) {
             return Err(Failure::new(format!(
                 "cannot create network with name {name:?} because it conflicts with a valid network mode"
@@ -101,7 +109,7 @@ impl NetworkCreate {
         };
         Ok(NetworkRequest {
             name,
-            driver: self.driver,
+            driver: if self.driver.is_empty() { "bridge".to_owned() } else { self.driver },
             subnets: self.subnet,
             gateways,
             ranges: self.ip_range,
@@ -112,8 +120,8 @@ impl NetworkCreate {
             disable_dns: self.disable_dns,
             dns_servers: strings(&self.dns).iter().map(dns).collect::<Result<_, _>>()?,
             ipam: self.ipam_driver.filter(|driver| !driver.is_empty()),
-            options: options(&self.opt)?,
-            labels: self.label.iter().map(|text| label(text)).collect(),
+            options: pairs(&self.opt).map_err(|wrong| Failure::new(format!("unable to parse options: {wrong}")))?,
+            labels: pairs(&self.label).map_err(|wrong| Failure::new(format!("failed to parse labels: {wrong}")))?,
         })
     }
 }
@@ -126,10 +134,11 @@ fn address(podwire: &Podwire, text: &str) -> Result<IpAddr, Failure> {
     })
 }
 
-fn options(flags: &[String]) -> Result<BTreeMap<String, String>, Failure> {
-    let pair = |text: &String| match text.split_once('=') {
-        Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
-        None => Err(Failure::new(format!("unable to process options: invalid option {text:?}: must be key=value"))),
+/// `key=value`, or `key` alone for an empty value; the last one of a key counts.
+fn pairs(flags: &[String]) -> Result<BTreeMap<String, String>, String> {
+    let pair = |text: &String| match text.split_once('=').unwrap_or((text, "")) {
+        ("", _) => Err(format!("invalid label format: {text:?}")),
+        (key, value) => Ok((key.to_owned(), value.to_owned())),
     };
     flags.iter().map(pair).collect()
 }

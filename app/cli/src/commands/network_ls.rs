@@ -96,7 +96,6 @@ impl<'a> Selection<'a> {
             && self.filters.labels(&network.labels)
             && self.until.is_none_or(|until| created.is_ok_and(|created| created < until));
         let Some(dangling) = self.dangling.filter(|_| plain) else { return Ok(plain) };
-        let is_default = id == model::network::DEFAULT_NETWORK_ID;
-        Ok((!is_default && !in_use()?) == dangling)
+        Ok((!network.is_default() && !in_use()?) == dangling)
     }
 }

@@ -2,10 +2,13 @@
 
 use std::io::BufRead as _;
 
+use engine::Kind;
+
+use super::each;
 use super::network_ls::Selection;
 use crate::filters::Filters;
 use crate::flags::{self, Command};
-use crate::global::{Podwire, say, write};
+use crate::global::{Podwire, write};
 use crate::outcome::{Failure, Outcome};
 
 #[derive(clap::Args)]
@@ -32,17 +35,20 @@ impl Command for NetworkPrune {
         if !self.force && !self.dry_run && !confirmed()? {
             return Ok(0);
         }
+        let mut unused = Vec::new();
         for network in engine.networks()? {
-            let is_default = network.id.to_string() == model::network::DEFAULT_NETWORK_ID;
-            if is_default || !selection.fits(&network, || Ok(false))? || engine.network_in_use(&network)? {
-                continue;
+            if !network.is_default() && selection.fits(&network, || Ok(false))? && !engine.network_in_use(&network)? {
+                unused.push(network.name.to_string());
             }
-            if !self.dry_run {
-                engine.remove_network(network.name.as_str(), false, None)?;
-            }
-            say(&network.name)?;
         }
-        Ok(0)
+        each(&unused, engine::Error::exit_code, |name| {
+            let removed = if self.dry_run { Ok(()) } else { engine.remove_network(name, false, None) };
+            match removed {
+                // Somebody has begun to use it, or has removed it, since it was looked at.
+                Err(error) if matches!(error.kind, Kind::InUse | Kind::NotFound) => Ok(None),
+                removed => removed.map(|()| Some(name.to_owned())),
+            }
+        })
     }
 }
 

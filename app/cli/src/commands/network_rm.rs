@@ -1,5 +1,8 @@
 //! `podwire network rm`
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
 use engine::Kind;
 
 use super::{each, removal_code};
@@ -29,7 +32,13 @@ impl Command for NetworkRm {
         }
         flags::at_least(1, &self.arguments)?;
         let mut engine = podwire.engine()?;
-        each(&self.arguments, removal_code, |name| {
+        // 2 is told before 1, and 1 before 125.
+        let codes = RefCell::new(BTreeSet::new());
+        let code = |error: &engine::Error| {
+            codes.borrow_mut().insert(removal_code(error));
+            removal_code(error)
+        };
+        let worst = each(&self.arguments, code, |name| {
             let removed = match self.dry_run {
                 true => engine.plan_remove_network(name, self.force).map(|plan| plan.to_string().trim_end().to_owned()),
                 false => engine.remove_network(name, self.force, self.time).map(|()| name.to_owned()),
@@ -38,6 +47,7 @@ impl Command for NetworkRm {
                 Err(error) if self.force && error.kind == Kind::NotFound => Ok(None),
                 other => other.map(Some),
             }
-        })
+        })?;
+        Ok([2, 1].into_iter().find(|code| codes.borrow().contains(code)).unwrap_or(worst))
     }
 }

@@ -1,0 +1,199 @@
+//! Networks as files: Podman's read in and written out, CNI's read in.
+//!
+//! ```text
+//!   /etc/containers/networks/NAME.json ──> import_network ──> store
+//!   /etc/cni/net.d/NAME.conflist ────────┘                      │
+//!   DIR/NAME.json <── rename <── .NAME.json.new <── export_network
+//! ```
+
+use std::fs::{File, OpenOptions, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use model::{Network, NetworkId, NetworkName, cni};
+use sha2::{Digest, Sha256};
+
+use crate::engine::Engine;
+use crate::error::{Error, Kind, Result};
+
+/// Where Podman keeps its networks.
+pub const PODMAN_NETWORKS: &str = "/etc/containers/networks";
+
+/// Where CNI keeps its configuration lists.
+pub const CNI_NETWORKS: &str = "/etc/cni/net.d";
+
+/// No network's file is larger; what is, is something else.
+const FILE_MAX: u64 = 1 << 20;
+
+/// Only for others to read, as Podman's own.
+const FILE_MODE: u32 = 0o644;
+
+impl Engine {
+    /// Adds the network that a file describes: Podman's JSON, or a CNI list when the name ends in `.conflist`.
+    /// One that is there already, exactly so, is no error.
+    pub fn import_network(&mut self, path: &Path) -> Result<Network> {
+        let (text, created) = read_bounded(path).map_err(|e| Error::usage(e.to_string()))?;
+        let network = match path.extension().is_some_and(|extension| extension == "conflist") {
+            true => cni::read(&text, cni_id, &created).map_err(|e| Error::usage(e.to_string()))?,
+            false => serde_json::from_str(&text).map_err(|e| Error::usage(e.to_string()))?,
+        };
+        self.networking().adopt(network)
+    }
+
+    /// The networks' files in a directory, by name; none when it is not there.
+    pub fn network_files(dir: &Path) -> Result<Vec<PathBuf>> {
+        let wrong = |e: io::Error| Error::at(format!("cannot read {}", dir.display()), e);
+        let entries = match std::fs::read_dir(dir) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(wrong)?,
+        };
+        let mut files = Vec::new();
+        for entry in entries {
+            let path = entry.map_err(wrong)?.path();
+            let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+            if !hidden && path.extension().is_some_and(|extension| extension == "json" || extension == "conflist") {
+                files.push(path);
+            }
+        }
+        files.sort();
+        Ok(files)
+    }
+
+    /// The networks that `network export` writes when none is named: all but a default network that nobody has
+    /// used or changed, for Podman has that by itself.
+    pub fn stored_networks(&self) -> Result<Vec<Network>> {
+        self.networking().stored()
+    }
+
+    /// Writes `DIR/NAME.json` as Podman does; returns its path. A file of the same network is replaced in one
+    /// step; one of another network is left alone and named.
+    pub fn export_network(&self, network: &Network, dir: &Path) -> Result<PathBuf> {
+        let path = dir.join(format!("{}.json", network.name));
+        let at = |e: io::Error| Error::at(format!("cannot write {}", path.display()), e);
+        std::fs::create_dir_all(dir).map_err(at)?;
+        // Two exports at once would write to one file.
+        let _machine = self.networking().lock()?;
+        check_replaced(&path, network)?;
+        write_whole(dir, &path, network).map_err(at)?;
+        Ok(path)
+    }
+}
+
+/// Podman's ids of CNI networks follow from their names.
+fn cni_id(name: &NetworkName) -> NetworkId {
+    NetworkId::from_bytes(Sha256::digest(name.as_str()).into())
+}
+
+/// The text of a file, and when it was last written as RFC 3339 text.
+fn read_bounded(path: &Path) -> io::Result<(String, String)> {
+    // Not to wait for somebody to write to a FIFO.
+    let file =
+        OpenOptions::new().read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed()).open(path)?;
+    let about = file.metadata()?;
+    if !about.is_file() || about.len() > FILE_MAX {
+        return Err(io::Error::other(format!("it is no file of at most {FILE_MAX} bytes")));
+    }
+    let mut text = String::new();
+    file.take(FILE_MAX).read_to_string(&mut text)?;
+    let written = jiff::Timestamp::try_from(about.modified()?).map_err(io::Error::other)?;
+    Ok((text, written.to_string()))
+}
+
+/// Is the file that is there one of this network, or not there?
+fn check_replaced(path: &Path, network: &Network) -> Result<()> {
+    let text = match read_bounded(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        read => read.map_err(|e| Error::at(format!("cannot read {}", path.display()), e))?.0,
+    };
+    let id =
+        serde_json::from_str::<serde_json::Value>(&text).ok().and_then(|json| Some(json["id"].as_str()?.to_owned()));
+    match id {
+        Some(id) if id == network.id.to_string() => Ok(()),
+        Some(id) => Err(Error::new(
+            Kind::Usage,
+            format!("{} is there already, of another network (id {id}): remove it first", path.display()),
+        )),
+        None => Err(Error::new(
+            Kind::Usage,
+            format!("{} is there already, and is no network's file: remove it first", path.display()),
+        )),
+    }
+}
+
+/// Whoever reads sees the old file or the new one, whole, whatever happens meanwhile.
+fn write_whole(dir: &Path, path: &Path, network: &Network) -> io::Result<()> {
+    let staged = dir.join(format!(".{}.json.new", network.name));
+    let written = stage(&staged, network.to_podman_file().as_bytes()).and_then(|()| std::fs::rename(&staged, path));
+    if written.is_err() {
+        // The error that matters is the first one.
+        let _ = std::fs::remove_file(&staged);
+    }
+    written?;
+    File::open(dir)?.sync_all()
+}
+
+fn stage(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let no_link = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(FILE_MODE).custom_flags(no_link).open(path)?;
+    // Whatever the umask is.
+    file.set_permissions(Permissions::from_mode(FILE_MODE))?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn network(id: u8) -> Network {
+        let (id, name) = (NetworkId::from_bytes([id; 32]), "na");
+        let text =
+            format!(r#"{{"name":"{name}","id":"{id}","driver":"bridge","network_interface":"podman1","created":"x"}}"#);
+        serde_json::from_str(&text).unwrap()
+    }
+
+    #[test]
+    fn a_file_is_written_whole_and_readable_and_only_over_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("na.json");
+        check_replaced(&path, &network(1)).unwrap();
+        write_whole(dir.path(), &path, &network(1)).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), network(1).to_podman_file());
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777, FILE_MODE);
+        check_replaced(&path, &network(1)).unwrap();
+        let refused = check_replaced(&path, &network(2)).unwrap_err().to_string();
+        assert!(refused.contains(&format!("of another network (id {})", network(1).id)), "{refused}");
+        std::fs::write(&path, "[]").unwrap();
+        let refused = check_replaced(&path, &network(1)).unwrap_err().to_string();
+        assert!(refused.contains("is no network's file"), "{refused}");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing staged remains");
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(read_bounded(dir.path()).is_err());
+        let large = dir.path().join("large.json");
+        File::create(&large).unwrap().set_len(FILE_MAX + 1).unwrap();
+        assert!(read_bounded(&large).is_err());
+    }
+
+    #[test]
+    fn networks_files_are_found_by_name_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["b.json", "a.conflist", ".c.json.new", ".d.json", "e.txt"] {
+            std::fs::write(dir.path().join(name), "").unwrap();
+        }
+        let files = Engine::network_files(dir.path()).unwrap();
+        let names: Vec<_> = files.iter().map(|path| path.file_name().unwrap().to_string_lossy()).collect();
+        assert_eq!(names, ["a.conflist", "b.json"]);
+        assert_eq!(Engine::network_files(&dir.path().join("none")).unwrap(), Vec::<PathBuf>::new());
+    }
+
+    #[test]
+    fn a_cni_networks_id_is_podmans() {
+        assert_eq!(cni_id(&"podman".parse().unwrap()).to_string(), model::network::DEFAULT_NETWORK_ID);
+    }
+}
