@@ -1,0 +1,209 @@
+//! What commands say to netd, and what it then does.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use engine::error::Result;
+use engine::netd::{self, Answer, Request};
+use engine::{Engine, Error, Served};
+use linux::file::{Durability, write_atomic};
+use linux::{NsId, PacketListener, Packets, ProcessRef};
+use model::NetworkId;
+use netlink::Socket;
+
+use crate::dns::Dns;
+use crate::watch::Watch;
+
+/// Conversations at a time; more than that are ended at once. Only who holds the host lock has much to say.
+const CONVERSATIONS_MAX: usize = 64;
+
+/// Where a netd is found.
+#[derive(Debug)]
+pub(crate) struct Places {
+    socket: PathBuf,
+    pid: PathBuf,
+    directory: PathBuf,
+}
+
+impl Places {
+    pub(crate) fn make(namespace: NsId, instance: &str) -> io::Result<Self> {
+        let directory = netd::make_directory(namespace)?;
+        let (socket, pid) = (netd::socket_path(namespace, instance), netd::pid_path(namespace, instance));
+        Ok(Self { socket, pid, directory })
+    }
+
+    /// Sockets of other stores' netds in this network namespace.
+    pub(crate) fn neighbours(&self) -> io::Result<Vec<PathBuf>> {
+        let mut paths = Vec::new();
+        for entry in std::fs::read_dir(&self.directory)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|e| e == "sock") && path != self.socket {
+                paths.push(path);
+            }
+        }
+        paths.sort();
+        Ok(paths)
+    }
+
+    fn remove(&self) {
+        for path in [&self.socket, &self.pid] {
+            if let Err(error) = std::fs::remove_file(path) {
+                tracing::warn!(%error, path = %path.display(), "cannot remove");
+            }
+        }
+        // Another store's netd may be in it.
+        let _ = std::fs::remove_dir(&self.directory);
+    }
+}
+
+/// Everything netd has.
+pub(crate) struct Control {
+    engine: Mutex<Engine>,
+    firewall: Socket,
+    /// For as long as we are there.
+    _watch: Watch,
+    dns: Dns,
+    /// Networks that are listened at.
+    listening: Mutex<BTreeSet<NetworkId>>,
+    places: Places,
+    conversations: AtomicUsize,
+}
+
+/// What following the store came to.
+pub(crate) struct Followed {
+    /// Somebody is on a network: there is a reason to be.
+    pub(crate) is_needed: bool,
+}
+
+impl Control {
+    pub(crate) fn new(engine: Engine, firewall: Socket, watch: Watch, places: Places) -> Result<Self> {
+        let dns = Dns::start(::dns::Limits::default()).map_err(|e| Error::at("cannot start the DNS server", e))?;
+        Ok(Self {
+            engine: Mutex::new(engine),
+            firewall,
+            _watch: watch,
+            dns,
+            listening: Mutex::default(),
+            places,
+            conversations: AtomicUsize::new(0),
+        })
+    }
+
+    /// From now on commands find us.
+    pub(crate) fn listen(&self) -> Result<PacketListener> {
+        let me = ProcessRef::me().map_err(Error::usage)?;
+        let text = serde_json::to_vec(&me).map_err(Error::usage)?;
+        write_atomic(&self.places.pid, &text, 0o600, Durability::ThisBoot)
+            .map_err(|e| Error::at(self.places.pid.display(), e))?;
+        PacketListener::bind(&self.places.socket).map_err(|e| Error::at(self.places.socket.display(), e))
+    }
+
+    /// Listens and answers as the store says.
+    pub(crate) fn follow_store(&self) -> Result<Followed> {
+        let engine = lock(&self.engine);
+        let Served { directory, ports, is_anybody_attached } = engine.served()?;
+        for network in &directory.networks {
+            let wished = ports.get(&network.id).copied();
+            let port = self.listen_at(network.id, &network.gateways, wished)?;
+            if Some(port) != wished {
+                // The watch's first look puts it into the firewall's elements.
+                engine.remember_dns_port(&network.id, port)?;
+            }
+        }
+        drop(engine);
+        let served: BTreeSet<NetworkId> = directory.networks.iter().map(|network| network.id).collect();
+        let mut listening = lock(&self.listening);
+        for gone in listening.difference(&served) {
+            self.dns.unlisten(gone);
+        }
+        *listening = served;
+        self.dns.follow(directory);
+        Ok(Followed { is_needed: is_anybody_attached })
+    }
+
+    fn listen_at(&self, network: NetworkId, gateways: &[std::net::IpAddr], wished: Option<u16>) -> Result<u16> {
+        let port = self
+            .dns
+            .listen(network, gateways, wished)
+            .map_err(|e| Error::at(format!("cannot serve names on network {}", network.short()), e))?;
+        lock(&self.listening).insert(network);
+        Ok(port)
+    }
+
+    /// Talks with one client on a thread of its own, to the end.
+    pub(crate) fn converse(self: &Arc<Self>, packets: Packets) {
+        if self.conversations.fetch_add(1, Ordering::Relaxed) >= CONVERSATIONS_MAX {
+            self.conversations.fetch_sub(1, Ordering::Relaxed);
+            refuse(&packets, &Error::usage("netd talks with too many commands at once"));
+            return;
+        }
+        let control = Arc::clone(self);
+        let talk = move || {
+            if let Err(error) = control.talk(&packets) {
+                tracing::debug!(%error, "a conversation ended");
+            }
+            control.conversations.fetch_sub(1, Ordering::Relaxed);
+        };
+        if let Err(error) = std::thread::Builder::new().name("control".to_owned()).spawn(talk) {
+            self.conversations.fetch_sub(1, Ordering::Relaxed);
+            tracing::warn!(%error, "cannot talk with a command");
+        }
+    }
+
+    fn talk(&self, packets: &Packets) -> io::Result<()> {
+        // A command may hold the host lock for as long as it works.
+        packets.wait_for_ever()?;
+        while let Some((message, _)) = packets.receive()? {
+            let (answer, leaves) = match self.handle(&message) {
+                Ok(done) => done,
+                Err(error) => (Answer::Failed(error.to_string()), false),
+            };
+            let lends = matches!(answer, Answer::Done) && is_hello(&message);
+            let text = serde_json::to_vec(&answer)?;
+            packets.send(&text, lends.then(|| self.firewall.as_fd()))?;
+            if leaves {
+                tracing::debug!("nobody needs names or a watch any more");
+                std::process::exit(0);
+            }
+        }
+        Ok(())
+    }
+
+    /// The answer, and whether it is the last one.
+    fn handle(&self, message: &[u8]) -> Result<(Answer, bool)> {
+        match serde_json::from_slice(message).map_err(|e| Error::at("what netd was told", e))? {
+            Request::Hello => Ok((Answer::Done, false)),
+            Request::Serve { network, gateways, wished } => {
+                Ok((Answer::Port(self.listen_at(network, &gateways, wished)?), false))
+            }
+            Request::Changed => {
+                let leaves = !self.follow_store()?.is_needed;
+                if leaves {
+                    // Before the answer: whoever takes the host lock next must not find us.
+                    self.places.remove();
+                }
+                Ok((Answer::Done, leaves))
+            }
+        }
+    }
+}
+
+/// Tells a client that it is not served.
+pub(crate) fn refuse(packets: &Packets, error: &Error) {
+    let Ok(text) = serde_json::to_vec(&Answer::Failed(error.to_string())) else { return };
+    // It may have gone already.
+    let _ = packets.send(&text, None);
+}
+
+fn is_hello(message: &[u8]) -> bool {
+    matches!(serde_json::from_slice(message), Ok(Request::Hello))
+}
+
+/// A thread that panicked has changed nothing halfway that the next look at the store does not set right.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
