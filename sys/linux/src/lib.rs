@@ -24,6 +24,7 @@
 
 #![allow(unsafe_code)] // the one place for it; see each block's SAFETY comment
 
+pub mod datagrams;
 pub mod fds;
 pub mod file;
 pub mod lock;
@@ -31,6 +32,7 @@ pub mod machine;
 pub mod mounts;
 pub mod netlink_socket;
 pub mod netns;
+pub mod packets;
 pub mod ports;
 pub mod process;
 pub mod pty;
@@ -42,6 +44,7 @@ mod testing;
 
 pub use lock::HostLock;
 pub use netns::{NetNs, NsId};
+pub use packets::{PacketListener, Packets};
 pub use process::ProcessRef;
 pub use signal::Signal;
 pub use signalfd::SignalFd;

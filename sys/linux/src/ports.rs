@@ -5,16 +5,17 @@
 //!                                 others' bind() gets EADDRINUSE, a stray SYN gets RST
 //! ```
 //!
-//! The traffic itself goes by DNAT before it would reach these sockets.
+//! The traffic itself goes by DNAT before it would reach these sockets. What DNAT cannot serve is `[::1]`:
+//! [`hold_relayed`] also makes a socket there that a relay can accept or receive by.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use model::{HostAddress, Protocol};
+use model::{HostAddress, LinkName, Protocol};
 use rustix::io::Errno;
-use rustix::net::sockopt::{set_ipv6_v6only, set_socket_reuseaddr};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, ipproto, socket_with};
+use rustix::net::sockopt::{ipv6_v6only, set_ipv6_v6only, set_socket_reuseaddr, socket_protocol};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, ipproto, listen, socket_with};
 
 use crate::fds;
 
@@ -28,6 +29,98 @@ pub fn hold(host: HostAddress, port: u16, protocol: Protocol) -> io::Result<Vec<
         Ok(socket) => Ok(vec![socket]),
         Err(Errno::PROTONOSUPPORT | Errno::SOCKTNOSUPPORT) if protocol == Protocol::Sctp => Ok(Vec::new()),
         Err(e) => Err(e.into()),
+    }
+}
+
+/// As [`hold`], with a socket on `[::1]` for a relay where the host address includes that: for TCP it listens, so
+/// that whoever connects waits for the relay, for UDP it receives. On a host without `::1`, as [`hold`] for those that
+/// include other addresses. SCTP is not relayed.
+pub fn hold_relayed(host: HostAddress, port: u16, protocol: Protocol) -> io::Result<Vec<OwnedFd>> {
+    let mut sockets = hold(host, port, protocol)?;
+    if protocol == Protocol::Sctp || !includes_loopback6(host) {
+        return Ok(sockets);
+    }
+    // Connections in TIME_WAIT do not count as use when it listens either.
+    sockets.iter().try_for_each(|socket| set_socket_reuseaddr(socket, true))?;
+    let relayed = match host.exact() {
+        Some(_) => sockets.iter().try_for_each(|socket| serve(socket, protocol)),
+        None => beside(port, protocol).map(|socket| sockets.push(socket)),
+    };
+    // From here on nobody binds beside them.
+    sockets.iter().try_for_each(|socket| set_socket_reuseaddr(socket, false))?;
+    match relayed {
+        Err(Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT) | Ok(()) => Ok(sockets),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Is `::1` among the host addresses?
+pub fn includes_loopback6(host: HostAddress) -> bool {
+    host.includes(false) && host.exact().is_none_or(|ip| ip.is_loopback())
+}
+
+/// A socket on `[::1]` beside one of the same port on every address, which lets it as long as both say so and
+/// neither listens (inet_csk_bind_conflict in net/ipv4/inet_connection_sock.c; udp_lib_lport_inuse in net/ipv4/udp.c).
+fn beside(port: u16, protocol: Protocol) -> Result<OwnedFd, Errno> {
+    let socket = unbound(AddressFamily::INET6, protocol)?;
+    set_ipv6_v6only(&socket, true)?;
+    set_socket_reuseaddr(&socket, true)?;
+    bind(&socket, &SocketAddr::new(Ipv6Addr::LOCALHOST.into(), port))?;
+    serve(&socket, protocol)?;
+    Ok(socket)
+}
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 128;
+
+fn serve(socket: &OwnedFd, protocol: Protocol) -> Result<(), Errno> {
+    rustix::io::ioctl_fionbio(socket, true)?;
+    if protocol == Protocol::Tcp { listen(socket, BACKLOG) } else { Ok(()) }
+}
+
+/// Lets the port of an accepted connection be bound again while the connection is still being closed. Not said of
+/// the listener, where it would let others bind beside it.
+pub fn let_later_sockets_bind(accepted: impl AsFd) -> io::Result<()> {
+    Ok(set_socket_reuseaddr(accepted, true)?)
+}
+
+/// Has what a socket sends leave by this link, and takes nothing that came in by another (SO_BINDTODEVICE): also
+/// where the link is in a routing domain of its own (VRF).
+pub fn by_link(socket: impl AsFd, link: &LinkName) -> io::Result<()> {
+    let name = link.as_str().as_bytes();
+    let length = name.len() as libc::socklen_t;
+    let fd = socket.as_fd().as_raw_fd();
+    // SAFETY: setsockopt(2) reads `length` bytes from `name`, which lives until it returns; `fd` is open. The name
+    // need not end with NUL (sock_setbindtodevice in net/core/sock.c).
+    let rc = unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_BINDTODEVICE, name.as_ptr().cast(), length) };
+    if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// What a socket holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Claim {
+    /// On which of the host's addresses.
+    pub host: HostAddress,
+    /// Its port.
+    pub port: u16,
+    /// TCP, UDP or SCTP.
+    pub protocol: Protocol,
+}
+
+impl Claim {
+    /// That of a socket bound here or by whoever gave it to us; `None` for anything else than such a socket.
+    pub fn of(socket: &OwnedFd) -> Option<Self> {
+        let address = SocketAddr::try_from(getsockname(socket).ok()?).ok()?;
+        let protocol = match socket_protocol(socket).ok()?? {
+            ipproto::TCP => Protocol::Tcp,
+            ipproto::UDP => Protocol::Udp,
+            ipproto::SCTP => Protocol::Sctp,
+            _ => return None,
+        };
+        let ip = address.ip();
+        let both = ip.is_ipv6() && ip.is_unspecified() && !ipv6_v6only(socket).ok()?;
+        let host = if both { HostAddress::Any } else { HostAddress::Ip(ip) };
+        Some(Self { host, port: address.port(), protocol })
     }
 }
 
@@ -47,6 +140,11 @@ pub fn hold_range(host: HostAddress, first: u16, range: u16, protocol: Protocol)
     hold_range_or_busy(host, first, range, protocol).map_err(|(_, e)| e)
 }
 
+/// As [`hold_range`], each port by [`hold_relayed`].
+pub fn hold_relayed_range(host: HostAddress, first: u16, range: u16, protocol: Protocol) -> io::Result<Held> {
+    hold_each(hold_relayed, host, first, range, protocol).map_err(|(_, e)| e)
+}
+
 /// Descriptors kept free for everything else a process does.
 pub const SPARE: u64 = 1000;
 
@@ -55,6 +153,16 @@ const SMALL: u16 = 64;
 
 /// As [`hold_range`]; an error names the port it is about.
 fn hold_range_or_busy(host: HostAddress, first: u16, range: u16, protocol: Protocol) -> Result<Held, (u16, io::Error)> {
+    hold_each(hold, host, first, range, protocol)
+}
+
+fn hold_each(
+    hold: impl Fn(HostAddress, u16, Protocol) -> io::Result<Vec<OwnedFd>>,
+    host: HostAddress,
+    first: u16,
+    range: u16,
+    protocol: Protocol,
+) -> Result<Held, (u16, io::Error)> {
     let room = if range <= SMALL { u64::MAX } else { room().map_err(|e| (first, e))? };
     let mut held = Held { sockets: Vec::new(), ports: 0 };
     for port in (first..=u16::MAX).take(range.into()) {
@@ -139,12 +247,7 @@ enum Families {
 
 fn bound(address: SocketAddr, families: Families, protocol: Protocol) -> Result<OwnedFd, Errno> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let (kind, number) = match protocol {
-        Protocol::Tcp => (SocketType::STREAM, ipproto::TCP),
-        Protocol::Udp => (SocketType::DGRAM, ipproto::UDP),
-        Protocol::Sctp => (SocketType::STREAM, ipproto::SCTP),
-    };
-    let socket = socket_with(family, kind, SocketFlags::CLOEXEC, Some(number))?;
+    let socket = unbound(family, protocol)?;
     if address.is_ipv6() {
         // Said either way: the default is the host's to set (net.ipv6.bindv6only).
         set_ipv6_v6only(&socket, families == Families::One)?;
@@ -161,6 +264,15 @@ fn bound(address: SocketAddr, families: Families, protocol: Protocol) -> Result<
         done => done?,
     }
     Ok(socket)
+}
+
+fn unbound(family: AddressFamily, protocol: Protocol) -> Result<OwnedFd, Errno> {
+    let (kind, number) = match protocol {
+        Protocol::Tcp => (SocketType::STREAM, ipproto::TCP),
+        Protocol::Udp => (SocketType::DGRAM, ipproto::UDP),
+        Protocol::Sctp => (SocketType::STREAM, ipproto::SCTP),
+    };
+    socket_with(family, kind, SocketFlags::CLOEXEC, Some(number))
 }
 
 #[cfg(test)]
@@ -289,6 +401,118 @@ mod tests {
             let _server = UdpSocket::bind("127.0.0.1:10050").unwrap();
             assert!(hold_range(busy, 10_000, 100, Protocol::Udp).is_err(), "all or nothing");
             assert!(hold(busy, 10_000, Protocol::Udp).is_ok());
+        });
+    }
+
+    #[test]
+    fn a_relayed_port_is_served_on_loopback_and_taken_for_everybody_else() {
+        let _guard = crate::testing::undisturbed();
+        needs_root!();
+        alone(|| {
+            loopback_up();
+            for host in
+                [HostAddress::Any, HostAddress::Ip("::".parse().unwrap()), HostAddress::Ip("::1".parse().unwrap())]
+            {
+                let held = hold_relayed(host, 8080, Protocol::Tcp).unwrap();
+                let client = TcpStream::connect("[::1]:8080").unwrap();
+                let listener = TcpListener::from(held.last().unwrap().try_clone().unwrap());
+                let (accepted, _) = listener.accept().unwrap();
+                let_later_sockets_bind(&accepted).unwrap();
+                assert_eq!(accepted.peer_addr().unwrap(), client.local_addr().unwrap(), "{host}");
+                // std's listeners set SO_REUSEADDR.
+                assert_eq!(TcpListener::bind("[::1]:8080").unwrap_err().kind(), io::ErrorKind::AddrInUse);
+                if host == HostAddress::Any {
+                    assert_eq!(TcpListener::bind("127.0.0.1:8080").unwrap_err().kind(), io::ErrorKind::AddrInUse);
+                    assert_eq!(TcpListener::bind("0.0.0.0:8080").unwrap_err().kind(), io::ErrorKind::AddrInUse);
+                }
+                if host.exact().is_none() {
+                    assert_eq!(TcpListener::bind("[::]:8080").unwrap_err().kind(), io::ErrorKind::AddrInUse);
+                    assert!(TcpStream::connect("127.0.0.1:8080").is_err(), "the hold itself does not listen");
+                }
+                assert_eq!(hold_relayed(host, 8080, Protocol::Tcp).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+            }
+        });
+    }
+
+    #[test]
+    fn a_relayed_udp_port_receives_on_loopback_and_shares_with_nobody() {
+        let _guard = crate::testing::undisturbed();
+        needs_root!();
+        alone(|| {
+            loopback_up();
+            let held = hold_relayed(HostAddress::Any, 8080, Protocol::Udp).unwrap();
+            assert_eq!(held.len(), 2);
+            let client = UdpSocket::bind("[::1]:0").unwrap();
+            client.send_to(b"hello", "[::1]:8080").unwrap();
+            let relay = UdpSocket::from(held[1].try_clone().unwrap());
+            let mut bytes = [0; 16];
+            let (length, from) = relay.recv_from(&mut bytes).unwrap();
+            assert_eq!((&bytes[..length], from), (&b"hello"[..], client.local_addr().unwrap()));
+            for address in ["[::1]:8080", "[::]:8080", "127.0.0.1:8080"] {
+                let address: SocketAddr = address.parse().unwrap();
+                let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+                let other = unbound(family, Protocol::Udp).unwrap();
+                set_socket_reuseaddr(other.as_fd(), true).unwrap();
+                assert_eq!(bind(&other, &address).unwrap_err(), Errno::ADDRINUSE, "{address}");
+            }
+            drop(held);
+            drop(relay);
+            let other = unbound(AddressFamily::INET6, Protocol::Udp).unwrap();
+            set_socket_reuseaddr(&other, true).unwrap();
+            // A program that would share the port with others that would.
+            bind(&other, &SocketAddr::from((Ipv6Addr::UNSPECIFIED, 8080))).unwrap();
+            let e = hold_relayed(HostAddress::Any, 8080, Protocol::Udp).unwrap_err();
+            assert_eq!(e.kind(), io::ErrorKind::AddrInUse);
+        });
+    }
+
+    #[test]
+    fn a_relayed_port_can_be_held_again_after_connections_that_we_closed_first() {
+        let _guard = crate::testing::undisturbed();
+        needs_root!();
+        alone(|| {
+            loopback_up();
+            let held = hold_relayed(HostAddress::Any, 8080, Protocol::Tcp).unwrap();
+            let client = TcpStream::connect("[::1]:8080").unwrap();
+            let listener = TcpListener::from(held[1].try_clone().unwrap());
+            let (accepted, _) = listener.accept().unwrap();
+            let_later_sockets_bind(&accepted).unwrap();
+            drop((accepted, listener, held));
+            drop(client);
+            hold_relayed(HostAddress::Any, 8080, Protocol::Tcp).unwrap();
+        });
+    }
+
+    #[test]
+    fn a_host_without_loopback_ipv6_is_held_without_a_relay() {
+        let _guard = crate::testing::undisturbed();
+        needs_root!();
+        alone(|| {
+            std::fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1").unwrap();
+            loopback_up();
+            let held = hold_relayed(HostAddress::Any, 8080, Protocol::Tcp).unwrap();
+            assert_eq!(held.len(), 1);
+            assert_eq!(TcpListener::bind("127.0.0.1:8080").unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        });
+    }
+
+    #[test]
+    fn a_held_socket_says_what_it_holds() {
+        let _guard = crate::testing::undisturbed();
+        needs_root!();
+        alone(|| {
+            loopback_up();
+            for host in [HostAddress::Any]
+                .into_iter()
+                .chain(["0.0.0.0", "::", "::1"].map(|ip| HostAddress::Ip(ip.parse().unwrap())))
+            {
+                for protocol in [Protocol::Tcp, Protocol::Udp] {
+                    let held = hold(host, 8080, protocol).unwrap();
+                    assert_eq!(Claim::of(&held[0]), Some(Claim { host, port: 8080, protocol }));
+                }
+            }
+            let (file, _) = io::pipe().unwrap();
+            assert_eq!(Claim::of(&file.into()), None);
         });
     }
 }

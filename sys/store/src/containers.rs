@@ -91,9 +91,11 @@ impl Tx<'_> {
         }
     }
 
-    /// Forgets a container's row. Its attachments, leases, ports and objects are rows of their own.
-    pub fn container_remove(&self, id: &ContainerId) -> Result<()> {
-        self.change("DELETE FROM container WHERE id = ?1", [id.to_string()]).map(drop)
+    /// Forgets a container's row and what was kept for it; `false` when it was not there. Its attachments,
+    /// leases, ports and objects are rows of their own.
+    pub fn container_remove(&self, id: &ContainerId) -> Result<bool> {
+        self.change("DELETE FROM kept_address WHERE container = ?1", [id.to_string()])?;
+        Ok(self.change("DELETE FROM container WHERE id = ?1", [id.to_string()])? > 0)
     }
 
     /// All containers, oldest first.
@@ -130,6 +132,14 @@ impl Tx<'_> {
     pub fn containers_of_image(&self, image: &ImageId) -> Result<Vec<ContainerId>> {
         let sql = "SELECT id FROM container WHERE image = ?1 ORDER BY id";
         let ids = self.rows(sql, [image.to_string()], |row| row.get::<_, String>(0))?;
+        ids.iter().map(|id| self.parsed("a container id", id)).collect()
+    }
+
+    /// Containers whose document says that they use the network of `owner`, oldest first.
+    pub fn containers_sharing(&self, owner: &ContainerId) -> Result<Vec<ContainerId>> {
+        let sql = "SELECT id FROM container WHERE doc ->> '$.settings.network.mode.Container' = ?1
+                   ORDER BY created, id";
+        let ids = self.rows(sql, [owner.to_string()], |row| row.get::<_, String>(0))?;
         ids.iter().map(|id| self.parsed("a container id", id)).collect()
     }
 

@@ -83,7 +83,7 @@ impl Tx<'_> {
         self.change(sql, [now - QUARANTINE]).map(drop)
     }
 
-    fn ip(&self, bytes: &[u8]) -> Result<IpAddr> {
+    pub(crate) fn ip(&self, bytes: &[u8]) -> Result<IpAddr> {
         let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
         v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from))
             .map_err(|_| self.damaged(format!("a leased address has {} bytes", bytes.len())))
@@ -94,7 +94,7 @@ impl Tx<'_> {
 pub const QUARANTINE: i64 = 60;
 
 /// In network order, so that bytes sort as addresses do.
-fn bytes(ip: &IpAddr) -> Vec<u8> {
+pub(crate) fn bytes(ip: &IpAddr) -> Vec<u8> {
     match ip {
         IpAddr::V4(ip) => ip.octets().to_vec(),
         IpAddr::V6(ip) => ip.octets().to_vec(),

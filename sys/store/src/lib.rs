@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   <root>/podwire.db ──Store::open──> Store ──write(|tx| …)──> Tx: networks · containers · attachments
-//!                                        │                          leases · ports · made · journal
-//!                                        └──────read(|tx| …)──> Tx  images · layers · names · volumes · meta
+//!                                        │                          leases · kept addresses · ports · made · journal
+//!                                        └──────read(|tx| …)──> Tx  images · layers · names · volumes · meta · events
 //! ```
 //!
 //! **How it works.** A closure is a transaction: what it did is there whole when it returns `Ok`, not at all
@@ -21,7 +21,9 @@
 
 mod containers;
 mod error;
+mod events;
 mod images;
+mod kept;
 mod leases;
 mod meta;
 mod networks;
@@ -37,6 +39,7 @@ use rusqlite::{CachedStatement, Connection, OpenFlags};
 
 pub use containers::{ContainerRow, Lookup};
 pub use error::StoreError;
+pub use events::{EVENTS_KEPT, Event};
 pub use leases::{Lease, QUARANTINE};
 
 type Result<T, E = StoreError> = std::result::Result<T, E>;
@@ -93,6 +96,12 @@ impl Store {
     /// Where the file is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// A number that is another one when somebody else has changed the file since: cheaper than to read it again.
+    pub fn version(&self) -> Result<i64> {
+        let asked = self.connection.prepare_cached("PRAGMA data_version");
+        asked.and_then(|mut statement| statement.query_row([], |row| row.get(0))).map_err(error::at(&self.path))
     }
 
     /// Runs `f` on one snapshot: what others change meanwhile is not seen. `f` must not change anything (it panics).

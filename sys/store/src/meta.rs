@@ -16,6 +16,11 @@ impl Tx<'_> {
         self.change("INSERT OR REPLACE INTO meta VALUES(?1, ?2)", [key, value]).map(drop)
     }
 
+    /// Forgets the fact kept under `key`.
+    pub fn meta_remove(&self, key: &str) -> Result<()> {
+        self.change("DELETE FROM meta WHERE key = ?1", [key]).map(drop)
+    }
+
     /// Which boot and network namespace the run-time rows are about, as [`Tx::set_identity`] was told.
     pub fn identity(&self) -> Result<Option<String>> {
         self.meta_get(IDENTITY)

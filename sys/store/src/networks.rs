@@ -51,6 +51,7 @@ impl Tx<'_> {
     /// Forgets a network. Its leases and attachments must have gone before, as far as they matter.
     pub fn network_remove(&self, id: &NetworkId) -> Result<()> {
         self.change("DELETE FROM network WHERE id = ?1", [id.to_string()])?;
+        self.change("DELETE FROM kept_address WHERE network = ?1", [id.to_string()])?;
         self.change("DELETE FROM lease WHERE network = ?1", [id.to_string()]).map(drop)
     }
 
@@ -94,6 +95,23 @@ impl Tx<'_> {
             .collect()
     }
 
+    /// The attachments of all containers that exist in the kernel, each container's together and in order.
+    pub fn attachments_up(&self) -> Result<Vec<(ContainerId, NetworkId, Value)>> {
+        let sql = "SELECT container, network, endpoint FROM attachment WHERE endpoint <> 'null'
+                   ORDER BY container, ord, network";
+        let rows = self
+            .rows(sql, [], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?)))?;
+        rows.iter()
+            .map(|(container, network, endpoint)| {
+                Ok((
+                    self.parsed("a container id", container)?,
+                    self.parsed("a network id", network)?,
+                    self.document("an endpoint", endpoint)?,
+                ))
+            })
+            .collect()
+    }
+
     /// How many containers are attached to a network, running or not.
     pub fn attachment_count(&self, network: &NetworkId) -> Result<u64> {
         let sql = "SELECT count(*) FROM attachment WHERE network = ?1";
@@ -112,6 +130,20 @@ impl Tx<'_> {
         let but = but.map_or(String::new(), ContainerId::to_string);
         let found = self.row(sql, [network.to_string(), but], |row| row.get::<_, String>(0))?;
         found.map(|id| self.parsed("a container id", &id)).transpose()
+    }
+
+    /// The container whose link has this name in the host's namespace.
+    pub fn host_link_holder(&self, link: &str) -> Result<Option<ContainerId>> {
+        let sql = "SELECT container FROM attachment WHERE endpoint ->> '$.endpoint.host_link' = ?1 LIMIT 1";
+        let id = self.row(sql, [link], |row| row.get::<_, String>(0))?;
+        id.map(|id| self.parsed("a container id", &id)).transpose()
+    }
+
+    /// The container that has this MAC address on a network.
+    pub fn mac_holder(&self, network: &NetworkId, mac: &str) -> Result<Option<ContainerId>> {
+        let sql = "SELECT container FROM attachment WHERE network = ?1 AND endpoint ->> '$.endpoint.mac' = ?2 LIMIT 1";
+        let id = self.row(sql, params![network.to_string(), mac], |row| row.get::<_, String>(0))?;
+        id.map(|id| self.parsed("a container id", &id)).transpose()
     }
 
     /// Takes a container off a network.

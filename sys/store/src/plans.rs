@@ -31,6 +31,11 @@ impl Tx<'_> {
         Ok(found)
     }
 
+    /// For whom the object with this key was made.
+    pub fn made_for(&self, key: &Key) -> Result<Option<String>> {
+        self.row("SELECT owner FROM made WHERE key = ?1", [text_of(key)], |row| row.get(0))
+    }
+
     /// What was made for anybody, in the order it was recorded.
     pub fn made_all(&self) -> Result<Vec<(String, Object)>> {
         self.made_rows("SELECT owner, object FROM made ORDER BY seq", [])

@@ -11,7 +11,8 @@ use rusqlite::Connection;
 use crate::{Kind, OpenTransaction, Result, StoreError, connect, error};
 
 /// What made the format `n + 1` out of the format `n`. Only ever added to.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [
+    "
     CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 
     -- The default network has the same id in every scope.
@@ -65,7 +66,21 @@ const MIGRATIONS: [&str; 1] = ["
         id INTEGER PRIMARY KEY AUTOINCREMENT, diff_id TEXT, chain_id TEXT UNIQUE, size INTEGER, maker TEXT);
 
     CREATE TABLE volume(name TEXT NOT NULL PRIMARY KEY, doc TEXT NOT NULL);
-"];
+",
+    "
+    -- Outlives the container's runs and the machine's. fixed: its user asked for it; else it had it last.
+    CREATE TABLE kept_address(
+        container TEXT NOT NULL, network TEXT NOT NULL, ip BLOB NOT NULL, fixed INTEGER NOT NULL,
+        PRIMARY KEY(container, network, ip)) WITHOUT ROWID;
+    CREATE INDEX kept_address_network ON kept_address(network, fixed, ip);
+    CREATE INDEX attachment_host_link ON attachment(endpoint ->> '$.endpoint.host_link');
+    CREATE INDEX container_sharer ON container(doc ->> '$.settings.network.mode.Container');
+    CREATE INDEX attachment_mac ON attachment(network, endpoint ->> '$.endpoint.mac');
+
+    -- time is in nanoseconds of Unix time.
+    CREATE TABLE event(seq INTEGER PRIMARY KEY AUTOINCREMENT, time INTEGER NOT NULL, doc TEXT NOT NULL);
+",
+];
 
 /// The format this podwire writes.
 const FORMAT: u32 = MIGRATIONS.len() as u32;

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use model::{ContainerId, ImageId, Network, NetworkId, PortMapping, PortSpec, Subnet};
 use plan::{Address, Object, Op, Place, Plan, Ruleset, Sandbox, SandboxName};
-use podwire_store::{ContainerRow, Lookup, Store, StoreError};
+use podwire_store::{ContainerRow, EVENTS_KEPT, Event, Lookup, Store, StoreError};
 use serde_json::{Value, json};
 
 fn scratch() -> (tempfile::TempDir, Store) {
@@ -280,8 +280,11 @@ fn objects_are_recorded_once_and_in_order() {
     assert_eq!(of(&["base", "nobody"]), []);
     assert_eq!(of(&["c2", "c1"]), [is("c2", &newer), is("c1", &sandbox), is("c1", &address)]);
     assert_eq!(store.read(|tx| tx.made_all()).unwrap(), [is("c2", &newer), is("c1", &sandbox), is("c1", &address)]);
+    let made_for = |object: &Object| store.read(|tx| tx.made_for(&object.key())).unwrap();
+    assert_eq!(made_for(&newer).as_deref(), Some("c2"));
     store.write(|tx| tx.made_remove(&[sandbox.key(), newer.key(), newer.key()])).unwrap();
     assert_eq!(store.read(|tx| tx.made_all()).unwrap(), [is("c1", &address)]);
+    assert_eq!(made_for(&newer), None);
 }
 
 #[test]
@@ -395,18 +398,115 @@ fn a_reboot_takes_run_time_rows_and_nothing_else() {
 }
 
 #[test]
+fn events_are_found_in_order_and_the_oldest_are_dropped() {
+    let (_directory, store) = scratch();
+    let add = |tx: &podwire_store::Tx<'_>, n: i64| tx.event_add(&Event::volume("create", &format!("v{n}")));
+    store.write(|tx| (0..3).try_for_each(|n| add(tx, n))).unwrap();
+    let after = |seq| store.read(|tx| tx.events_after(seq)).unwrap();
+    assert_eq!(after(0).iter().map(|e| e.name.as_str()).collect::<Vec<_>>(), ["v0", "v1", "v2"]);
+    let last = store.read(|tx| tx.event_last()).unwrap();
+    assert_eq!(after(last), []);
+    store.write(|tx| (3..EVENTS_KEPT + 10).try_for_each(|n| add(tx, n))).unwrap();
+    let all = after(0);
+    assert_eq!((all.len() as i64, all[0].name.as_str()), (EVENTS_KEPT, "v10"));
+    assert!(all.windows(2).all(|pair| pair[0].seq < pair[1].seq && pair[0].time <= pair[1].time));
+}
+
+#[test]
+fn an_event_of_a_network_names_its_driver() {
+    let event = Event::network("create", &network(1, "shop"));
+    assert_eq!(event.network, "shop");
+    assert_eq!(event.attributes.unwrap()["driver"], "bridge");
+}
+
+#[test]
+fn addresses_are_kept_for_a_container_until_it_or_the_network_is_removed() {
+    let (_directory, store) = scratch();
+    let (one, two) = (container(1), container(2));
+    let net = network(9, "shop");
+    store
+        .write(|tx| {
+            tx.network_insert("", &net)?;
+            tx.container_insert(&row(1, "web"), &json!({}))?;
+            tx.address_keep(&one, &net.id, &ip("10.89.0.9"), true)?;
+            tx.address_keep(&one, &net.id, &ip("10.89.0.9"), false)?;
+            tx.address_keep(&one, &net.id, &ip("fd00::2"), false)?;
+            tx.address_keep(&two, &net.id, &ip("10.89.0.9"), true)?;
+            tx.drop_runtime()
+        })
+        .unwrap();
+    let fixed = || store.read(|tx| tx.addresses_fixed(&net.id)).unwrap();
+    let last = || store.read(|tx| tx.addresses_last(&one, &net.id)).unwrap();
+    assert_eq!(fixed(), [(ip("10.89.0.9"), one), (ip("10.89.0.9"), two)]);
+    assert_eq!(last(), [ip("fd00::2")], "an address asked for stays asked for");
+    store.write(|tx| tx.addresses_unkeep(&one, &net.id, false)).unwrap();
+    assert_eq!((fixed().len(), last().len()), (2, 0));
+    store.write(|tx| tx.container_remove(&one)).unwrap();
+    assert_eq!(fixed(), [(ip("10.89.0.9"), two)]);
+    store.write(|tx| tx.network_remove(&net.id)).unwrap();
+    assert_eq!(fixed(), []);
+}
+
+#[test]
+fn a_file_of_the_first_format_is_brought_forward_with_what_is_in_it() {
+    let (directory, store) = scratch();
+    store.write(|tx| tx.container_insert(&row(1, "web"), &json!({}))).unwrap();
+    drop(store);
+    let connection = rusqlite::Connection::open(directory.path().join(Store::FILE)).unwrap();
+    let later = "SELECT type, name FROM sqlite_schema WHERE sql IS NOT NULL AND (name IN ('event', 'kept_address')
+                 OR name IN ('attachment_host_link', 'attachment_mac', 'container_sharer')) ORDER BY type DESC";
+    let mut statement = connection.prepare(later).unwrap();
+    let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))).unwrap();
+    let drops: Vec<String> = rows.map(|row| row.map(|(what, name)| format!("DROP {what} {name};")).unwrap()).collect();
+    assert_eq!(drops.len(), 5);
+    connection.execute_batch(&(drops.concat() + "PRAGMA user_version=1")).unwrap();
+    let store = Store::open(directory.path()).unwrap();
+    assert_eq!(store.read(|tx| tx.container_find("web")).unwrap(), Lookup::Found(container(1)));
+    store.write(|tx| tx.event_add(&Event::volume("create", "v"))).unwrap();
+    assert_eq!(store.read(|tx| tx.containers_sharing(&container(1))).unwrap(), []);
+}
+
+#[test]
+fn who_uses_a_containers_network_is_found() {
+    let (_directory, store) = scratch();
+    let sharing = |owner: ContainerId| json!({"settings": {"network": {"mode": {"Container": owner}}}});
+    store
+        .write(|tx| {
+            tx.container_insert(&row(1, "owner"), &json!({"settings": {"network": {"mode": "None"}}}))?;
+            tx.container_insert(&row(3, "late"), &sharing(container(1)))?;
+            tx.container_insert(&row(2, "early"), &sharing(container(1)))
+        })
+        .unwrap();
+    let of = |n| store.read(|tx| tx.containers_sharing(&container(n))).unwrap();
+    assert_eq!((of(1), of(2)), (vec![container(2), container(3)], Vec::new()));
+}
+
+#[test]
+fn who_has_a_link_or_a_mac_is_found() {
+    let (_directory, store) = scratch();
+    let net = NetworkId::from_bytes([9; 32]);
+    let endpoint = json!({"endpoint": {"host_link": "veth-web", "mac": "02:00:00:00:00:01"}});
+    store.write(|tx| tx.attachment_put(&container(1), &net, 0, &endpoint)).unwrap();
+    let link = |name: &str| store.read(|tx| tx.host_link_holder(name)).unwrap();
+    let mac = |text: &str| store.read(|tx| tx.mac_holder(&net, text)).unwrap();
+    assert_eq!((link("veth-web"), link("veth")), (Some(container(1)), None));
+    assert_eq!((mac("02:00:00:00:00:01"), mac("02:00:00:00:00:02")), (Some(container(1)), None));
+}
+
+#[test]
 fn every_look_up_goes_by_an_index() {
     let (directory, store) = scratch();
     drop(store);
     let connection = rusqlite::Connection::open(directory.path().join(Store::FILE)).unwrap();
-    let sources = ["containers", "images", "leases", "meta", "networks", "plans", "ports", "volumes"];
+    let sources = ["containers", "events", "images", "kept", "leases", "meta", "networks", "plans", "ports", "volumes"];
     let mut looked_at = 0;
     for source in sources {
         let text = std::fs::read_to_string(format!("{}/src/{source}.rs", env!("CARGO_MANIFEST_DIR"))).unwrap();
         let literals = text.split('"').skip(1).step_by(2);
         for sql in literals.filter(|t| ["SELECT", "UPDATE", "DELETE"].iter().any(|verb| t.starts_with(verb))) {
-            // Listings of a whole table have no condition; these two are for after a crash and a reboot.
-            let rare = sql.contains("NOT EXISTS") || sql.starts_with("UPDATE attachment SET endpoint");
+            // Listings of a whole table have no condition but this one; two are for after a crash and a reboot.
+            let listing = sql.contains("endpoint <> 'null'") && sql.contains("ORDER BY container");
+            let rare = listing || sql.contains("NOT EXISTS") || sql.starts_with("UPDATE attachment SET endpoint");
             if rare || !sql.contains("WHERE") {
                 continue;
             }
