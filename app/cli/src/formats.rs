@@ -87,14 +87,14 @@ pub(crate) fn object(name: &str, format: &str, value: &Value) -> Result<(), Fail
     Ok(rendered?)
 }
 
-fn end_line(lines: &mut String) {
+pub(crate) fn end_line(lines: &mut String) {
     if !lines.ends_with('\n') {
         lines.push('\n');
     }
 }
 
 /// In a shell's single quotes `\t` arrives as two characters.
-fn unescape(format: &str) -> String {
+pub(crate) fn unescape(format: &str) -> String {
     format.replace("\\t", "\t").replace("\\n", "\n")
 }
 

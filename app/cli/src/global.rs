@@ -1,6 +1,6 @@
 //! What every command takes, and what it is given to work with.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use engine::{Engine, EngineOptions, Summary};
@@ -63,7 +63,12 @@ impl Podwire {
                 )));
             }
         };
-        tracing_subscriber::fmt().with_max_level(level).with_target(false).with_writer(std::io::stderr).init();
+        tracing_subscriber::fmt()
+            .with_max_level(level)
+            .with_target(false)
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_writer(std::io::stderr)
+            .init();
         Ok(())
     }
 

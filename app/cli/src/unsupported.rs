@@ -28,13 +28,22 @@ const FLAGS: &[(&str, &str)] = &[
     ("rm", "cidfile filter latest/l"),
     ("rmi", "no-prune"),
     ("stop", "cidfile filter/f latest/l"),
-    ("start", "all detach-keys filter/f latest/l sig-proxy"),
+    ("restart", "cidfile filter/f latest/l"),
+    ("start", "detach-keys filter/f latest/l sig-proxy"),
     ("kill", "cidfile latest/l"),
     ("logs", "color latest/l"),
     ("exec", "cidfile detach-keys latest/l no-session preserve-fd preserve-fds privileged"),
     ("inspect", "latest/l size/s"),
     ("port", "latest/l"),
-    ("network reload", "latest/l"),
+    (
+        "update",
+        "blkio-weight blkio-weight-device cpu-period cpu-quota cpu-rt-period cpu-rt-runtime cpu-shares/c cpus cpuset-cpus \
+         cpuset-mems device-read-bps device-read-iops device-write-bps device-write-iops env/e health-cmd \
+         health-interval health-log-destination health-max-log-count health-max-log-size health-on-failure \
+         health-retries health-start-period health-startup-cmd health-startup-interval health-startup-retries \
+         health-startup-success health-startup-timeout health-timeout latest/l memory/m memory-reservation \
+         memory-swap memory-swappiness no-healthcheck pids-limit restart ulimit unsetenv",
+    ),
     ("wait", "condition interval/i exit-first-match latest/l return-on-first"),
     ("info", "debug/D"),
     (
@@ -46,20 +55,18 @@ const FLAGS: &[(&str, &str)] = &[
 ];
 
 /// Commands, and nouns with all that belongs to them.
-const COMMANDS: &str = "artifact attach auto-update build commit cp diff events export farm generate healthcheck history \
-    init kube login logout machine manifest mount pause play pod push quadlet rename restart save search secret stats \
-    system tag top umount unmount unpause unshare untag update volume";
+const COMMANDS: &str = "artifact attach auto-update build commit cp diff export farm generate healthcheck history \
+    init kube login logout machine manifest mount pause play pod push quadlet save search secret stats \
+    system tag top umount unmount unpause unshare untag volume";
 
-const NETWORK_COMMANDS: &str = "update";
-const CONTAINER_COMMANDS: &str = "attach checkpoint cleanup clone commit cp diff export init mount pause prune rename \
-    restart restore runlabel stats top umount unmount unpause update";
+const CONTAINER_COMMANDS: &str = "attach checkpoint cleanup clone commit cp diff export init mount pause prune \
+    restore runlabel stats top umount unmount unpause";
 const IMAGE_COMMANDS: &str =
     "build diff history mount prune push save scp search sign tag tree trust umount unmount untag";
 
 /// Is `words` (`pod`, `network connect`) a command that Podman has?
 pub(crate) fn is_command(words: &str) -> bool {
     let (list, word) = match words.split_once(' ') {
-        Some(("network", word)) => (NETWORK_COMMANDS, word),
         Some(("container", word)) => (CONTAINER_COMMANDS, word),
         Some(("image", word)) => (IMAGE_COMMANDS, word),
         _ => (COMMANDS, words),

@@ -51,3 +51,8 @@ fn errors_are_in_podmans_words() {
 fn help_is_in_podmans_shape() {
     check("help.txt");
 }
+
+#[test]
+fn restarting_connecting_and_events_are_in_podmans_words() {
+    check("life.txt");
+}

@@ -212,4 +212,16 @@ pub struct AttachmentConfig {
     pub aliases: Vec<DnsName>,
     /// `interface_name=`; the next free `ethN` when absent.
     pub link: Option<LinkName>,
+    /// `host_interface_name=`: the name of its other end; one that follows from the container's id when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_link: Option<LinkName>,
+    /// `gw_priority=`, `--gw-priority`: of a container's networks the one with the highest gives the default
+    /// route; of equals the first.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub gw_priority: i32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(n: &i32) -> bool {
+    *n == 0
 }

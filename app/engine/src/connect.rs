@@ -1,18 +1,17 @@
 //! `network connect`, `disconnect` and `reload`.
 
-use std::io::Write;
-
 use model::{ContainerId, Network};
 use plan::Plan;
+use store::{StoreError, Tx};
 
 use crate::config::{AttachmentConfig, NetworkMode};
-use crate::endpoints::AttachedEndpoint;
-use crate::engine::{Engine, load, save};
+use crate::endpoints::Identity;
+use crate::engine::{Engine, load, no_such_container, save};
 use crate::error::{Error, Kind, Result};
-use crate::networking::Change;
+use crate::events;
+use crate::networking::{Change, DEFAULT_NETWORK};
 use crate::networks::means;
 use crate::record::{ContainerRecord, State};
-use crate::start::hosts_text;
 
 /// Do it, or say what would be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +23,8 @@ pub enum Mode {
 }
 
 impl Engine {
-    /// Lets a container join one more network: at once when it runs, else when it is started.
+    /// Lets a container join one more network: at once when it runs, else when it is started. One that is on
+    /// it already and does not run is left as it is, as in Podman.
     pub fn connect_network(
         &mut self,
         network: &str,
@@ -32,40 +32,84 @@ impl Engine {
         mut asked: AttachmentConfig,
         mode: Mode,
     ) -> Result<Plan> {
-        let record = self.named(container)?;
-        let network = self.network(network)?;
-        asked.network = Some(network.name.to_string());
-        let networks = self.networks()?;
-        if attachments(&record)?.iter().any(|a| means(&networks, a, &network)) {
-            return Err(Error::usage(format!(
-                "container {} is already connected to network {}: network is already connected",
-                record.id, network.name
-            )));
+        loop {
+            let record = self.changeable(container)?;
+            let network = self.network(network)?;
+            asked.network = Some(network.name.to_string());
+            let networks = self.networks()?;
+            if attachments(&record)?.iter().any(|a| means(&networks, a, &network)) {
+                if record.state.at_rest() {
+                    return Ok(Plan::default());
+                }
+                return Err(Error::usage(format!(
+                    "container {} is already connected to network {}: network is already connected",
+                    record.id, network.name
+                )));
+            }
+            asked.fits(&network)?;
+            let identity = Identity::of(&record);
+            if mode == Mode::DryRun {
+                return self.plan_change(&record, &Change::Connect(&asked, &identity));
+            }
+            match self.change(&record, &Change::Connect(&asked, &identity)) {
+                Err(error) if error.kind == Kind::WrongState && self.has_moved_on(&record)? => continue,
+                changed => changed?,
+            }
+            let written = self.change_attachments(&record, |tx, attachments| {
+                for ip in &asked.static_ips {
+                    tx.address_keep(&record.id, &network.id, ip, true)?;
+                }
+                attachments.push(asked.clone());
+                tx.event_add(&events::of_attachment(&record, "connect", &network))
+            });
+            if written.inspect_err(|_| self.take_back(&record, &Change::Disconnect(network.id)))? {
+                return Ok(Plan::default());
+            }
         }
-        asked.fits(&network)?;
-        if mode == Mode::DryRun {
-            return self.plan_change(&record, &Change::Connect(&asked));
-        }
-        self.change(&record, &Change::Connect(&asked))?;
-        self.change_attachments(&record.id, |attachments| attachments.push(asked))?;
-        Ok(Plan::default())
     }
 
     /// Takes a container off a network. The last one off leaves it with `lo` alone.
     pub fn disconnect_network(&mut self, network: &str, container: &str, mode: Mode) -> Result<Plan> {
-        let record = self.named(container)?;
-        let network = self.network(network)?;
-        let networks = self.networks()?;
-        if !attachments(&record)?.iter().any(|a| means(&networks, a, &network)) {
-            let text = format!("container {container} is not connected to network {}", network.name);
-            return Err(Error::new(Kind::WrongState, text));
+        loop {
+            let record = self.changeable(container)?;
+            let network = self.network(network)?;
+            let networks = self.networks()?;
+            let Some(attachment) = attachments(&record)?.iter().find(|a| means(&networks, a, &network)) else {
+                let text = format!("container {container} is not connected to network {}", network.name);
+                return Err(Error::new(Kind::WrongState, text));
+            };
+            if mode == Mode::DryRun {
+                return self.plan_change(&record, &Change::Disconnect(network.id));
+            }
+            match self.change(&record, &Change::Disconnect(network.id)) {
+                Err(error) if error.kind == Kind::WrongState && self.has_moved_on(&record)? => continue,
+                changed => changed?,
+            }
+            let written = self.change_attachments(&record, |tx, attachments| {
+                tx.addresses_unkeep(&record.id, &network.id, true)?;
+                attachments.retain(|a| !means(&networks, a, &network));
+                tx.event_add(&events::of_attachment(&record, "disconnect", &network))
+            });
+            let identity = Identity::of(&record);
+            if written.inspect_err(|_| self.take_back(&record, &Change::Connect(attachment, &identity)))? {
+                return Ok(Plan::default());
+            }
         }
-        if mode == Mode::DryRun {
-            return self.plan_change(&record, &Change::Disconnect(network.id));
-        }
-        self.change(&record, &Change::Disconnect(network.id))?;
-        self.change_attachments(&record.id, |attachments| attachments.retain(|a| !means(&networks, a, &network)))?;
-        Ok(Plan::default())
+    }
+
+    /// A container whose networks can be changed, and that nobody is starting just now.
+    fn changeable(&mut self, container: &str) -> Result<ContainerRecord> {
+        let id = self.find(container)?;
+        self.wait_settled(&id)?;
+        let record = self.record(&id)?;
+        attachments(&record)?;
+        Ok(record)
+    }
+
+    /// Has it been started, stopped or removed since?
+    fn has_moved_on(&self, seen: &ContainerRecord) -> Result<bool> {
+        let now = self.store.read(|tx| load(tx, &seen.id))?;
+        Ok(now.is_none_or(|now| now.state != seen.state || now.init != seen.init))
     }
 
     /// Makes the kernel as it should be for a container that runs: after a flushed firewall, a removed link.
@@ -97,17 +141,35 @@ impl Engine {
         Ok(record)
     }
 
-    /// At once when it runs, with its hosts file; otherwise there is nothing to do yet.
-    fn change(&self, record: &ContainerRecord, change: &Change<'_>) -> Result<()> {
+    /// At once when it runs, with the files that it sees; otherwise there is nothing to do yet.
+    pub(crate) fn change(&self, record: &ContainerRecord, change: &Change<'_>) -> Result<()> {
         if record.state != State::Running {
             return Ok(());
         }
         show_sandbox(record)?;
         let endpoints = self.networking().change(&record.id, change)?;
-        self.rewrite_hosts(record, &endpoints)
+        self.warn_of_blockers(&endpoints);
+        let written = self.rewrite_files(record, &endpoints);
+        if let (Err(_), Change::Connect(asked, _)) = (&written, change) {
+            let network = self.network(asked.network.as_deref().unwrap_or(DEFAULT_NETWORK))?;
+            self.take_back(record, &Change::Disconnect(network.id));
+        }
+        written
     }
 
-    fn plan_change(&self, record: &ContainerRecord, change: &Change<'_>) -> Result<Plan> {
+    /// After a change that could not be written down. What cannot be taken back either, a reload or a restart
+    /// puts right; the first failure is the one to tell.
+    fn take_back(&self, record: &ContainerRecord, change: &Change<'_>) {
+        if record.state != State::Running {
+            return;
+        }
+        let taken_back = self.networking().change(&record.id, change);
+        if let Err(error) = taken_back.and_then(|endpoints| self.rewrite_files(record, &endpoints)) {
+            tracing::warn!(container = %record.id, %error, "a change of its networks cannot be taken back");
+        }
+    }
+
+    pub(crate) fn plan_change(&self, record: &ContainerRecord, change: &Change<'_>) -> Result<Plan> {
         if record.state != State::Running {
             return Ok(Plan::default());
         }
@@ -123,25 +185,25 @@ impl Engine {
         Ok(self.records()?.into_iter().filter(networked).map(|record| record.id).collect())
     }
 
-    fn change_attachments(&self, id: &ContainerId, change: impl FnOnce(&mut Vec<AttachmentConfig>)) -> Result<()> {
+    /// `false`, and nothing is written, when the container has been started or started anew since `seen`: then
+    /// it is on other networks than was thought.
+    fn change_attachments(
+        &self,
+        seen: &ContainerRecord,
+        change: impl FnOnce(&Tx<'_>, &mut Vec<AttachmentConfig>) -> Result<(), StoreError>,
+    ) -> Result<bool> {
         self.store.write(|tx| {
-            let Some(mut record) = load(tx, id)? else { return Ok(()) };
-            if let NetworkMode::Networks(attachments) = &mut record.settings.network.mode {
-                change(attachments);
+            let mut record = load(tx, &seen.id)?.ok_or_else(|| no_such_container(&seen.id.to_string()))?;
+            let same_run = !seen.state.at_rest() && record.init == seen.init;
+            if !record.state.at_rest() && !same_run {
+                return Ok(false);
             }
-            save(tx, &record)
+            if let NetworkMode::Networks(attachments) = &mut record.settings.network.mode {
+                change(tx, attachments)?;
+            }
+            save(tx, &record)?;
+            Ok(true)
         })
-    }
-
-    /// In place: the file is mounted into the container, which would go on seeing a renamed one's old text.
-    fn rewrite_hosts(&self, record: &ContainerRecord, endpoints: &[AttachedEndpoint]) -> Result<()> {
-        if record.settings.network.no_hosts {
-            return Ok(());
-        }
-        let path = self.places(&record.id).hosts();
-        let file = std::fs::OpenOptions::new().write(true).truncate(true).open(&path);
-        file.and_then(|mut file| file.write_all(hosts_text(record, endpoints).as_bytes()))
-            .map_err(|e| Error::at(format!("cannot write {}", path.display()), e))
     }
 }
 
@@ -158,8 +220,12 @@ impl AttachmentConfig {
     }
 }
 
-/// A running container's namespace may have been mounted where we do not see it.
+/// A running container's namespace may have been mounted where we do not see it. Files of namespaces that are
+/// not its own are left alone: they may stand for others by now.
 pub(crate) fn show_sandbox(record: &ContainerRecord) -> Result<()> {
+    if !matches!(record.settings.network.mode, NetworkMode::Networks(_) | NetworkMode::None) {
+        return Ok(());
+    }
     match (&record.netns, &record.init) {
         (Some(netns), Some(init)) => linux::netns::show(netns, init)
             .map_err(|e| Error::at(format!("cannot open the network namespace of container {}", record.id), e)),

@@ -10,13 +10,13 @@ use linux::{ProcessRef, Signal};
 use model::{ContainerId, PortMapping};
 
 use crate::config::NetworkMode;
-use crate::engine::{Engine, load, no_such_container};
+use crate::engine::{Engine, load, no_such_container, save};
 use crate::error::{Error, Kind, Result};
 use crate::foreground::{self, Connection, Watch};
 use crate::monitor::through;
 use crate::protocol::Frame;
 use crate::pump::ATTACH;
-use crate::record::{ContainerRecord, State};
+use crate::record::{ContainerRecord, Fate, State};
 use crate::talk::{Attach, RunEnd, RunResult};
 
 /// What became of a stop.
@@ -61,8 +61,39 @@ impl Engine {
                     record.name
                 ));
             }
+            self.wait_down(&record.id)?;
+            self.event(&record, "stop")?;
         }
         self.wait_down(&record.id)?;
+        Ok(stopped)
+    }
+
+    /// Stops a container as [`Engine::stop`] does and starts it again, with the same ports, and with the same
+    /// addresses as far as nobody else has them; one that does not run is started. `--rm` does not remove it.
+    pub fn restart(&mut self, name: &str, timeout: Option<u32>) -> Result<Stopped> {
+        let record = self.named(name)?;
+        self.wait_settled(&record.id)?;
+        if let NetworkMode::Container(owner) = &record.settings.network.mode
+            && self.named(owner)?.state != State::Running
+        {
+            let text = format!(
+                "some dependencies of container {} are not started: {owner}: container state improper",
+                record.id
+            );
+            return Err(Error::new(Kind::WrongState, text));
+        }
+        self.event(&record, "restart")?;
+        self.store.write(|tx| {
+            let Some(mut record) = load(tx, &record.id)?.filter(|r| r.state == State::Running) else { return Ok(()) };
+            record.fate = Some(Fate::Return(State::Exited));
+            save(tx, &record)
+        })?;
+        let stopped = self.stop(&record.id.to_string(), timeout)?;
+        match self.start(&record.id, Attach::Detached) {
+            // Somebody else was faster: it was started anew, as was wished.
+            Err(error) if error.kind == Kind::WrongState && self.record(&record.id)?.state == State::Running => {}
+            started => drop(started?),
+        }
         Ok(stopped)
     }
 
@@ -82,6 +113,7 @@ impl Engine {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(wrong()),
             done => done.map_err(|e| Error::at(format!("cannot send {signal} to container {}", record.id), e))?,
         }
+        self.event(&record, "kill")?;
         if signal == Signal::KILL {
             self.wait_down(&record.id)?;
         }
@@ -115,6 +147,7 @@ impl Engine {
             return Ok(RunResult { id: record.id, end: RunEnd::Detached });
         };
         connection.say(&Frame::Watch)?;
+        self.event(&record, "attach")?;
         Ok(RunResult { id: record.id, end: foreground::follow(connection, watch, init)? })
     }
 
@@ -127,6 +160,9 @@ impl Engine {
     /// Removes a container; those that were removed, in that order.
     pub fn remove(&mut self, name: &str, options: &RemoveOptions) -> Result<Vec<ContainerId>> {
         let record = self.named(name)?;
+        if !record.state.at_rest() && !options.force {
+            return Err(in_the_way(&record));
+        }
         let mut removed = Vec::new();
         let dependants = self.dependants(&record)?;
         if let Some(first) = dependants.first().filter(|_| !options.depend) {
@@ -172,12 +208,7 @@ impl Engine {
         loop {
             let Some(record) = self.store.read(|tx| load(tx, id))? else { return Ok(()) };
             if !record.state.at_rest() && !options.force {
-                let text = format!(
-                    "cannot remove container {id} as it is {} - running or paused containers cannot be removed without \
-                     force: container state improper",
-                    record.state
-                );
-                return Err(Error::new(Kind::WrongState, text));
+                return Err(in_the_way(&record));
             }
             if let Some(record) = self.claim_for_removal(id, options.volumes)? {
                 return self.forget(&record, options.volumes);
@@ -200,15 +231,7 @@ impl Engine {
 
     /// The containers that use this one's network.
     fn dependants(&self, record: &ContainerRecord) -> Result<Vec<ContainerId>> {
-        let mut found = Vec::new();
-        for other in self.records()? {
-            if let NetworkMode::Container(name) = &other.settings.network.mode
-                && *name == record.id.to_string()
-            {
-                found.push(other.id);
-            }
-        }
-        Ok(found)
+        Ok(self.store.read(|tx| tx.containers_sharing(&record.id))?)
     }
 
     /// Waits for the end of a container through its monitor; `false` when there is none to ask.
@@ -217,7 +240,7 @@ impl Engine {
     }
 
     /// A conversation with the container's monitor, if there is one.
-    fn connect(&self, id: &ContainerId) -> Result<Option<Connection>> {
+    pub(crate) fn connect(&self, id: &ContainerId) -> Result<Option<Connection>> {
         let Ok(directory) = File::open(self.places(id).run_data()) else { return Ok(None) };
         match UnixStream::connect(through(&directory, ATTACH)) {
             Ok(socket) => Ok(Some(Connection::new(socket))),
@@ -235,6 +258,15 @@ impl Engine {
             _ => e,
         })
     }
+}
+
+fn in_the_way(record: &ContainerRecord) -> Error {
+    let text = format!(
+        "cannot remove container {} as it is {} - running or paused containers cannot be removed without force: \
+         container state improper",
+        record.id, record.state
+    );
+    Error::new(Kind::WrongState, text)
 }
 
 /// Listens until the end; `None` when the monitor dies before.

@@ -3,24 +3,25 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};
+use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use images::{Image, PullOptions};
 use jiff::Timestamp;
 use linux::Signal;
-use model::{ContainerId, ContainerName, PortMapping, Protocol};
+use model::{ContainerId, ContainerName, NetworkId, PortMapping, Protocol};
 use oci_spec::image::Config as ImageConfig;
 use plan::Plan;
 
 use crate::RemoveOptions;
 use crate::config::{ContainerConfig, NetworkConfig, NetworkMode, PullPolicy, VolumeMount, VolumeSource};
+use crate::endpoints::Identity;
 use crate::engine::{Engine, insert};
 use crate::error::{Error, Kind, Result};
-use crate::networking::SandboxWish;
+use crate::networking::{DEFAULT_NETWORK, SandboxWish};
 use crate::record::{ContainerRecord, Mount, Settings, State};
 use crate::spec;
-use crate::start::choose_port;
 use crate::talk::Talk;
 
 impl Engine {
@@ -43,7 +44,12 @@ impl Engine {
             NetworkMode::Host | NetworkMode::Container(_) | NetworkMode::Path(_) => return Ok(Plan::default()),
         };
         drop(self.hold_ports(&record.settings.ports)?);
-        self.networking().plan_of_up(&SandboxWish { container: record.id, attachments, ports: &record.settings.ports })
+        self.networking().plan_of_up(&SandboxWish {
+            container: record.id,
+            identity: Identity::of(&record),
+            attachments,
+            ports: &record.settings.ports,
+        })
     }
 
     /// The plan for the networks of these containers when they are removed; changes nothing.
@@ -178,8 +184,15 @@ impl Engine {
                 network.mode = NetworkMode::Container(self.network_owner(name)?.to_string())
             }
             NetworkMode::Networks(attachments) => {
-                for name in attachments.iter().filter_map(|attachment| attachment.network.as_ref()) {
-                    self.networking().get(name)?;
+                let mut known: Vec<NetworkId> = Vec::new();
+                // The default network alone is always there.
+                for attachment in attachments.iter().filter(|a| a.network.is_some() || attachments.len() > 1) {
+                    let network = self.networking().get(attachment.network.as_deref().unwrap_or(DEFAULT_NETWORK))?;
+                    if known.contains(&network.id) {
+                        let text = format!("network {} is given twice: a container joins a network once", network.name);
+                        return Err(Error::usage(text));
+                    }
+                    known.push(network.id);
                 }
             }
             NetworkMode::Path(path) if !path.exists() => {
@@ -219,12 +232,25 @@ impl Engine {
     }
 
     fn insert_record(&self, record: &ContainerRecord) -> Result<()> {
+        let asked = self.addresses_asked(record)?;
         self.store.write(|tx| {
             if tx.image_doc::<serde_json::Value>(&record.image)?.is_none() {
                 return Err(Error::new(Kind::NotFound, format!("{}: image not known", record.image_name)));
             }
-            insert(tx, record)
+            insert(tx, record)?;
+            Ok(asked.iter().try_for_each(|(network, ip)| tx.address_keep(&record.id, network, ip, true))?)
         })
+    }
+
+    /// The addresses that a user asked for, with their networks.
+    fn addresses_asked(&self, record: &ContainerRecord) -> Result<Vec<(NetworkId, IpAddr)>> {
+        let NetworkMode::Networks(attachments) = &record.settings.network.mode else { return Ok(Vec::new()) };
+        let mut asked = Vec::new();
+        for attachment in attachments.iter().filter(|attachment| !attachment.static_ips.is_empty()) {
+            let network = self.networking().get(attachment.network.as_deref().unwrap_or(DEFAULT_NETWORK))?;
+            asked.extend(attachment.static_ips.iter().map(|ip| (network.id, *ip)));
+        }
+        Ok(asked)
     }
 
     fn free_name(&self) -> Result<ContainerName> {
@@ -374,14 +400,14 @@ fn published(
     let mut ports: Vec<PortMapping> = Vec::new();
     for port in &network.publish {
         let spec = port.spec;
-        let first = spec.host_port.map_or_else(|| choose_port(spec.host, spec.range, spec.protocol), Ok)?;
+        let first = spec.host_port.map_or_else(|| crate::ports::choose(spec.host, spec.range, spec.protocol), Ok)?;
         ports.push(spec.at(first));
     }
     for &(first, range, protocol) in expose.iter().filter(|_| network.publish_all) {
         let covers = |m: &PortMapping| m.protocol == protocol && m.container_port == first && m.range == range;
         if !ports.iter().any(covers) {
             let host = model::HostAddress::Any;
-            let host_port = choose_port(host, range, protocol)?;
+            let host_port = crate::ports::choose(host, range, protocol)?;
             ports.push(PortMapping { host, host_port, container_port: first, range, protocol });
         }
     }

@@ -12,6 +12,7 @@ use crate::engine::{Engine, FIRST_OWNED_STATE, change_if_owned, load, owner_in, 
 use crate::error::{Error, Result};
 use crate::monitor::{self, Mode, Order};
 use crate::networking::Leaving;
+use crate::ports::hold_what_is_free;
 use crate::pump::UNKNOWN;
 use crate::record::{ContainerRecord, Fate, State};
 
@@ -52,6 +53,7 @@ impl Engine {
         if let Ok(runtime) = self.runtime() {
             if code.is_some() { runtime.forget(id)? } else { runtime.kill(id)? }
         }
+        self.unshare_hosts(&record)?;
         let ours = matches!(record.settings.network.mode, NetworkMode::Networks(_) | NetworkMode::None);
         let leaving = ours.then(|| self.networking().down(id)).transpose()?;
         let vanishes = match record.fate {
@@ -110,7 +112,7 @@ impl Engine {
     /// A container whose monitor was killed gets another one.
     fn adopt(&self, record: &ContainerRecord, me: ProcessRef) -> Result<()> {
         // Traffic goes by DNAT all the same where somebody has taken the port meanwhile.
-        let held = self.hold_ports(&record.settings.ports).unwrap_or_default();
+        let held = hold_what_is_free(&record.settings.ports);
         let runtime = self.runtime()?;
         let order = Order { options: self.options_with(&runtime), id: record.id, mode: Mode::Adopt { finder: me } };
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(Error::usage)?;

@@ -10,6 +10,7 @@ use model::{ContainerId, ContainerName};
 use store::{ContainerRow, Lookup, Store, Tx};
 
 use crate::error::{Error, Kind, Result};
+use crate::events;
 use crate::networking::Networking;
 use crate::record::{ContainerRecord, State};
 
@@ -85,7 +86,7 @@ impl Engine {
     }
 
     pub(crate) fn networking(&self) -> Networking<'_> {
-        Networking::new(&self.store, &self.scope)
+        Networking::new(&self.store, &self.options, &self.scope)
     }
 
     /// The container with this name, id, or only id that begins so.
@@ -134,7 +135,13 @@ impl Engine {
         if volumes {
             self.remove_anonymous_volumes(record)?;
         }
-        Ok(self.store.write(|tx| tx.container_remove(&record.id))?)
+        Ok(self.store.write(|tx| {
+            // Another process may have come to the end of this before us.
+            match tx.container_remove(&record.id)? {
+                true => tx.event_add(&events::of_container(record, "remove")),
+                false => Ok(()),
+            }
+        })?)
     }
 }
 
@@ -209,7 +216,8 @@ pub(crate) fn insert(tx: &Tx<'_>, record: &ContainerRecord) -> Result<()> {
         state: state_column(record),
         created: i64::try_from(record.created.as_nanosecond()).unwrap_or(i64::MAX),
     };
-    tx.container_insert(&row, record).map_err(|e| name_in_use(&record.name, e))
+    tx.container_insert(&row, record).map_err(|e| name_in_use(&record.name, e))?;
+    Ok(tx.event_add(&events::of_container(record, "create"))?)
 }
 
 pub(crate) fn save(tx: &Tx<'_>, record: &ContainerRecord) -> Result<()> {
@@ -256,11 +264,13 @@ pub(crate) fn change_if_owned(
 ) -> Result<Option<ContainerRecord>> {
     store.write(|tx| {
         let Some(mut record) = load(tx, id)?.filter(|record| record.owner == Some(owner)) else { return Ok(None) };
+        let before = record.state;
         change(&mut record);
         if record.state.at_rest() {
             record.owner = None;
         }
         save(tx, &record)?;
+        events::of_change(before, &record).iter().try_for_each(|event| tx.event_add(event))?;
         Ok(Some(record))
     })
 }

@@ -34,7 +34,7 @@ impl Error {
     }
 
     /// The command line, a file or the machine is wrong.
-    pub(crate) fn usage(message: impl std::fmt::Display) -> Self {
+    pub fn usage(message: impl std::fmt::Display) -> Self {
         Self::new(Kind::Usage, message.to_string())
     }
 
@@ -44,7 +44,7 @@ impl Error {
     }
 
     /// What was tried when the system refused.
-    pub(crate) fn at(what: impl std::fmt::Display, source: impl std::fmt::Display) -> Self {
+    pub fn at(what: impl std::fmt::Display, source: impl std::fmt::Display) -> Self {
         Self::new(Kind::Usage, format!("{what}: {source}"))
     }
 

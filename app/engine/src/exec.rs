@@ -13,6 +13,7 @@ use rustix::fs::OFlags;
 
 use crate::engine::{Engine, Places};
 use crate::error::{Error, Kind, Result};
+use crate::events;
 use crate::foreground::{join_terminals, our_size};
 use crate::monitor::Console;
 use crate::record::{ContainerRecord, Settings, State};
@@ -59,6 +60,7 @@ impl Engine {
                     .stdout(Stdio::null())
                     .stderr(Stdio::null());
                 let child = call.spawn().map_err(|e| Error::at(runtime.path.display(), e))?;
+                self.event(&record, "exec")?;
                 return session.finish(&runtime, child).map(|_| RunEnd::Detached);
             }
         };
@@ -66,13 +68,24 @@ impl Engine {
             let stdin = if config.interactive && foreground.stdin { Stdio::inherit() } else { Stdio::null() };
             command.arg(id.to_string()).stdin(stdin);
             let child = call.spawn().map_err(|e| Error::at(runtime.path.display(), e))?;
-            return session.finish(&runtime, child).map(RunEnd::Exited);
+            self.event(&record, "exec")?;
+            return session.finish(&runtime, child).and_then(|code| self.exec_ended(&record, code));
         }
         let console = Console::listen_as(&places, &format!("{}.console", session.name))?;
         command.arg("--console-socket").arg(&console.path).arg(id.to_string());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = call.spawn().map_err(|e| Error::at(runtime.path.display(), e))?;
-        session.on_terminal(&runtime, child, console, &foreground, config.interactive)
+        self.event(&record, "exec")?;
+        match session.on_terminal(&runtime, child, console, &foreground, config.interactive)? {
+            RunEnd::Exited(code) => self.exec_ended(&record, code),
+            RunEnd::Detached => Ok(RunEnd::Detached),
+        }
+    }
+
+    fn exec_ended(&self, record: &ContainerRecord, code: i32) -> Result<RunEnd> {
+        let event = store::Event { exit_code: Some(code), ..events::of_container(record, "exec_died") };
+        self.store.write(|tx| tx.event_add(&event))?;
+        Ok(RunEnd::Exited(code))
     }
 }
 

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
 
 use crate::config::{Dns, HostEntry, NetworkConfig};
+use crate::names::DNS_SUFFIX;
 
 /// What a hosts file is made of.
 pub(crate) struct HostsFile<'a> {
@@ -75,11 +77,10 @@ impl ResolvConf {
     /// Reads a file; lines that are not understood are skipped, as the C library does. A zone index of an
     /// IPv6 server (`fe80::1%eth0`) names a link of the host, so that server is left out.
     pub(crate) fn parse(text: &str) -> Self {
-        let mut conf = Self::default();
-        for line in text.lines() {
-            let mut words = line.split(['#', ';']).next().unwrap_or_default().split_whitespace();
+        let servers = nameservers(text).filter(|(_, zone)| zone.is_none()).map(|(ip, _)| ip).collect();
+        let mut conf = Self { servers, ..Self::default() };
+        for mut words in text.lines().map(resolv_conf_words) {
             match words.next() {
-                Some("nameserver") => conf.servers.extend(words.next().and_then(|ip| ip.parse::<IpAddr>().ok())),
                 // The last of these lines counts (resolv.conf(5)).
                 Some("search" | "domain") => conf.search = words.map(str::to_owned).collect(),
                 Some("options") => conf.options.extend(words.map(str::to_owned)),
@@ -89,9 +90,21 @@ impl ResolvConf {
         conf
     }
 
-    /// The container's, made from the host's. `ipv6`: has the container any IPv6 address?
-    pub(crate) fn for_container(mut self, network: &NetworkConfig, own_stack: bool, ipv6: bool) -> Self {
+    /// The container's, made from the host's. `ipv6`: has the container any IPv6 address? `gateways`: those of
+    /// its networks with names. They ask whom `--dns` names, or else the host's servers.
+    pub(crate) fn for_container(
+        mut self,
+        network: &NetworkConfig,
+        own_stack: bool,
+        ipv6: bool,
+        gateways: &[IpAddr],
+    ) -> Self {
         match &network.dns {
+            _ if !gateways.is_empty() => {
+                self.servers = gateways.to_vec();
+                self.search.retain(|domain| domain != DNS_SUFFIX);
+                self.search.insert(0, DNS_SUFFIX.to_owned());
+            }
             Dns::Servers(servers) => self.servers = servers.clone(),
             Dns::Host | Dns::Image if own_stack => {
                 self.servers.retain(|ip| !ip.is_loopback() && (ip.is_ipv4() || ipv6));
@@ -106,6 +119,13 @@ impl ResolvConf {
         }
         self.options.extend(network.dns_options.iter().cloned());
         self
+    }
+
+    /// The one made for a namespace by name, as `ip netns exec` uses it (ip-netns(8)).
+    pub(crate) fn of_namespace(path: &Path) -> Option<Self> {
+        let name = ["/run/netns", "/var/run/netns"].iter().find_map(|dir| path.strip_prefix(dir).ok())?;
+        let text = std::fs::read_to_string(Path::new("/etc/netns").join(name).join("resolv.conf")).ok()?;
+        Some(Self::parse(&text))
     }
 
     pub(crate) fn text(&self) -> String {
@@ -123,6 +143,21 @@ impl ResolvConf {
     }
 }
 
+/// The servers that a resolv.conf names, in its order, each with the zone index it may have: `eth0` of
+/// `fe80::1%eth0`.
+pub fn nameservers(text: &str) -> impl Iterator<Item = (IpAddr, Option<&str>)> {
+    text.lines().filter_map(|line| {
+        let mut words = resolv_conf_words(line);
+        let server = words.next().filter(|word| *word == "nameserver").and(words.next())?;
+        let (ip, zone) = server.split_once('%').map_or((server, None), |(ip, zone)| (ip, Some(zone)));
+        Some((ip.parse().ok()?, zone))
+    })
+}
+
+fn resolv_conf_words(line: &str) -> impl Iterator<Item = &str> {
+    line.split(['#', ';']).next().unwrap_or_default().split_whitespace()
+}
+
 /// Podman's choice when the host has no server that a container can reach.
 fn fallback(ipv6: bool) -> Vec<IpAddr> {
     let mut servers = vec![Ipv4Addr::new(8, 8, 8, 8).into(), Ipv4Addr::new(8, 8, 4, 4).into()];
@@ -133,12 +168,20 @@ fn fallback(ipv6: bool) -> Vec<IpAddr> {
     servers
 }
 
+/// The host's.
+pub const RESOLV_CONF: &str = "/etc/resolv.conf";
+
+/// Where systemd-resolved answers; only programs in the host's own network namespace reach it.
+pub const RESOLVED_STUB: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 53));
+
+/// Where systemd-resolved writes down the servers it asks.
+pub const RESOLVED_SERVERS: &str = "/run/systemd/resolve/resolv.conf";
+
 /// The host's resolv.conf; behind systemd-resolved's stub, the file with the servers it asks.
 pub(crate) fn host_resolv_conf() -> ResolvConf {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let conf = ResolvConf::parse(&read("/etc/resolv.conf"));
-    let stub = IpAddr::from(Ipv4Addr::new(127, 0, 0, 53));
-    if conf.servers.contains(&stub) { ResolvConf::parse(&read("/run/systemd/resolve/resolv.conf")) } else { conf }
+    let conf = ResolvConf::parse(&read(RESOLV_CONF));
+    if conf.servers.contains(&RESOLVED_STUB) { ResolvConf::parse(&read(RESOLVED_SERVERS)) } else { conf }
 }
 
 #[cfg(test)]
@@ -189,8 +232,16 @@ mod tests {
         assert_eq!(file.text(), "127.0.0.1\tlocalhost\n::1\tlocalhost\n");
     }
 
+    #[test]
+    fn nameservers_have_the_zone_index_they_may_have() {
+        let text =
+            "nameserver 192.0.2.1 # ours\n;nameserver 192.0.2.2\nnameserver\nnameserver fe80::1%eth0\nnameserver x";
+        let found: Vec<_> = nameservers(text).map(|(ip, zone)| format!("{ip} {zone:?}")).collect();
+        assert_eq!(found, ["192.0.2.1 None", "fe80::1 Some(\"eth0\")"]);
+    }
+
     fn check(host: &str, dns: Dns, ipv6: bool, expected: &str) {
-        assert_eq!(ResolvConf::parse(host).for_container(&network(dns), true, ipv6).text(), expected);
+        assert_eq!(ResolvConf::parse(host).for_container(&network(dns), true, ipv6, &[]).text(), expected);
     }
 
     #[test]
@@ -222,8 +273,20 @@ mod tests {
         let conf = ResolvConf::parse("search a.example b.example\nnameserver 192.0.2.1");
         let mut wish = network(Dns::Host);
         wish.dns_search = Some(vec!["c.example".parse().unwrap()]);
-        assert_eq!(conf.clone().for_container(&wish, true, false).search, ["c.example"]);
+        assert_eq!(conf.clone().for_container(&wish, true, false, &[]).search, ["c.example"]);
         wish.dns_search = Some(Vec::new());
-        assert!(conf.for_container(&wish, true, false).search.is_empty());
+        assert!(conf.for_container(&wish, true, false, &[]).search.is_empty());
+    }
+
+    #[test]
+    fn on_networks_with_names_their_gateways_are_asked_and_their_domain_is_searched_first() {
+        let host = ResolvConf::parse("search example.org dns.podman\nnameserver 192.0.2.1\noptions ndots:2");
+        let gateways = ["10.89.0.1".parse().unwrap(), "fd00::1".parse().unwrap()];
+        let text = |wish: &NetworkConfig| host.clone().for_container(wish, true, true, &gateways).text();
+        let servers = "nameserver 10.89.0.1\nnameserver fd00::1\noptions ndots:2\n";
+        assert_eq!(text(&network(Dns::Host)), format!("search dns.podman example.org\n{servers}"));
+        let mut wish = network(Dns::Servers(vec!["1.2.3.4".parse().unwrap()]));
+        wish.dns_search = Some(vec!["c.example".parse().unwrap()]);
+        assert_eq!(text(&wish), format!("search c.example\n{servers}"));
     }
 }

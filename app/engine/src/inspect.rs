@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::Path;
 
 use images::Image;
 use jiff::Timestamp;
 use linux::Signal;
-use model::{ContainerId, PortMapping, Protocol};
+use model::{Addr, ContainerId, DnsName, MacAddr, PortMapping, Protocol};
 use serde_json::{Map, Value, json};
 
 use crate::config::{Dns, HostEntry, NetworkMode};
-use crate::endpoints::AttachedEndpoint;
+use crate::endpoints::{AttachedEndpoint, Identity};
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::list::DEFAULT_NETWORK;
@@ -32,7 +33,6 @@ impl Engine {
         let settings = &record.settings;
         let places = self.places(id);
         let layers = self.images()?.by_id(&record.image).map(|image| image.layers).unwrap_or_default();
-        let endpoints = if record.state.is_running() { self.networking().endpoints_of(id)? } else { Vec::new() };
         let capabilities = spec::capabilities(&settings.security);
         let argv = settings.argv();
         let lower: Vec<String> = layers.iter().map(|layer| layer.display().to_string()).collect();
@@ -75,7 +75,7 @@ impl Engine {
             },
             "Mounts": settings.mounts.iter().map(mount).collect::<Vec<_>>(),
             "Dependencies": dependencies(settings),
-            "NetworkSettings": network_settings(&record, &endpoints),
+            "NetworkSettings": self.network_settings(&record)?,
             "Namespace": "",
             "IsInfra": false,
             "IsService": false,
@@ -87,6 +87,101 @@ impl Engine {
             "UseImageHostname": false,
         }))
     }
+}
+
+/// What is shown of a container's network.
+impl Engine {
+    /// Of a container that uses another's network, that one's.
+    fn network_settings(&self, record: &ContainerRecord) -> Result<Value> {
+        if let NetworkMode::Container(owner) = &record.settings.network.mode {
+            let mut settings = self.network_settings(&self.record(&owner.parse()?)?)?;
+            if let Some(ports) = settings.get_mut("Ports").and_then(Value::as_object_mut) {
+                // What the owner merely exposes is its own affair.
+                ports.retain(|_, bindings| !bindings.is_null());
+            }
+            return Ok(settings);
+        }
+        let endpoints =
+            if record.state.is_running() { self.networking().endpoints_of(&record.id)? } else { Vec::new() };
+        let networks = self.network_entries(record, &endpoints)?;
+        let top = match &record.settings.network.mode {
+            NetworkMode::Path(path) => Shown::of_namespace(path),
+            // Filled for the default network alone.
+            _ => match &endpoints[..] {
+                [one] if one.network.as_str() == DEFAULT_NETWORK => Shown::of(one),
+                _ => Shown::default(),
+            },
+        };
+        let exposed = match &record.settings.network.mode {
+            NetworkMode::Host => &[][..],
+            _ => &record.settings.expose,
+        };
+        let mut settings = top.fields();
+        for (key, value) in [
+            ("Bridge", json!("")),
+            ("SandboxID", json!("")),
+            ("HairpinMode", json!(false)),
+            ("LinkLocalIPv6Address", json!("")),
+            ("LinkLocalIPv6PrefixLen", json!(0)),
+            ("Ports", ports(&record.settings.ports, exposed)),
+            ("SandboxKey", json!(sandbox_key(record))),
+        ] {
+            settings.insert(key.to_owned(), value);
+        }
+        settings.insert("Networks".to_owned(), Value::Object(networks));
+        Ok(Value::Object(settings))
+    }
+
+    /// One entry per network that it is on, or will be.
+    fn network_entries(&self, record: &ContainerRecord, endpoints: &[AttachedEndpoint]) -> Result<Map<String, Value>> {
+        let mut shown = Map::new();
+        match &record.settings.network.mode {
+            NetworkMode::Host => drop(shown.insert("host".to_owned(), Shown::default().entry("host"))),
+            NetworkMode::None => drop(shown.insert("none".to_owned(), Shown::default().entry("none"))),
+            NetworkMode::Networks(attachments) if endpoints.is_empty() => {
+                for attachment in attachments {
+                    let wish = attachment.network.as_deref().unwrap_or(DEFAULT_NETWORK);
+                    // One that was removed by force in between is shown as it was typed.
+                    let known = self.networking().get(wish).ok();
+                    let (name, id) = known.map_or_else(
+                        || (wish.to_owned(), wish.to_owned()),
+                        |network| (network.name.to_string(), network.id.to_string()),
+                    );
+                    let entry = Shown::default().entry(&id);
+                    shown.insert(name, with_wish(entry, record, &attachment.aliases, attachment.gw_priority));
+                }
+            }
+            _ => {}
+        }
+        for attached in endpoints {
+            let entry = Shown::of(attached).entry(&attached.network_id.to_string());
+            let entry = with_wish(entry, record, &attached.aliases, attached.gw_priority);
+            shown.insert(attached.network.to_string(), entry);
+        }
+        Ok(shown)
+    }
+}
+
+/// The file of its network namespace. Podman's `none` has only the process's.
+fn sandbox_key(record: &ContainerRecord) -> String {
+    match (&record.settings.network.mode, &record.init, &record.netns) {
+        (NetworkMode::None, Some(init), _) => format!("/proc/{}/ns/net", init.pid),
+        (NetworkMode::None, None, _) | (_, _, None) => String::new(),
+        (_, _, Some(path)) => path.display().to_string(),
+    }
+}
+
+/// With the names it has there, in Podman's order, and its priority.
+fn with_wish(mut entry: Value, record: &ContainerRecord, aliases: &[DnsName], gw_priority: i32) -> Value {
+    let mut names: Vec<String> = aliases.iter().map(ToString::to_string).collect();
+    names.push(record.id.short());
+    if record.settings.hostname_given {
+        names.push(record.settings.hostname.clone());
+    }
+    entry["Aliases"] = json!(names);
+    entry["DNSNames"] = json!(Identity::of(record).names_with(aliases));
+    entry["GwPriority"] = json!(gw_priority);
+    entry
 }
 
 fn time(time: Option<Timestamp>) -> String {
@@ -148,102 +243,91 @@ struct Shown {
     gateway: String,
     ip: String,
     prefix: u8,
+    /// More IPv4 addresses.
+    others: Vec<Addr>,
     gateway6: String,
     ip6: String,
     prefix6: u8,
+    /// More IPv6 addresses.
+    others6: Vec<Addr>,
     mac: String,
+    /// Of more links.
+    other_macs: Vec<String>,
 }
 
 impl Shown {
     fn of(attached: &AttachedEndpoint) -> Self {
-        let addrs = &attached.endpoint.addrs;
         let gateway = |v4: bool| {
-            attached
-                .network_gateways
-                .iter()
-                .find(|ip: &&IpAddr| ip.is_ipv4() == v4)
-                .map_or_else(String::new, IpAddr::to_string)
+            let gateways = &attached.network_gateways;
+            gateways.iter().find(|ip| ip.is_ipv4() == v4).map_or_else(String::new, IpAddr::to_string)
         };
-        let addr = |v4: bool| addrs.iter().find(|addr| addr.ip.is_ipv4() == v4);
-        let text = |v4: bool| addr(v4).map_or_else(String::new, |addr| addr.ip.to_string());
-        let prefix = |v4: bool| addr(v4).map_or(0, model::Addr::len);
-        Self {
-            gateway: gateway(true),
-            ip: text(true),
-            prefix: prefix(true),
-            gateway6: gateway(false),
-            ip6: text(false),
-            prefix6: prefix(false),
-            mac: attached.endpoint.mac.to_string(),
-        }
+        let mut shown = Self { gateway: gateway(true), gateway6: gateway(false), ..Self::default() };
+        shown.add(&attached.endpoint.addrs, Some(attached.endpoint.mac));
+        shown
     }
-}
 
-fn network_settings(record: &ContainerRecord, endpoints: &[AttachedEndpoint]) -> Value {
-    // The top-level fields are filled for the default network alone.
-    let only_default = matches!(endpoints, [one] if one.network.as_str() == DEFAULT_NETWORK);
-    let top = endpoints.first().filter(|_| only_default).map(Shown::of).unwrap_or_default();
-    json!({
-        "EndpointID": "",
-        "Gateway": top.gateway,
-        "IPAddress": top.ip,
-        "IPPrefixLen": top.prefix,
-        "IPv6Gateway": top.gateway6,
-        "GlobalIPv6Address": top.ip6,
-        "GlobalIPv6PrefixLen": top.prefix6,
-        "MacAddress": top.mac,
-        "Bridge": "",
-        "SandboxID": "",
-        "HairpinMode": false,
-        "LinkLocalIPv6Address": "",
-        "LinkLocalIPv6PrefixLen": 0,
-        "Ports": ports(&record.settings.ports, &record.settings.expose),
-        "SandboxKey": record.netns.as_ref().map_or_else(String::new, |path| path.display().to_string()),
-        "Networks": networks(record, endpoints),
-    })
-}
+    /// What is in somebody else's namespace; nothing when it cannot be looked into.
+    fn of_namespace(path: &Path) -> Self {
+        let links = linux::NetNs::open(path).and_then(host::links_in).unwrap_or_default();
+        let gateway = |v4: bool| {
+            links.iter().flat_map(|link| &link.gateways).find(|ip| ip.is_ipv4() == v4).map_or_else(String::new, IpAddr::to_string)
+        };
+        let mut shown = Self { gateway: gateway(true), gateway6: gateway(false), ..Self::default() };
+        for link in links.iter().filter(|link| !link.addrs.is_empty()) {
+            shown.add(&link.addrs, link.mac);
+        }
+        shown
+    }
 
-fn networks(record: &ContainerRecord, endpoints: &[AttachedEndpoint]) -> Value {
-    let mut shown = Map::new();
-    let pseudo = |name: &str| network_entry(&Shown::default(), name, &Value::Null);
-    match &record.settings.network.mode {
-        NetworkMode::Host => drop(shown.insert("host".to_owned(), pseudo("host"))),
-        NetworkMode::None => drop(shown.insert("none".to_owned(), pseudo("none"))),
-        NetworkMode::Networks(attachments) if endpoints.is_empty() => {
-            for name in attachments.iter().map(|a| a.network.as_deref().unwrap_or(DEFAULT_NETWORK)) {
-                shown.insert(name.to_owned(), pseudo(name));
+    /// The first of each kind has fields of its own.
+    fn add(&mut self, addrs: &[Addr], mac: Option<MacAddr>) {
+        for addr in addrs {
+            let (ip, prefix, others) = match addr.ip.is_ipv4() {
+                true => (&mut self.ip, &mut self.prefix, &mut self.others),
+                false => (&mut self.ip6, &mut self.prefix6, &mut self.others6),
+            };
+            if ip.is_empty() {
+                *ip = addr.ip.to_string();
+                *prefix = addr.len();
+            } else {
+                others.push(*addr);
             }
         }
-        _ => {}
-    }
-    for attached in endpoints {
-        let mut aliases: Vec<String> = attached.aliases.iter().map(ToString::to_string).collect();
-        aliases.push(record.id.short());
-        if record.settings.hostname_given {
-            aliases.push(record.settings.hostname.clone());
+        match mac.map(|mac| mac.to_string()) {
+            Some(mac) if self.mac.is_empty() => self.mac = mac,
+            more => self.other_macs.extend(more),
         }
-        let entry = network_entry(&Shown::of(attached), &attached.network_id.to_string(), &json!(aliases));
-        shown.insert(attached.network.to_string(), entry);
     }
-    Value::Object(shown)
-}
 
-fn network_entry(shown: &Shown, id: &str, aliases: &Value) -> Value {
-    json!({
-        "EndpointID": "",
-        "Gateway": shown.gateway,
-        "IPAddress": shown.ip,
-        "IPPrefixLen": shown.prefix,
-        "IPv6Gateway": shown.gateway6,
-        "GlobalIPv6Address": shown.ip6,
-        "GlobalIPv6PrefixLen": shown.prefix6,
-        "MacAddress": shown.mac,
-        "NetworkID": id,
-        "DriverOpts": null,
-        "IPAMConfig": null,
-        "Links": null,
-        "Aliases": aliases,
-    })
+    fn fields(&self) -> Map<String, Value> {
+        let secondary = |addrs: &[Addr]| {
+            let shown = |addr: &Addr| json!({ "Addr": addr.ip.to_string(), "PrefixLength": addr.len() });
+            json!(addrs.iter().map(shown).collect::<Vec<_>>())
+        };
+        let all = [
+            ("EndpointID", json!("")),
+            ("Gateway", json!(self.gateway)),
+            ("IPAddress", json!(self.ip)),
+            ("IPPrefixLen", json!(self.prefix)),
+            ("SecondaryIPAddresses", secondary(&self.others)),
+            ("IPv6Gateway", json!(self.gateway6)),
+            ("GlobalIPv6Address", json!(self.ip6)),
+            ("GlobalIPv6PrefixLen", json!(self.prefix6)),
+            ("SecondaryIPv6Addresses", secondary(&self.others6)),
+            ("MacAddress", json!(self.mac)),
+            ("AdditionalMACAddresses", json!(self.other_macs)),
+        ];
+        all.map(|(key, value)| (key.to_owned(), value)).into_iter().collect()
+    }
+
+    fn entry(&self, network: &str) -> Value {
+        let mut fields = self.fields();
+        fields.insert("NetworkID".to_owned(), network.into());
+        for nothing in ["DriverOpts", "IPAMConfig", "Links", "Aliases", "DNSNames"] {
+            fields.insert(nothing.to_owned(), Value::Null);
+        }
+        Value::Object(fields)
+    }
 }
 
 /// `{"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}]}`; exposed only: null.
@@ -337,7 +421,7 @@ fn host_config(record: &ContainerRecord, log: std::path::PathBuf) -> Value {
         "Binds": binds,
         "CgroupManager": "disabled",
         "CgroupMode": "private",
-        "ContainerIDFile": settings.id_file.as_deref().unwrap_or(std::path::Path::new("")),
+        "ContainerIDFile": settings.id_file.as_deref().unwrap_or(Path::new("")),
         "LogConfig": { "Type": "k8s-file", "Config": null, "Path": log, "Tag": "", "Size": "-1B" },
         "NetworkMode": mode_text(&network.mode),
         "PortBindings": ports(&settings.ports, &[]),

@@ -37,8 +37,10 @@ use serde::{Deserialize, Serialize};
 use crate::engine::{Engine, EngineOptions, Places, change_if_owned, remove_if_says};
 use crate::error::{Error, Result};
 use crate::keeper::Keeper;
+use crate::ports::Holds;
 use crate::pump::{Pump, Source};
 use crate::record::{ContainerRecord, State};
+use crate::revival::NetdGuard;
 use crate::runtime::Runtime;
 use crate::{spec, user};
 
@@ -115,7 +117,7 @@ struct Monitor {
     order: Order,
     me: ProcessRef,
     places: Places,
-    /// Held for as long as the container has them.
+    /// Sockets on the container's published ports, until the pump has them.
     ports: Vec<OwnedFd>,
     /// The starter's, for the container.
     oom_score_adj: i32,
@@ -154,17 +156,22 @@ impl Monitor {
         // Somebody found the starter dead and took the container back: nothing for us to do.
         let Some(record) = claimed else { return Ok(()) };
         let starter = starter_socket()?;
-        let mut pump = Pump::new(&self.places.log())?;
+        let mut pump = self.pump()?;
         let starter = starter.map(|socket| pump.add_client(socket, watched)).transpose()?;
         match self.bring_up(&record) {
-            Ok(up) => self.stay(pump, up),
+            Ok(up) => self.stay(pump, up, &record),
             Err(error) => {
-                self.ports.clear();
+                pump.release_ports();
                 self.engine.take_down(&self.order.id, self.me, None)?;
                 pump.answer_failure(starter, &error);
                 Ok(())
             }
         }
+    }
+
+    fn pump(&mut self) -> Result<Pump> {
+        let root = self.engine.options().root.clone();
+        Pump::new(&self.places.log(), Holds::new(root, self.order.id, std::mem::take(&mut self.ports)))
     }
 
     /// Container running, record saying so, attach socket open.
@@ -208,20 +215,27 @@ impl Monitor {
             }
             return Err(Error::usage(format!("container {} was taken away while it was being started", record.id)));
         }
+        if matches!(self.order.mode, Mode::Start { watched: true, .. }) {
+            // It runs: whoever cannot be told of it now does not stop it.
+            if let Err(error) = self.engine.event(record, "attach") {
+                tracing::warn!(%error, "an event is lost");
+            }
+        }
         Ok(started)
     }
 
     /// Until its end, and then its end.
-    fn stay(&mut self, mut pump: Pump, up: Up) -> Result<()> {
+    fn stay(&mut self, mut pump: Pump, up: Up, record: &ContainerRecord) -> Result<()> {
         pump.listen(&self.places)?;
         pump.tell_started(up.init);
+        pump.netd = NetdGuard::of(&self.engine, record);
         let code = pump.run(up)?;
         self.end(pump, code)
     }
 
     fn end(&mut self, mut pump: Pump, code: i32) -> Result<()> {
         // Before anybody can know of the end: the next container may want them at once.
-        self.ports.clear();
+        pump.release_ports();
         let leaving = self.engine.begin_take_down(&self.order.id, self.me, Some(code))?;
         pump.tell_exited(code);
         leaving.map_or(Ok(()), |leaving| self.engine.networking().gone(leaving))
@@ -234,13 +248,14 @@ impl Monitor {
         })?;
         let Some(record) = claimed else { return Ok(()) };
         let Some(init) = record.init else { return Ok(()) };
-        let mut pump = Pump::new(&self.places.log())?;
+        let mut pump = self.pump()?;
         let up = self.find_up(&record, init)?;
         if let Some(socket) = starter_socket()? {
             pump.add_client(socket, false)?;
         }
         pump.listen(&self.places)?;
         pump.tell_started(init);
+        pump.netd = NetdGuard::of(&self.engine, &record);
         let code = pump.run(up)?;
         self.end(pump, code)
     }

@@ -19,19 +19,24 @@ use drivers::NetworkWish;
 use host::Host;
 use ipam::request::Fresh;
 use ipam::{NetworkRequest, Surroundings};
+use linux::ProcessRef;
 use linux::lock::{self, HostLock};
 use model::network::DEFAULT_NETWORK_ID;
-use model::{ContainerId, Driver, Network, NetworkId, PortMapping};
+use model::{ContainerId, Driver, HostAddress, LinkName, Network, NetworkId, PortMapping, Protocol};
 use plan::{Key, Mark, Object, Op, Plan, SandboxName};
 use sha2::{Digest, Sha256};
-use store::{Store, StoreError, Tx};
+use store::{Event, Store, StoreError, Tx};
 
 use crate::config::AttachmentConfig;
-use crate::endpoints::{self, AttachedEndpoint, Newcomer};
+use crate::endpoints::{self, AttachedEndpoint, Identity, Newcomer};
+use crate::engine::EngineOptions;
+use crate::netd::Netd;
+use crate::ports;
+use crate::record::ContainerRecord;
 use crate::{Error, Kind, error::Result};
 
 /// The owner of what every network needs: the firewall's rules, forwarding.
-const BASE: &str = "base";
+pub(crate) const BASE: &str = "base";
 
 /// The default network's name.
 pub(crate) const DEFAULT_NETWORK: &str = "podman";
@@ -40,6 +45,8 @@ pub(crate) const DEFAULT_NETWORK: &str = "podman";
 pub(crate) struct SandboxWish<'a> {
     /// Whose it is.
     pub(crate) container: ContainerId,
+    /// What it is called on its networks.
+    pub(crate) identity: Identity,
     /// Empty for `--network none`.
     pub(crate) attachments: &'a [AttachmentConfig],
     /// Published on the first network that has a way out.
@@ -59,29 +66,32 @@ pub(crate) struct Attached {
 /// taken back, anything else is finished.
 pub(crate) enum Change<'a> {
     /// Join one more network.
-    Connect(&'a AttachmentConfig),
+    Connect(&'a AttachmentConfig, &'a Identity),
     /// Leave a network.
     Disconnect(NetworkId),
+    /// Publish these ports and no others, of a container whose first process is this one.
+    Ports(&'a [PortMapping], Option<ProcessRef>),
     /// Nothing: make the kernel as it should be.
     Reload,
 }
 
 /// One command's view of networks.
 pub(crate) struct Networking<'a> {
-    store: &'a Store,
+    pub(crate) store: &'a Store,
+    options: &'a EngineOptions,
     /// Which set of network definitions: the text of `--network-config-dir`.
     scope: &'a str,
 }
 
 /// Desired objects and whose they are.
 #[derive(Default)]
-struct Desired {
-    objects: Vec<Object>,
-    owners: BTreeMap<Key, String>,
+pub(crate) struct Desired {
+    pub(crate) objects: Vec<Object>,
+    pub(crate) owners: BTreeMap<Key, String>,
 }
 
 impl Desired {
-    fn add(&mut self, owner: &str, objects: Vec<Object>) {
+    pub(crate) fn add(&mut self, owner: &str, objects: Vec<Object>) {
         for object in objects {
             // Two networks may want the same setting; the first owner keeps it.
             if self.owners.insert(object.key(), owner.to_owned()).is_none() {
@@ -94,18 +104,25 @@ impl Desired {
 /// A container whose network is down, but for what the kernel still does on its own.
 #[must_use]
 pub(crate) struct Leaving {
-    _lock: HostLock,
-    host: Host,
+    machine: Machine,
     journaled: Journaled,
 }
 
+/// The machine while it is ours to change.
+pub(crate) struct Machine {
+    _lock: HostLock,
+    pub(crate) host: Host,
+    /// Once it was needed: for the firewall, whose tables it owns, and for names.
+    netd: Option<Netd>,
+}
+
 /// A plan in the journal, with what must be written when it is done.
-struct Journaled {
-    id: i64,
-    plan: Plan,
-    owners: BTreeMap<Key, String>,
+pub(crate) struct Journaled {
+    pub(crate) id: i64,
+    pub(crate) plan: Plan,
+    pub(crate) owners: BTreeMap<Key, String>,
     /// What needs no record any more once the plan is applied.
-    forgotten: Vec<Key>,
+    pub(crate) forgotten: Vec<Key>,
 }
 
 /// Why a transaction ended without being kept.
@@ -152,19 +169,25 @@ enum Intent {
 }
 
 impl<'a> Networking<'a> {
-    pub(crate) fn new(store: &'a Store, scope: &'a str) -> Self {
-        Self { store, scope }
+    pub(crate) fn new(store: &'a Store, options: &'a EngineOptions, scope: &'a str) -> Self {
+        Self { store, options, scope }
     }
 
     /// Makes the sandbox and its endpoints. On failure nothing of it remains.
     pub(crate) fn up(&self, wish: &SandboxWish<'_>) -> Result<Attached> {
-        let (_lock, mut host) = lock_host()?;
-        self.repair_with(&mut host)?;
-        let (journaled, attached) = kept(self.plan_up(&mut host, wish, Intent::Apply))?;
-        match host.apply(&journaled.plan) {
+        let mut machine = self.lock()?;
+        self.repair_with(&mut machine)?;
+        let attached = self.up_with(&mut machine, wish);
+        self.tell(&mut machine, !wish.attachments.is_empty());
+        attached
+    }
+
+    fn up_with(&self, machine: &mut Machine, wish: &SandboxWish<'_>) -> Result<Attached> {
+        let (journaled, attached) = kept(self.plan_up(machine, wish, Intent::Apply))?;
+        match self.apply(machine, &journaled.plan)? {
             Ok(()) => {
                 self.finish(&journaled)?;
-                host.flush_udp(wish.ports, &container_ips(&attached.endpoints)).map_err(cannot_start)?;
+                machine.host.flush_udp(wish.ports, &container_ips(&attached.endpoints)).map_err(cannot_start)?;
                 Ok(attached)
             }
             // The journal entry stays: whoever takes the lock next tries again to take back what remains.
@@ -181,8 +204,8 @@ impl<'a> Networking<'a> {
 
     /// The plan [`Networking::up`] would apply; changes nothing.
     pub(crate) fn plan_of_up(&self, wish: &SandboxWish<'_>) -> Result<Plan> {
-        let (_lock, mut host) = lock_host()?;
-        looked_at(self.plan_up(&mut host, wish, Intent::DryRun))
+        let mut machine = self.lock()?;
+        looked_at(self.plan_up(&mut machine, wish, Intent::DryRun))
     }
 
     /// Takes the container's endpoints and sandbox away, with whatever only they needed. Idempotent.
@@ -191,42 +214,62 @@ impl<'a> Networking<'a> {
     /// answered that a bridge nobody needs any more is gone, and closes the journal. Until then the host lock
     /// is held, so that whoever repairs or starts something waits too.
     pub(crate) fn down(&self, container: &ContainerId) -> Result<Leaving> {
-        let (lock, mut host) = lock_host()?;
-        self.repair_with(&mut host)?;
-        let journaled = self.begin_down(&mut host, container, &[])?;
-        Ok(Leaving { _lock: lock, host, journaled })
+        let mut machine = self.lock()?;
+        self.repair_with(&mut machine)?;
+        let was_attached = !self.store.read(|tx| tx.attachments_of(container))?.is_empty();
+        let journaled = self.begin_down(&mut machine, container, &[])?;
+        self.tell(&mut machine, was_attached);
+        Ok(Leaving { machine, journaled })
     }
 
     /// Ends what [`Networking::down`] began.
     pub(crate) fn gone(&self, mut leaving: Leaving) -> Result<()> {
-        leaving.host.settle().map_err(usage)?;
+        leaving.machine.host.settle().map_err(usage)?;
         self.finish(&leaving.journaled)
     }
 
     /// The plan [`Networking::down`] would apply to these containers together; changes nothing.
     pub(crate) fn plan_of_down(&self, containers: &[ContainerId]) -> Result<Plan> {
-        let (_lock, mut host) = lock_host()?;
-        looked_at(self.plan_down(&mut host, containers, &[], Intent::DryRun))
+        let mut machine = self.lock()?;
+        looked_at(self.plan_down(&mut machine.host, containers, &[], Intent::DryRun))
     }
 
     /// Changes the networks of a container that is up; returns its endpoints as they are then. Endpoints that
     /// stay keep their links, addresses and connections. On failure all is as before.
     pub(crate) fn change(&self, container: &ContainerId, change: &Change<'_>) -> Result<Vec<AttachedEndpoint>> {
-        let (_lock, mut host) = lock_host()?;
-        self.repair_with(&mut host)?;
+        let mut machine = self.lock()?;
+        self.repair_with(&mut machine)?;
+        let after = self.change_or_restore(&mut machine, container, change);
+        self.tell(&mut machine, true);
+        after
+    }
+
+    fn change_or_restore(
+        &self,
+        machine: &mut Machine,
+        container: &ContainerId,
+        change: &Change<'_>,
+    ) -> Result<Vec<AttachedEndpoint>> {
         let before = self.endpoints_of(container)?;
         let ports = self.store.read(|tx| tx.ports_of(container))?;
-        let (journaled, after) = kept(self.plan_change(&mut host, container, change, &[], Intent::Apply))?;
-        match host.apply(&journaled.plan) {
+        let (journaled, after) = kept(self.plan_change(machine, container, change, &[], Intent::Apply))?;
+        match self.apply(machine, &journaled.plan)? {
             Ok(()) => {
+                let moved = match change {
+                    Change::Ports(now, _) => changed_ports(&ports, now),
+                    _ => ports,
+                };
+                machine.host.flush_udp(&moved, &container_ips(&after)).map_err(usage)?;
                 self.finish(&journaled)?;
-                host.flush_udp(&ports, &container_ips(&after)).map_err(usage)?;
                 Ok(after)
             }
             Err(error @ host::ApplyError::Stuck { .. }) => Err(usage(error)),
             Err(error) => {
                 self.store.write(|tx| {
                     restore(tx, container, &before, &ports)?;
+                    if let Change::Ports(..) = change {
+                        ports::record(tx, container, &ports, None)?;
+                    }
                     tx.journal_end(journaled.id).map_err(Error::from)
                 })?;
                 Err(usage(error))
@@ -236,16 +279,20 @@ impl<'a> Networking<'a> {
 
     fn plan_change(
         &self,
-        host: &mut Host,
+        machine: &mut Machine,
         container: &ContainerId,
         change: &Change<'_>,
         begun: &[Object],
         intent: Intent,
     ) -> Result<(Journaled, Vec<AttachedEndpoint>), Stop> {
+        let Machine { host, netd, .. } = self.with_netd(machine, intent)?;
         let mtu = host.uplink().map_err(usage)?.mtu;
         self.store.write(|tx| {
             let mut members = self.members(tx, container)?;
-            let ports = tx.ports_of(container)?;
+            let ports = match change {
+                Change::Ports(ports, _) => ports.to_vec(),
+                _ => tx.ports_of(container)?,
+            };
             let mut owners = vec![owner_of(container), BASE.to_owned()];
             if !tx.made(&[&owners[0]])?.iter().any(|(_, object)| matches!(object, Object::Sandbox(_))) {
                 return Err(
@@ -254,14 +301,14 @@ impl<'a> Networking<'a> {
             }
             let mut journal = format!("fwd:{container}");
             match change {
-                Change::Connect(asked) => {
+                Change::Connect(asked, identity) => {
                     let network = self.resolve(tx, std::slice::from_ref(*asked), host)?.remove(0);
                     if members.iter().any(|(n, _)| n.id == network.id) {
                         let text = format!("container {container} is already connected to network {}", network.name);
                         let text = format!("{text}: network is already connected");
                         return Err(Error::new(Kind::Usage, text).into());
                     }
-                    let joined = self.newcomer(*container, &[]).join(tx, &members, &network, asked)?;
+                    let joined = self.newcomer(*container, identity, &[]).join(tx, &members, &network, asked)?;
                     journal = format!("att:{container}:{}", network.id);
                     members.push((network, joined));
                 }
@@ -271,20 +318,33 @@ impl<'a> Networking<'a> {
                     tx.leases_release_on(id, container, linux::machine::boottime())?;
                     owners.push(owner_of_network(id));
                 }
+                Change::Ports(ports, init) => {
+                    let before = tx.ports_of(container)?;
+                    let added: Vec<_> = ports.iter().filter(|port| !before.contains(port)).copied().collect();
+                    endpoints::check_ports(&members, &added).map_err(|error| usage(error.message))?;
+                    ports::record(tx, container, ports, *init)?;
+                }
                 Change::Reload => {}
             }
             endpoints::settle(&mut members, &ports);
+            self.serve(tx, netd.as_mut(), &members)?;
             let mut desired = Desired::default();
             if tx.attachments_any()? || host.used_by_others(self.store.instance()).map_err(usage)? {
                 desired.add(BASE, drivers::base());
             }
             self.put(tx, container, &members, &ports, mtu, &mut desired)?;
             owners.extend(members.iter().map(|(network, _)| owner_of_network(&network.id)));
-            if let Change::Disconnect(id) = change
-                && tx.attachment_count(id)? > 0
-                && let Some(network) = tx.networks_of_all_scopes()?.into_iter().find(|n| n.id == *id)
-            {
-                desired.add(&owner_of_network(id), drivers::network(&self.network_wish(tx, &network, mtu)?));
+            if let Change::Disconnect(id) = change {
+                let networks = tx.networks_of_all_scopes()?;
+                let mut touched = BTreeSet::from([*id]);
+                add_sharers(&networks, &mut touched);
+                for network in networks.iter().filter(|n| touched.contains(&n.id)) {
+                    let owner = owner_of_network(&network.id);
+                    if tx.attachment_count(&network.id)? > 0 {
+                        desired.add(&owner, drivers::network(&self.network_wish(tx, network, mtu)?));
+                    }
+                    owners.push(owner);
+                }
             }
             let journaled = self.journal(tx, host, &journal, desired, &owners, begun)?;
             match intent {
@@ -296,8 +356,8 @@ impl<'a> Networking<'a> {
 
     /// The plan [`Networking::change`] would apply; changes nothing.
     pub(crate) fn plan_of_change(&self, container: &ContainerId, change: &Change<'_>) -> Result<Plan> {
-        let (_lock, mut host) = lock_host()?;
-        looked_at(self.plan_change(&mut host, container, change, &[], Intent::DryRun))
+        let mut machine = self.lock()?;
+        looked_at(self.plan_change(&mut machine, container, change, &[], Intent::DryRun))
     }
 
     /// The container's networks with its endpoints on them, in order.
@@ -319,21 +379,33 @@ impl<'a> Networking<'a> {
             return Ok(());
         }
         // Somebody alive may be in the middle of it: then the lock is held, and the entry gone when we get it.
-        let (_lock, mut host) = lock_host()?;
-        self.repair_with(&mut host)
+        let mut machine = self.lock()?;
+        self.repair_with(&mut machine)
     }
 
-    fn repair_with(&self, host: &mut Host) -> Result<()> {
-        for (id, owner, plan) in self.store.read(|tx| tx.journal())? {
+    pub(crate) fn repair_with(&self, machine: &mut Machine) -> Result<()> {
+        let journal = self.store.read(|tx| tx.journal())?;
+        if journal.is_empty() {
+            return Ok(());
+        }
+        let repaired = self.repair_each(machine, journal);
+        self.tell(machine, true);
+        repaired
+    }
+
+    fn repair_each(&self, machine: &mut Machine, journal: Vec<(i64, String, Plan)>) -> Result<()> {
+        for (id, owner, plan) in journal {
             tracing::info!(%owner, "repairing what an interrupted command had begun");
             let begun: Vec<Object> = plan.ops.iter().map(|op| op.object().clone()).chain(plan.implied).collect();
             match owner.split(':').collect::<Vec<_>>()[..] {
                 // Seen from here it would look gone, and be made anew under a container that has it.
                 ["fwd" | "att", container, ..] if is_hidden(&container.parse()?) => continue,
-                ["ctr", container] => self.down_with(host, &container.parse()?, &begun)?,
-                ["fwd", container] => self.change_with(host, &container.parse()?, &Change::Reload, &begun)?,
+                // The next look at everybody does it.
+                [crate::heal::HEAL] => {}
+                ["ctr", container] => self.down_with(machine, &container.parse()?, &begun)?,
+                ["fwd", container] => self.change_with(machine, &container.parse()?, &Change::Reload, &begun)?,
                 ["att", container, network] => {
-                    self.change_with(host, &container.parse()?, &Change::Disconnect(network.parse()?), &begun)?;
+                    self.change_with(machine, &container.parse()?, &Change::Disconnect(network.parse()?), &begun)?;
                 }
                 _ => {
                     let text = format!("the store's journal names an unknown owner {owner:?}");
@@ -347,34 +419,39 @@ impl<'a> Networking<'a> {
 
     fn change_with(
         &self,
-        host: &mut Host,
+        machine: &mut Machine,
         container: &ContainerId,
         change: &Change<'_>,
         begun: &[Object],
     ) -> Result<()> {
-        match kept(self.plan_change(host, container, change, begun, Intent::Apply)) {
-            Ok((journaled, _)) => {
-                host.apply(&journaled.plan).map_err(usage)?;
+        match kept(self.plan_change(machine, container, change, begun, Intent::Apply)) {
+            Ok((journaled, endpoints)) => {
+                self.apply(machine, &journaled.plan)?.map_err(usage)?;
+                // What it had before is not known any more: all its clients begin anew.
+                let ips = container_ips(&endpoints);
+                machine.host.flush_udp(&all_udp_of(&ips), &ips).map_err(usage)?;
                 self.finish(&journaled)
             }
             // It was taken down since: then nothing of what was begun has a place any more.
-            Err(error) if error.kind == Kind::WrongState => self.down_with(host, container, begun),
+            Err(error) if error.kind == Kind::WrongState => self.down_with(machine, container, begun),
             Err(error) => Err(error),
         }
     }
 
-    fn down_with(&self, host: &mut Host, container: &ContainerId, begun: &[Object]) -> Result<()> {
-        let journaled = self.begin_down(host, container, begun)?;
-        host.settle().map_err(usage)?;
+    fn down_with(&self, machine: &mut Machine, container: &ContainerId, begun: &[Object]) -> Result<()> {
+        let journaled = self.begin_down(machine, container, begun)?;
+        machine.host.settle().map_err(usage)?;
         self.finish(&journaled)
     }
 
     /// `begun`: objects of an interrupted plan, which no record knows yet.
-    fn begin_down(&self, host: &mut Host, container: &ContainerId, begun: &[Object]) -> Result<Journaled> {
+    fn begin_down(&self, machine: &mut Machine, container: &ContainerId, begun: &[Object]) -> Result<Journaled> {
         let ports = self.store.read(|tx| tx.ports_of(container))?;
-        let journaled = kept(self.plan_down(host, std::slice::from_ref(container), begun, Intent::Apply))?;
-        host.begin(&journaled.plan).map_err(usage)?;
-        host.flush_udp(&ports, &[]).map_err(usage)?;
+        let one = std::slice::from_ref(container);
+        let journaled = kept(self.plan_down(&mut machine.host, one, begun, Intent::Apply))?;
+        self.need_firewall(machine, &journaled.plan)?;
+        machine.host.begin(&journaled.plan).map_err(usage)?;
+        machine.host.flush_udp(&ports, &[]).map_err(usage)?;
         // In another mount namespace than the one it was made in (each `ip netns exec` has its own) the
         // namespace's file looks empty and is in no plan; unlinking it lifts the mount everywhere.
         linux::netns::remove(&host::sandbox_file(&SandboxName::of(container))).map_err(usage)?;
@@ -382,7 +459,7 @@ impl<'a> Networking<'a> {
     }
 
     /// Records what the plan made and took away, and closes its journal entry.
-    fn finish(&self, journaled: &Journaled) -> Result<()> {
+    pub(crate) fn finish(&self, journaled: &Journaled) -> Result<()> {
         self.store.write(|tx| {
             let mut made: BTreeMap<&str, Vec<Object>> = BTreeMap::new();
             for op in &journaled.plan.ops {
@@ -400,19 +477,28 @@ impl<'a> Networking<'a> {
         Ok(())
     }
 
-    fn plan_up(&self, host: &mut Host, wish: &SandboxWish<'_>, intent: Intent) -> Result<(Journaled, Attached), Stop> {
+    fn plan_up(
+        &self,
+        machine: &mut Machine,
+        wish: &SandboxWish<'_>,
+        intent: Intent,
+    ) -> Result<(Journaled, Attached), Stop> {
+        let intent_of_netd = if wish.attachments.is_empty() { Intent::DryRun } else { intent };
+        let Machine { host, netd, .. } = self.with_netd(machine, intent_of_netd)?;
         let mtu = host.uplink().map_err(usage)?.mtu;
         self.store.write(|tx| {
             let owner = owner_of(&wish.container);
             let mut desired = Desired::default();
             let mut owners = vec![owner.clone()];
             let mut members = Vec::new();
+            let newcomer = self.newcomer(wish.container, &wish.identity, wish.attachments);
             for (asked, network) in wish.attachments.iter().zip(self.resolve(tx, wish.attachments, host)?) {
-                let joined = self.newcomer(wish.container, wish.attachments).join(tx, &members, &network, asked)?;
+                let joined = newcomer.join(tx, &members, &network, asked)?;
                 members.push((network, joined));
             }
             endpoints::settle(&mut members, wish.ports);
             endpoints::check_ports(&members, wish.ports)?;
+            self.serve(tx, netd.as_mut(), &members)?;
             if !members.is_empty() {
                 owners.push(BASE.to_owned());
             }
@@ -429,8 +515,119 @@ impl<'a> Networking<'a> {
         })
     }
 
-    fn newcomer<'n>(&self, container: ContainerId, asked: &'n [AttachmentConfig]) -> Newcomer<'n> {
-        Newcomer { container, mark: Mark::new(self.store.instance(), &container.short()), asked }
+    fn newcomer<'n>(
+        &self,
+        container: ContainerId,
+        identity: &'n Identity,
+        asked: &'n [AttachmentConfig],
+    ) -> Newcomer<'n> {
+        Newcomer { container, mark: Mark::new(self.store.instance(), &container.short()), identity, asked }
+    }
+
+    /// Has the gateways of these networks listened at, and remembers where.
+    fn serve(
+        &self,
+        tx: &Tx<'_>,
+        netd: Option<&mut Netd>,
+        members: &[(Network, AttachedEndpoint)],
+    ) -> Result<(), Error> {
+        let Some(netd) = netd else { return Ok(()) };
+        for (network, _) in members.iter().filter(|(network, _)| network.serves_names()) {
+            let gateways = network.subnets.iter().filter_map(|s| s.gateway).collect();
+            let wished = dns_port(tx, &network.id)?;
+            let port = netd.serve(network.id, gateways, wished)?;
+            if wished != Some(port) {
+                set_dns_port(tx, &network.id, port)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// For a change that is meant, netd is there and has given us the firewall's socket.
+    fn with_netd<'m>(&self, machine: &'m mut Machine, intent: Intent) -> Result<&'m mut Machine> {
+        if intent == Intent::Apply && machine.netd.is_none() {
+            let mut netd = Netd::ensure(self.options, machine.host.namespace(), self.store.instance())?;
+            let socket = netlink::Socket::from_fd(netd.firewall()?).map_err(usage)?;
+            machine.host.use_firewall_socket(socket);
+            machine.netd = Some(netd);
+        }
+        Ok(machine)
+    }
+
+    fn need_firewall(&self, machine: &mut Machine, plan: &Plan) -> Result<()> {
+        let needs = plan.ops.iter().any(|op| op.object().is_firewall());
+        self.with_netd(machine, if needs { Intent::Apply } else { Intent::DryRun }).map(drop)
+    }
+
+    /// The outer error: netd could not be had, and nothing was tried.
+    pub(crate) fn apply(&self, machine: &mut Machine, plan: &Plan) -> Result<Result<(), host::ApplyError>> {
+        self.need_firewall(machine, plan)?;
+        Ok(machine.host.apply(plan))
+    }
+
+    /// Lets netd know that the store has changed, if `changed`. It reads the store when it starts, so one that
+    /// cannot be told now has missed nothing.
+    pub(crate) fn tell(&self, machine: &mut Machine, changed: bool) {
+        if !changed {
+            return;
+        }
+        let running = match machine.netd.take() {
+            Some(netd) => Ok(Some(netd)),
+            None => Netd::find(machine.host.namespace(), self.store.instance()),
+        };
+        if let Err(error) = running.and_then(|netd| netd.map_or(Ok(()), |mut netd| netd.changed())) {
+            tracing::warn!(%error, "netd does not know of a change");
+        }
+    }
+
+    /// Networks changed in the store: names and upstreams follow.
+    pub(crate) fn announce_change(&self) -> Result<()> {
+        let mut machine = self.lock()?;
+        self.tell(&mut machine, true);
+        Ok(())
+    }
+
+    /// Renames a container by `write`, and its endpoints with it, while nobody else changes them.
+    pub(crate) fn rename(
+        &self,
+        container: &ContainerId,
+        write: impl FnOnce(&Tx<'_>) -> Result<ContainerRecord>,
+    ) -> Result<ContainerRecord> {
+        let mut machine = self.lock()?;
+        self.repair_with(&mut machine)?;
+        let (record, attached) = self.store.write(|tx| {
+            let record = write(tx)?;
+            let members = self.members(tx, container)?;
+            for (order, (network, mut attached)) in (0..).zip(members.clone()) {
+                attached.rename(&Identity::of(&record));
+                tx.attachment_put(container, &network.id, order, &serde_json::to_value(attached).map_err(usage)?)?;
+            }
+            Ok::<_, Error>((record, !members.is_empty()))
+        })?;
+        self.tell(&mut machine, attached);
+        Ok(record)
+    }
+
+    /// Starts netd if it is not there, and has its firewall socket used from here on.
+    pub(crate) fn ensure_netd(&self, machine: &mut Machine) -> Result<()> {
+        self.with_netd(machine, Intent::Apply).map(drop)
+    }
+
+    /// Starts netd if somebody is attached and it is not there.
+    pub(crate) fn revive(&self) -> Result<()> {
+        let mut machine = self.lock()?;
+        if self.store.read(|tx| tx.attachments_any())? {
+            self.with_netd(&mut machine, Intent::Apply)?;
+        }
+        Ok(())
+    }
+
+    /// The host lock first, then a look at the kernel.
+    pub(crate) fn lock(&self) -> Result<Machine> {
+        let host = Host::open().map_err(|e| usage(format!("could not open a netlink socket: {e}")))?;
+        let path = lock::path(host.namespace());
+        let lock = HostLock::take(&path).map_err(|e| usage(format!("could not lock {}: {e}", path.display())))?;
+        Ok(Machine { _lock: lock, host, netd: None })
     }
 
     /// Records the members as the container's attachments, and adds what they and its sandbox should be.
@@ -456,6 +653,7 @@ impl<'a> Networking<'a> {
             let document = serde_json::to_value(attached).map_err(usage)?;
             tx.attachment_put(container, &network.id, order, &document)?;
         }
+        tx.ports_remove(container)?;
         Ok(tx.ports_put(container, ports)?)
     }
 
@@ -480,6 +678,7 @@ impl<'a> Networking<'a> {
                 // What was begun may be of any network: those with somebody on them stay as they are.
                 touched.extend(networks.iter().map(|n| n.id));
             }
+            add_sharers(&networks, &mut touched);
             let mut desired = Desired::default();
             for network in networks.iter().filter(|n| touched.contains(&n.id)) {
                 let owner = owner_of_network(&network.id);
@@ -524,6 +723,12 @@ impl<'a> Networking<'a> {
         let plan = plan::plan(&desired.objects, &recorded, &observed)
             .map_err(|conflict| Stop::Failed(Error::new(Kind::CannotStart, conflict.to_string())))?;
         let forgotten = plan::forgotten(&desired.objects, &recorded);
+        // What an interrupted plan has made and is to stay is in no later plan: it would never be recorded.
+        let begun: BTreeSet<Key> = begun.iter().map(Object::key).filter(|key| !known.contains(key)).collect();
+        for object in desired.objects.iter().filter(|object| begun.contains(&object.key())) {
+            let owner = desired.owners.get(&object.key()).map_or(BASE, String::as_str);
+            tx.made_put(owner, std::slice::from_ref(object))?;
+        }
         let id = tx.journal_begin(owner, &plan)?;
         Ok(Journaled { id, plan, owners: desired.owners, forgotten })
     }
@@ -536,6 +741,7 @@ impl<'a> Networking<'a> {
                 Some(network) => network,
                 None => self.store_default(tx, wish.network.as_deref(), host)?,
             };
+            check_needed_links(host, &network)?;
             if networks.iter().any(|n| n.id == network.id) {
                 let text = format!("network {} is given twice: a container joins a network once", network.name);
                 return Err(Error::new(Kind::Usage, text));
@@ -556,6 +762,9 @@ impl<'a> Networking<'a> {
             return Err(unknown_network(text.unwrap_or_default()));
         }
         let network = self.fresh_default(tx, host)?;
+        if let Some(told) = unusual_default(&network) {
+            tracing::warn!("{told}");
+        }
         tx.network_insert(self.scope, &network)?;
         Ok(network)
     }
@@ -565,24 +774,36 @@ impl<'a> Networking<'a> {
         let networks = tx.networks(self.scope)?;
         let around = Surroundings { networks: &networks, used: &facts.used, links: &facts.links };
         let mut network = ipam::default_network(&around, &now()).map_err(usage)?;
-        if !self.scope.is_empty() {
-            // Leases and attachments are told apart by the network's id alone.
-            network.id = NetworkId::from_bytes(Sha256::digest(format!("{DEFAULT_NETWORK} {}", self.scope)).into());
-        }
+        network.id = self.default_id()?;
         Ok(network)
     }
 
+    fn default_id(&self) -> Result<NetworkId> {
+        match self.scope.is_empty() {
+            true => DEFAULT_NETWORK_ID.parse().map_err(usage),
+            // Leases and attachments are told apart by the network's id alone.
+            false => Ok(NetworkId::from_bytes(Sha256::digest(format!("{DEFAULT_NETWORK} {}", self.scope)).into())),
+        }
+    }
+
     /// A bridge that is up keeps its MTU: its members have it too.
-    fn network_wish<'n>(&self, tx: &Tx<'_>, network: &'n Network, uplink: u32) -> Result<NetworkWish<'n>, StoreError> {
+    pub(crate) fn network_wish<'n>(&self, tx: &Tx<'_>, network: &'n Network, uplink: u32) -> Result<NetworkWish<'n>> {
         let Driver::Bridge(options) = &network.driver;
         let made = tx.made(&[&owner_of_network(&network.id)])?;
         let as_made = made.iter().find_map(|(_, object)| match object {
             Object::Bridge(bridge) => Some(bridge.mtu),
             _ => None,
         });
-        let mtu = options.mtu.or(as_made).unwrap_or(uplink);
-        let mark = Mark::new(self.store.instance(), &network.id.short());
-        Ok(NetworkWish { network, mtu, mark })
+        let mtu = match options.mtu.filter(|mtu| *mtu != 0).or(as_made) {
+            Some(mtu) => mtu,
+            None => mtu_around(network)?.unwrap_or(uplink),
+        };
+        // What several networks share is nobody's alone.
+        let owner = if network.may_share() { drivers::shared_owner(&network.link) } else { network.id.short() };
+        let mark = Mark::new(self.store.instance(), &owner);
+        // Only asked about, it was never listened at: then the likely port.
+        let port = dns_port(tx, &network.id)?.unwrap_or(DNS_PORT_FIRST);
+        Ok(NetworkWish { network, mtu, mark, dns: network.serves_names().then_some(port) })
     }
 
     /// All networks by name, the default network among them whether it was used yet or not.
@@ -608,17 +829,83 @@ impl<'a> Networking<'a> {
 
     /// Makes a network; nothing in the kernel changes until a container joins it.
     pub(crate) fn create(&self, request: &NetworkRequest) -> Result<Network> {
-        let (_lock, mut host) = lock_host()?;
+        let mut machine = self.lock()?;
         self.store.write_durable(|tx| {
-            let network = self.fresh(tx, &mut host, request)?;
+            let network = self.fresh(tx, &mut machine.host, request)?;
             tx.network_insert(self.scope, &network)?;
+            tx.event_add(&Event::network("create", &network))?;
             Ok(network)
         })
     }
 
+    /// Adds a network that was made elsewhere, with its id. One that is there already, exactly so, is left alone;
+    /// a default network that nobody is on is replaced.
+    pub(crate) fn adopt(&self, mut network: Network) -> Result<Network> {
+        if network.name.as_str() == DEFAULT_NETWORK {
+            network.id = self.default_id()?;
+        }
+        let _machine = self.lock()?;
+        self.store.write_durable(|tx| {
+            let mut networks = tx.networks(self.scope)?;
+            if networks.contains(&network) {
+                return Ok(network);
+            }
+            let is_default = network.name.as_str() == DEFAULT_NETWORK;
+            let replaced = is_default && networks.iter().any(|n| n.id == network.id);
+            if replaced && tx.attachment_count(&network.id)? > 0 {
+                let text = format!("network {} has running containers, which must be stopped first", network.name);
+                return Err(Error::new(Kind::InUse, text));
+            }
+            networks.retain(|n| !(is_default && n.id == network.id));
+            let elsewhere =
+                |n: &&Network| n.id == network.id && !replaced && !networks.iter().any(|here| here.id == n.id);
+            if let Some(other) = tx.networks_of_all_scopes()?.iter().find(elsewhere) {
+                let text = format!("network id {} is already that of network {}", other.id, other.name);
+                return Err(Error::usage(format!("{text} of another --network-config-dir")));
+            }
+            let around = Surroundings { networks: &networks, used: &[], links: &[] };
+            ipam::check_newcomer(&network, &around).map_err(usage)?;
+            match replaced {
+                true => tx.network_update(self.scope, &network)?,
+                false => tx.network_insert(self.scope, &network)?,
+            }
+            tx.event_add(&Event::network(if replaced { "update" } else { "create" }, &network))?;
+            Ok(network)
+        })
+    }
+
+    /// Drops and adds upstreams for names that are asked on the network, each once and in order. Returns it as it
+    /// is then, and whether that is a change.
+    pub(crate) fn update_dns(&self, name: &str, add: &[IpAddr], remove: &[IpAddr]) -> Result<(Network, bool)> {
+        let mut machine = self.lock()?;
+        self.store.write_durable(|tx| {
+            let found = self.find(tx, name)?;
+            let found = found.map_or_else(|| self.store_default(tx, Some(name), &mut machine.host), Ok)?;
+            let mut network = found.clone();
+            let kept: Vec<IpAddr> = found.dns_servers.iter().copied().filter(|ip| !remove.contains(ip)).collect();
+            network.dns_servers.clear();
+            for ip in kept.iter().chain(add) {
+                if !network.dns_servers.contains(ip) {
+                    network.dns_servers.push(*ip);
+                }
+            }
+            let changed = network != found;
+            if changed {
+                tx.network_update(self.scope, &network)?;
+                tx.event_add(&Event::network("update", &network))?;
+            }
+            Ok((network, changed))
+        })
+    }
+
+    /// The networks in the store.
+    pub(crate) fn stored(&self) -> Result<Vec<Network>> {
+        Ok(self.store.read(|tx| tx.networks(self.scope))?)
+    }
+
     /// The plan for such a network with nobody on it: what its first container would find made.
     pub(crate) fn plan_of_create(&self, request: &NetworkRequest) -> Result<Plan> {
-        let (_lock, mut host) = lock_host()?;
+        let Machine { mut host, _lock, .. } = self.lock()?;
         let mtu = host.uplink().map_err(usage)?.mtu;
         let planned = self.store.write(|tx| {
             let network = self.fresh(tx, &mut host, request)?;
@@ -656,13 +943,15 @@ impl<'a> Networking<'a> {
     /// is attached at this moment is checked here.
     pub(crate) fn remove(&self, network: &Network) -> Result<()> {
         self.removable(network)?;
-        let (_lock, mut host) = lock_host()?;
-        self.repair_with(&mut host)?;
+        let mut machine = self.lock()?;
+        self.repair_with(&mut machine)?;
         self.store.write_durable(|tx| {
             if tx.attachment_count(&network.id)? > 0 {
                 return Err(in_use(network));
             }
-            Ok(tx.network_remove(&network.id)?)
+            tx.meta_remove(&dns_key(&network.id))?;
+            tx.network_remove(&network.id)?;
+            Ok(tx.event_add(&Event::network("remove", network))?)
         })
     }
 
@@ -718,35 +1007,118 @@ fn unknown_network(text: &str) -> Error {
 }
 
 /// Was the container's namespace mounted in another mount namespace, so that only its empty file is here?
-fn is_hidden(container: &ContainerId) -> bool {
+pub(crate) fn is_hidden(container: &ContainerId) -> bool {
     let file = host::sandbox_file(&SandboxName::of(container));
     file.exists() && linux::NetNs::open(&file).is_err()
 }
 
 /// Where the endpoints are reached.
-fn container_ips(endpoints: &[AttachedEndpoint]) -> Vec<IpAddr> {
+pub(crate) fn container_ips(endpoints: &[AttachedEndpoint]) -> Vec<IpAddr> {
     endpoints.iter().flat_map(|e| e.endpoint.addrs.iter().map(|a| a.ip)).collect()
 }
 
-/// The host lock first, then a look at the kernel.
-fn lock_host() -> Result<(HostLock, Host)> {
-    let host = Host::open().map_err(|e| usage(format!("could not open a netlink socket: {e}")))?;
-    let path = lock::path(host.namespace());
-    let lock = HostLock::take(&path).map_err(|e| usage(format!("could not lock {}: {e}", path.display())))?;
-    Ok((lock, host))
+/// The port that netd tries first to serve names on: one that IANA has assigned to nobody.
+pub(crate) const DNS_PORT_FIRST: u16 = 834;
+
+/// Where names of a network are served, once they were.
+pub(crate) fn dns_port(tx: &Tx<'_>, network: &NetworkId) -> Result<Option<u16>, StoreError> {
+    Ok(tx.meta_get(&dns_key(network))?.and_then(|text| text.parse().ok()))
+}
+
+pub(crate) fn set_dns_port(tx: &Tx<'_>, network: &NetworkId, port: u16) -> Result<(), StoreError> {
+    tx.meta_set(&dns_key(network), &port.to_string())
+}
+
+fn dns_key(network: &NetworkId) -> String {
+    format!("dns:{network}")
 }
 
 /// Now, as Podman writes it: RFC 3339 with nanoseconds.
 fn now() -> String {
-    format!("{:.9}", jiff::Timestamp::now())
+    jiff::Timestamp::now().to_string()
 }
 
-fn owner_of(container: &ContainerId) -> String {
+/// Adds the networks that share their bridge with one of these.
+fn add_sharers(networks: &[Network], ids: &mut BTreeSet<NetworkId>) {
+    let shared = |n: &&Network| n.may_share() && ids.contains(&n.id);
+    let links: BTreeSet<&LinkName> = networks.iter().filter(shared).map(|n| &n.link).collect();
+    ids.extend(networks.iter().filter(|n| links.contains(&n.link)).map(|n| n.id));
+}
+
+/// The MTU that a network gets from a link of others: the bridge that is not ours, or the VRF's own uplink.
+fn mtu_around(network: &Network) -> Result<Option<u32>> {
+    let Driver::Bridge(options) = &network.driver;
+    let needed = if network.is_managed() { options.vrf.as_ref() } else { Some(&network.link) };
+    let Some(link) = needed else { return Ok(None) };
+    let mut host = Host::open().map_err(usage)?;
+    Ok(host.needed_by_network(link).map_err(usage)?.map(|link| link.mtu))
+}
+
+/// Is what others must have made for the network there?
+fn check_needed_links(host: &mut Host, network: &Network) -> Result<()> {
+    let Driver::Bridge(options) = &network.driver;
+    let (name, link) = (&network.name, &network.link);
+    if !network.is_managed() {
+        let told = match host.needed_by_network(link).map_err(usage)? {
+            None => format!("in unmanaged mode, the bridge must already exist on the host: {link}"),
+            Some(found) if found.kind != "bridge" => format!("link {link} is no bridge, which network {name} needs"),
+            Some(found) if options.vlan.is_some_and(|vlan| vlan != 0) && !found.filters_vlans => format!(
+                "bridge {link} does not keep VLANs apart, which network {name} needs; to allow it: ip link set {link} \
+                 type bridge vlan_filtering 1"
+            ),
+            Some(_) => return Ok(()),
+        };
+        return Err(cannot_start(told));
+    }
+    let Some(vrf) = &options.vrf else { return Ok(()) };
+    match host.needed_by_network(vrf).map_err(usage)? {
+        None => Err(cannot_start(format!("vrf {vrf} does not exist on the host, which network {name} needs"))),
+        Some(found) if found.kind != "vrf" => {
+            Err(cannot_start(format!("link {vrf} is no vrf, which network {name} needs")))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+/// In one line, how the default network differs from Podman's because something else on the host is there.
+fn unusual_default(network: &Network) -> Option<String> {
+    let subnet = network.subnets.first()?.subnet;
+    let mut told = Vec::new();
+    if subnet.to_string() != "10.88.0.0/16" {
+        told.push(format!(
+            "its subnet is {subnet}, for 10.88.0.0/16 is in use on this host (see: ip route show table all)"
+        ));
+    }
+    if network.link.as_str() != "podman0" {
+        told.push(format!("its bridge is {}, for the name podman0 is taken (see: ip link show podman0)", network.link));
+    }
+    (!told.is_empty()).then(|| format!("network {}: {}", network.name, told.join("; ")))
+}
+
+pub(crate) fn owner_of(container: &ContainerId) -> String {
     format!("ctr:{container}")
 }
 
-fn owner_of_network(network: &NetworkId) -> String {
+pub(crate) fn owner_of_network(network: &NetworkId) -> String {
     format!("net:{network}")
+}
+
+/// What was published and is not any more, and the other way round.
+fn changed_ports(before: &[PortMapping], after: &[PortMapping]) -> Vec<PortMapping> {
+    let gone = before.iter().filter(|port| !after.contains(port));
+    gone.chain(after.iter().filter(|port| !before.contains(port))).copied().collect()
+}
+
+/// Every UDP port of these addresses, and with them whatever was translated to one of them.
+fn all_udp_of(ips: &[IpAddr]) -> Vec<PortMapping> {
+    let all = |ip: &IpAddr| PortMapping {
+        host: HostAddress::Ip(*ip),
+        host_port: 1,
+        container_port: 1,
+        range: u16::MAX,
+        protocol: Protocol::Udp,
+    };
+    ips.iter().map(all).collect()
 }
 
 /// Records the container's endpoints and ports as they were before a change that failed.

@@ -38,7 +38,7 @@ pub struct NetworkInterface {
 pub struct InterfaceAddress {
     /// The address with its prefix length.
     pub ipnet: String,
-    /// The network's gateway of that family.
+    /// The gateway of its subnet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gateway: Option<IpAddr>,
 }
@@ -150,8 +150,8 @@ pub(crate) fn means(networks: &[Network], attachment: &AttachmentConfig, network
 }
 
 fn shown(attached: &AttachedEndpoint) -> (LinkName, NetworkInterface) {
-    let gateway = |ip: IpAddr| attached.network_gateways.iter().copied().find(|g| g.is_ipv4() == ip.is_ipv4());
-    let address = |addr: &model::Addr| InterfaceAddress { ipnet: addr.to_string(), gateway: gateway(addr.ip) };
+    let gateway = |addr: &model::Addr| attached.network_gateways.iter().copied().find(|g| addr.subnet().contains(*g));
+    let address = |addr: &model::Addr| InterfaceAddress { ipnet: addr.to_string(), gateway: gateway(addr) };
     let endpoint = &attached.endpoint;
     let subnets = endpoint.addrs.iter().map(address).collect();
     (endpoint.link.clone(), NetworkInterface { subnets, mac_address: endpoint.mac.to_string() })

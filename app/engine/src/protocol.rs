@@ -3,13 +3,14 @@
 //! ```text
 //!   [kind: 1 byte][length: 4 bytes, little-endian][that many bytes]
 //!
-//!   command ──> monitor   Watch  Stdin  StdinEnd  Resize
+//!   command ──> monitor   Watch  Stdin  StdinEnd  Resize  Hold  Settle
 //!   monitor ──> command   Started | Failed (to the one that started it), then to those who watch
-//!                         Stdout  Stderr …, then to all Exited
+//!                         Stdout  Stderr …, then to all Exited; Held | Failed to Hold, Held to Settle
 //! ```
 
 use linux::ProcessRef;
 use linux::pty::WindowSize;
+use model::PortMapping;
 
 use crate::{Error, Kind};
 
@@ -30,6 +31,12 @@ pub(crate) enum Frame {
     Exited(i32),
     /// Send me the output from now on.
     Watch,
+    /// Hold these published ports too, until I settle or am gone.
+    Hold(Vec<PortMapping>),
+    /// They are held, or settled.
+    Held,
+    /// Hold what the store says, and nothing else.
+    Settle,
 }
 
 /// More than any frame of ours: a longer one is not from us.
@@ -54,6 +61,10 @@ impl Frame {
             Self::Stderr(bytes) => put(out, 6, bytes),
             Self::Exited(code) => put(out, 7, &code.to_le_bytes()),
             Self::Watch => put(out, 8, &[]),
+            // A list of plain values always has a text.
+            Self::Hold(ports) => put(out, 9, &serde_json::to_vec(ports).unwrap_or_default()),
+            Self::Held => put(out, 10, &[]),
+            Self::Settle => put(out, 11, &[]),
         }
     }
 
@@ -75,6 +86,9 @@ impl Frame {
             6 => Self::Stderr(body.to_vec()),
             7 => Self::Exited(i32::from_le_bytes(body.get(..4)?.try_into().ok()?)),
             8 => Self::Watch,
+            9 => Self::Hold(serde_json::from_slice(body).ok()?),
+            10 => Self::Held,
+            11 => Self::Settle,
             _ => return None,
         })
     }
@@ -147,6 +161,9 @@ mod tests {
             Frame::Failed(Kind::CommandNotFound, "ä".to_owned()),
             Frame::Exited(-1),
             Frame::Watch,
+            Frame::Hold(vec!["[::1]:8080:80/udp".parse::<model::PortSpec>().unwrap().at(8080)]),
+            Frame::Held,
+            Frame::Settle,
         ];
         let mut bytes = Vec::new();
         sent.iter().for_each(|frame| frame.write(&mut bytes));
@@ -165,7 +182,7 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for nonsense in [&[9, 0, 0, 0, 0][..], &[5, 255, 255, 255, 255], &[7, 1, 0, 0, 0, 1]] {
+        for nonsense in [&[99, 0, 0, 0, 0][..], &[9, 0, 0, 0, 0], &[5, 255, 255, 255, 255], &[7, 1, 0, 0, 0, 1]] {
             let mut decoder = Decoder::default();
             decoder.feed(nonsense);
             assert!(decoder.next().is_err(), "{nonsense:?}");

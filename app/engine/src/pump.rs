@@ -19,7 +19,9 @@ use crate::error::{Error, Result};
 use crate::keeper::Keeper;
 use crate::log::{LogWriter, Stream};
 use crate::monitor::{Up, through};
+use crate::ports::Holds;
 use crate::protocol::{Decoder, Frame};
+use crate::revival::NetdGuard;
 
 /// Bytes that may wait for one client, or for the container's input.
 const FULL: usize = 1 << 20;
@@ -78,11 +80,20 @@ fn set_nonblocking(fd: impl AsFd) -> Result<()> {
 
 /// One command that is connected.
 struct Client {
+    /// Which of all there ever were.
+    number: u64,
     socket: UnixStream,
     decoder: Decoder,
     outbox: Outbox,
     watches: bool,
     gone: bool,
+}
+
+impl Client {
+    fn answer(&mut self, frame: &Frame) {
+        frame.write(&mut self.outbox.bytes);
+        self.gone |= self.outbox.push_to(&self.socket).is_err();
+    }
 }
 
 /// Bytes on their way to somebody who may be slow.
@@ -125,12 +136,18 @@ struct Input {
 /// See the module's description.
 pub(crate) struct Pump {
     log: LogWriter,
+    /// The container's published ports.
+    holds: Holds,
     clients: Vec<Client>,
+    /// How many there ever were.
+    counted: u64,
     listener: Option<UnixListener>,
     sources: Vec<Source>,
     input: Option<Input>,
     /// Whoever else has the input's descriptor, which with a terminal is that of the output too.
     keeper: Option<Keeper>,
+    /// Set before [`Pump::run`] for a container that needs netd.
+    pub(crate) netd: Option<NetdGuard>,
     buffer: Vec<u8>,
     /// SIGCHLD to be read: of the runtime's helpers, which end after it and are ours then.
     children: Option<SignalFd>,
@@ -148,18 +165,23 @@ enum Token {
     Input,
     Keeper,
     Children,
+    Netd,
 }
 
 impl Pump {
-    pub(crate) fn new(log: &Path) -> Result<Self> {
+    /// `holds`: for as long as the container has its ports.
+    pub(crate) fn new(log: &Path, holds: Holds) -> Result<Self> {
         let log = LogWriter::open(log).map_err(|e| Error::at(log.display(), e))?;
         Ok(Self {
             log,
+            holds,
             clients: Vec::new(),
+            counted: 0,
             listener: None,
             sources: Vec::new(),
             input: None,
             keeper: None,
+            netd: None,
             buffer: vec![0; CHUNK],
             children: None,
             code: None,
@@ -169,7 +191,9 @@ impl Pump {
     /// The command that started us; its place among the clients.
     pub(crate) fn add_client(&mut self, socket: UnixStream, watches: bool) -> Result<usize> {
         socket.set_nonblocking(true).map_err(Error::usage)?;
+        self.counted += 1;
         self.clients.push(Client {
+            number: self.counted,
             socket,
             decoder: Decoder::default(),
             outbox: Outbox::default(),
@@ -210,6 +234,11 @@ impl Pump {
         self.flush();
     }
 
+    /// Lets go of the container's ports.
+    pub(crate) fn release_ports(&mut self) {
+        self.holds.release();
+    }
+
     fn tell(&mut self, frame: &Frame) {
         for client in &mut self.clients {
             frame.write(&mut client.outbox.bytes);
@@ -226,6 +255,7 @@ impl Pump {
         // Only now: the runtime, and the container, would have inherited it.
         self.children =
             Some(SignalFd::block(&Signal::new(CHLD).into_iter().collect::<Vec<_>>()).map_err(Error::usage)?);
+        self.holds.serve();
         self.reap(init);
         // Our child, alive or a zombie: its number is its own until we reap it. If not our child, it may be
         // gone already.
@@ -242,9 +272,16 @@ impl Pump {
                     Token::Input => self.feed(),
                     Token::Keeper => self.replace_keeper(),
                     Token::Children => self.reap(init),
+                    Token::Netd => self.netd.iter_mut().for_each(NetdGuard::step),
                 }
             }
-            self.clients.retain(|client| !client.gone);
+            self.drop_gone();
+        }
+    }
+
+    fn drop_gone(&mut self) {
+        for client in self.clients.extract_if(.., |client| client.gone) {
+            self.holds.settle(client.number);
         }
     }
 
@@ -272,6 +309,10 @@ impl Pump {
         if let Some(children) = &self.children {
             tokens.push(Token::Children);
             fds.push(PollFd::new(children, PollFlags::IN));
+        }
+        if let Some(netd) = self.netd.as_ref().and_then(NetdGuard::fd) {
+            tokens.push(Token::Netd);
+            fds.push(PollFd::from_borrowed_fd(netd, PollFlags::IN));
         }
         if self.clients.iter().all(|client| client.outbox.waiting() < FULL) {
             for (n, source) in self.sources.iter().enumerate() {
@@ -345,7 +386,7 @@ impl Pump {
         for client in &mut self.clients {
             client.gone |= client.outbox.push_to(&client.socket).is_err();
         }
-        self.clients.retain(|client| !client.gone);
+        self.drop_gone();
     }
 
     fn serve(&mut self, n: usize, events: PollFlags) {
@@ -384,6 +425,17 @@ impl Pump {
                     self.feed();
                 }
                 Ok(Some(Frame::Resize(size))) => self.resize(size),
+                Ok(Some(Frame::Hold(ports))) => {
+                    let answer = match self.holds.hold(client.number, &ports) {
+                        Ok(()) => Frame::Held,
+                        Err(error) => Frame::Failed(error.kind, error.message),
+                    };
+                    client.answer(&answer);
+                }
+                Ok(Some(Frame::Settle)) => {
+                    self.holds.settle(client.number);
+                    client.answer(&Frame::Held);
+                }
                 Ok(Some(_)) | Err(_) => client.gone = true,
                 Ok(None) => return,
             }

@@ -7,19 +7,18 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
+use linux::ProcessRef;
 use linux::file::{Durability, write_atomic};
-use linux::{ProcessRef, ports};
-use model::{ContainerId, HostAddress, PortMapping, Protocol};
+use model::ContainerId;
 
 use crate::config::{ContainerConfig, NetworkMode};
-use crate::endpoints::AttachedEndpoint;
+use crate::endpoints::{AttachedEndpoint, Identity};
 use crate::engine::{Engine, EngineOptions, load, make_dir, no_such_container, save};
 use crate::error::{Error, Kind, Result};
-use crate::files::{HostsFile, host_resolv_conf};
+use crate::files::{HostsFile, ResolvConf, host_resolv_conf};
 use crate::foreground::{self, Watch};
 use crate::monitor::{self, Mode, Order};
 use crate::networking::SandboxWish;
@@ -33,6 +32,7 @@ impl Engine {
     pub fn run(&mut self, config: ContainerConfig, attach: Attach, talk: &mut Talk<'_>) -> Result<RunResult> {
         let me = ProcessRef::me().map_err(Error::usage)?;
         let mut record = self.prepare(config, talk)?;
+        self.start_owner_of_network(&record)?;
         record.state = State::Starting;
         record.owner = Some(me);
         record.fate = Some(Fate::Vanish { volumes: true });
@@ -40,9 +40,10 @@ impl Engine {
         self.start_claimed(&record, me, attach)
     }
 
-    /// Starts a container that is down.
+    /// Starts a container that is down; before it the one whose network it uses.
     pub fn start(&mut self, id: &ContainerId, attach: Attach) -> Result<RunResult> {
         let me = ProcessRef::me().map_err(Error::usage)?;
+        self.start_owner_of_network(&self.record(id)?)?;
         let record = self.store.write(|tx| {
             let mut record = load(tx, id)?.ok_or_else(|| no_such_container(&id.to_string()))?;
             if !record.state.at_rest() {
@@ -58,6 +59,16 @@ impl Engine {
             Ok(record)
         })?;
         self.start_claimed(&record, me, attach)
+    }
+
+    fn start_owner_of_network(&mut self, record: &ContainerRecord) -> Result<()> {
+        let NetworkMode::Container(name) = &record.settings.network.mode else { return Ok(()) };
+        let owner = self.named(name)?.id;
+        self.wait_settled(&owner)?;
+        if self.record(&owner)?.state.at_rest() {
+            self.start(&owner, Attach::Detached)?;
+        }
+        Ok(())
     }
 
     fn start_claimed(&mut self, record: &ContainerRecord, me: ProcessRef, attach: Attach) -> Result<RunResult> {
@@ -124,35 +135,6 @@ impl Engine {
         EngineOptions { runtime: Some(runtime.path.display().to_string()), ..self.options().clone() }
     }
 
-    /// Sockets on all published ports; a busy one is refused before anything is made.
-    pub(crate) fn hold_ports(&self, mappings: &[PortMapping]) -> Result<Vec<OwnedFd>> {
-        let mut held = Vec::new();
-        for mapping in mappings {
-            let hold = ports::hold_range(mapping.host, mapping.host_port, mapping.range, mapping.protocol);
-            held.extend(hold.map_err(|e| self.cannot_bind(mapping, &e))?.sockets);
-        }
-        Ok(held)
-    }
-
-    fn cannot_bind(&self, mapping: &PortMapping, error: &io::Error) -> Error {
-        let reason = match error.kind() {
-            io::ErrorKind::AddrInUse => "address already in use".to_owned(),
-            io::ErrorKind::AddrNotAvailable => "cannot assign requested address".to_owned(),
-            _ => error.to_string(),
-        };
-        let port = busy_port(mapping);
-        let at = match mapping.host.exact() {
-            Some(ip) => std::net::SocketAddr::new(ip, port).to_string(),
-            None => format!(":{port}"),
-        };
-        let holder = match self.store.read(|tx| tx.port_clash(mapping)) {
-            Ok(Some((id, _))) => self.record(&id).ok(),
-            _ => None,
-        };
-        let holder = holder.map_or_else(String::new, |record| format!(" (by the container {})", record.name));
-        Error::cannot_start(format!("cannot bind {} port {at}: {reason}{holder}", mapping.protocol))
-    }
-
     /// Makes or finds the network stack the record asks for.
     fn sandbox(&self, record: &ContainerRecord) -> Result<Sandbox> {
         let attachments = match &record.settings.network.mode {
@@ -166,8 +148,14 @@ impl Engine {
             }
             NetworkMode::Container(name) => return self.sandbox_of(name),
         };
-        let wish = SandboxWish { container: record.id, attachments, ports: &record.settings.ports };
+        let wish = SandboxWish {
+            container: record.id,
+            identity: Identity::of(record),
+            attachments,
+            ports: &record.settings.ports,
+        };
         let attached = self.networking().up(&wish)?;
+        self.warn_of_blockers(&attached.endpoints);
         Ok(Sandbox { netns: Some(attached.netns), endpoints: attached.endpoints, shared_with: None })
     }
 
@@ -179,6 +167,9 @@ impl Engine {
                 owner.id
             );
             return Err(Error::new(Kind::CannotStart, text));
+        }
+        if let NetworkMode::Container(name) = &owner.settings.network.mode {
+            return Ok(Sandbox { shared_with: Some(owner.id), ..self.sandbox_of(name)? });
         }
         crate::connect::show_sandbox(&owner)?;
         Ok(Sandbox { netns: owner.netns, endpoints: Vec::new(), shared_with: Some(owner.id) })
@@ -210,9 +201,7 @@ impl Engine {
             put(places.hosts(), &hosts_text_with(record, &sandbox.endpoints, host_ip))?;
         }
         if wants_resolv_conf(network) {
-            let ipv6 = sandbox.endpoints.iter().any(|e| e.endpoint.addrs.iter().any(|addr| addr.ip.is_ipv6()));
-            let own_stack = spec::own_stack(&network.mode);
-            put(places.resolv_conf(), &host_resolv_conf().for_container(network, own_stack, ipv6).text())?;
+            put(places.resolv_conf(), &resolv_conf_text(network, &sandbox.endpoints))?;
         }
         Ok(())
     }
@@ -244,7 +233,7 @@ impl Engine {
         if record.settings.network.no_hosts || !places.hosts().exists() {
             return Ok(());
         }
-        let line = format!("127.0.0.1\t{}\n", record.name);
+        let line = sharer_line(record);
         let file = std::fs::OpenOptions::new().append(true).open(places.hosts());
         file.and_then(|mut file| file.write_all(line.as_bytes())).map_err(|e| Error::at(places.hosts().display(), e))
     }
@@ -261,8 +250,29 @@ struct Sandbox {
 }
 
 /// Podman gives a container without network no resolv.conf.
-fn wants_resolv_conf(network: &config::NetworkConfig) -> bool {
+pub(crate) fn wants_resolv_conf(network: &config::NetworkConfig) -> bool {
     network.mode != NetworkMode::None && network.dns != config::Dns::Image
+}
+
+/// The container's resolv.conf, when it is on these networks.
+pub(crate) fn resolv_conf_text(network: &config::NetworkConfig, endpoints: &[AttachedEndpoint]) -> String {
+    let ipv6 = endpoints.iter().any(|e| e.endpoint.ip(false).is_some());
+    let reachable = |attached: &AttachedEndpoint, ip: &IpAddr| attached.endpoint.ip(ip.is_ipv4()).is_some();
+    let named = endpoints.iter().filter(|attached| attached.dns);
+    let gateways: Vec<IpAddr> = named
+        .flat_map(|attached| attached.network_gateways.iter().filter(|ip| reachable(attached, ip)).copied())
+        .collect();
+    if let NetworkMode::Path(path) = &network.mode
+        && let Some(conf) = ResolvConf::of_namespace(path)
+    {
+        return conf.for_container(network, false, true, &[]).text();
+    }
+    host_resolv_conf().for_container(network, spec::own_stack(&network.mode), ipv6, &gateways).text()
+}
+
+/// How a container that shares another's network is found there.
+pub(crate) fn sharer_line(record: &ContainerRecord) -> String {
+    format!("127.0.0.1\t{}\n", record.name)
 }
 
 pub(crate) fn hosts_text(record: &ContainerRecord, endpoints: &[AttachedEndpoint]) -> String {
@@ -294,18 +304,4 @@ fn host_ip(mode: &NetworkMode, endpoints: &[AttachedEndpoint]) -> Option<IpAddr>
     }
     let gateways = || endpoints.iter().flat_map(|endpoint| &endpoint.network_gateways).copied();
     gateways().find(IpAddr::is_ipv4).or_else(|| gateways().next())
-}
-
-/// The first port of the mapping that somebody has; the first one when that cannot be told.
-fn busy_port(mapping: &PortMapping) -> u16 {
-    let busy = |port: &u16| ports::hold(mapping.host, *port, mapping.protocol).is_err();
-    let last = mapping.host_port.saturating_add(mapping.range.saturating_sub(1));
-    (mapping.host_port..=last).find(busy).unwrap_or(mapping.host_port)
-}
-
-/// Chooses host ports for what was published without one, and checks those that were.
-pub(crate) fn choose_port(host: HostAddress, range: u16, protocol: Protocol) -> Result<u16> {
-    ports::free_ports(host, range, protocol)
-        .map(|(first, _)| first)
-        .map_err(|e| Error::cannot_start(format!("cannot find a free {protocol} port: {e}")))
 }

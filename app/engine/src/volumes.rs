@@ -65,6 +65,7 @@ impl Engine {
         self.store.write(|tx| -> Result<()> {
             if tx.volume::<Volume>(name)?.is_none() {
                 tx.volume_put(name, &Volume { name: name.to_owned(), created: Timestamp::now(), anonymous })?;
+                tx.event_add(&store::Event::volume("create", name))?;
             }
             Ok(())
         })?;
@@ -86,7 +87,10 @@ impl Engine {
             record.settings.mounts.iter().filter(|mount| mount.anonymous).filter_map(|mount| mount.volume.as_ref())
         {
             remove_tree(&self.options().root.join("volumes").join(name))?;
-            self.store.write(|tx| tx.volume_remove(name))?;
+            self.store.write(|tx| {
+                tx.volume_remove(name)?;
+                tx.event_add(&store::Event::volume("remove", name))
+            })?;
         }
         Ok(())
     }

@@ -59,6 +59,9 @@ fn main() {
     if std::env::args().next().as_deref() == Some(engine::MONITOR_NAME) {
         std::process::exit(engine::monitor_main());
     }
+    if std::env::args().next().as_deref() == Some(engine::netd::NETD_NAME) {
+        std::process::exit(netd::netd_main());
+    }
     if std::env::args().next().as_deref() == Some(engine::KEEPER_NAME) {
         std::process::exit(engine::keeper_main());
     }
@@ -714,8 +717,11 @@ fn after_a_reboot(root: &Path) {
     let shown = engine.inspect(&engine.find(&id).unwrap()).unwrap();
     kill(monitor(engine, &id));
     kill(shown["State"]["Pid"].as_u64().unwrap().try_into().unwrap());
+    processes(engine::netd::NETD_NAME).into_iter().for_each(kill);
+    eventually(|| processes(engine::netd::NETD_NAME), Vec::is_empty);
     // What a reboot leaves of it: nothing in the kernel, nothing in /run.
-    sh("ip link del podman0; nft flush ruleset; umount /run/netns/podwire-*; rm -r /run/podwire /run/netns/*");
+    sh("ip link del podman0; nft flush ruleset; umount /run/netns/podwire-*; \
+        rm -r /run/podwire /run/netns/* /run/lock/podwire-*");
     let store = store::Store::open(root).unwrap();
     store.write(|tx| tx.set_identity("00000000-0000-0000-0000-000000000000 1")).unwrap();
     let engine = &mut open(root);

@@ -1,6 +1,7 @@
 //! All commands: one line here and one file each.
 
 mod create;
+mod events;
 mod exec;
 mod exists;
 mod images;
@@ -14,19 +15,26 @@ mod network_connect;
 mod network_create;
 mod network_disconnect;
 mod network_exists;
+mod network_export;
+mod network_import;
 mod network_inspect;
 mod network_ls;
 mod network_prune;
 mod network_reload;
+mod network_resolve;
 mod network_rm;
+mod network_update;
 mod port;
 mod ps;
 mod pull;
+mod rename;
+mod restart;
 mod rm;
 mod rmi;
 mod run;
 mod start;
 mod stop;
+mod update;
 pub(crate) mod version;
 mod wait;
 
@@ -46,6 +54,7 @@ const SEVERAL_CONTAINERS: &str = "[options] CONTAINER [CONTAINER...]";
 #[rustfmt::skip]
 pub(crate) const COMMANDS: &[Entry] = &[
     Entry::new::<create::Create>(&["create", "container create"], "Create but do not start a container", "[options] IMAGE [COMMAND [ARG...]]"),
+    Entry::new::<events::Events>(&["events"], "Tell what happens to containers, images, networks and volumes", "[options]"),
     Entry::new::<exec::Exec>(&["exec", "container exec"], "Run a process in a running container", "[options] CONTAINER COMMAND [ARG...]"),
     Entry::new::<exists::ContainerExists>(&["container exists"], "Check if a container exists", "CONTAINER"),
     Entry::new::<exists::ImageExists>(&["image exists"], "Check if an image exists", "IMAGE"),
@@ -62,19 +71,26 @@ pub(crate) const COMMANDS: &[Entry] = &[
     Entry::new::<network_create::NetworkCreate>(&["network create"], "Create a network", "[options] [NAME]"),
     Entry::new::<network_disconnect::NetworkDisconnect>(&["network disconnect"], "Take a container off a network", "[options] NETWORK CONTAINER"),
     Entry::new::<network_exists::NetworkExists>(&["network exists"], "Check if a network exists", "NETWORK"),
+    Entry::new::<network_export::NetworkExport>(&["network export"], "Write networks as Podman's files", "[options] [NETWORK...]"),
+    Entry::new::<network_import::NetworkImport>(&["network import"], "Add networks from Podman's or CNI's files", "[FILE|DIR...]"),
     Entry::new::<network_inspect::NetworkInspect>(&["network inspect"], "Display networks", "[options] NETWORK [NETWORK...]"),
     Entry::new::<network_ls::NetworkLs>(&["network ls", "network list"], "List networks", "[options]"),
     Entry::new::<network_prune::NetworkPrune>(&["network prune"], "Remove networks that no container uses", "[options]"),
     Entry::new::<network_reload::NetworkReload>(&["network reload"], "Make the firewall and links of containers as they should be", "[options] [CONTAINER...]"),
+    Entry::new::<network_resolve::NetworkResolve>(&["network resolve"], "Print the addresses that containers have under a name", "[options] NAME"),
     Entry::new::<network_rm::NetworkRm>(&["network rm", "network remove"], "Remove networks", "[options] NETWORK [NETWORK...]"),
+    Entry::new::<network_update::NetworkUpdate>(&["network update"], "Change a network's DNS servers", "[options] NETWORK"),
     Entry::new::<port::Port>(&["port", "container port"], "List published ports of a container", "[options] CONTAINER [PORT]"),
     Entry::new::<ps::Ps>(&["ps", "container ps", "container ls", "container list"], "List containers", "[options]"),
     Entry::new::<pull::Pull>(&["pull", "image pull"], "Pull images from a registry", "[options] IMAGE [IMAGE...]"),
+    Entry::new::<rename::Rename>(&["rename", "container rename"], "Rename a container", "CONTAINER NAME"),
+    Entry::new::<restart::Restart>(&["restart", "container restart"], "Restart containers", SEVERAL_CONTAINERS),
     Entry::new::<rm::Rm>(&["rm", "container rm"], "Remove containers", SEVERAL_CONTAINERS),
     Entry::new::<rmi::Rmi>(&["rmi", "image rm"], "Remove images", "[options] IMAGE [IMAGE...]"),
     Entry::new::<run::Run>(&["run", "container run"], "Run a command in a new container", "[options] IMAGE [COMMAND [ARG...]]"),
     Entry::new::<start::Start>(&["start", "container start"], "Start containers", SEVERAL_CONTAINERS),
     Entry::new::<stop::Stop>(&["stop", "container stop"], "Stop running containers", SEVERAL_CONTAINERS),
+    Entry::new::<update::Update>(&["update", "container update"], "Change the published ports of a container", "[options] CONTAINER"),
     Entry::new::<version::Version>(&["version"], "Display the version", "[options]"),
     Entry::new::<wait::Wait>(&["wait", "container wait"], "Wait for containers to stop and print their exit codes", SEVERAL_CONTAINERS),
 ];

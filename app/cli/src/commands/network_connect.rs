@@ -23,6 +23,9 @@ pub(crate) struct NetworkConnect {
     /// A fixed MAC address
     #[arg(long, value_name = "string")]
     mac_address: Option<String>,
+    /// Of a container's networks the one with the highest priority gives the default route; of equals the first
+    #[arg(long, value_name = "int", value_parser = priority, default_value = "0", hide_default_value = true)]
+    gw_priority: i32,
     /// Show the plan for the machine's network; change nothing
     #[arg(long)]
     dry_run: bool,
@@ -39,11 +42,17 @@ impl Command for NetworkConnect {
             static_ips: ips.map(|(flag, text)| address(podwire, flag, text)).collect::<Result<_, _>>()?,
             mac: self.mac_address.as_deref().map(str::parse).transpose()?,
             aliases: strings(&self.alias).iter().map(|name| name.parse()).collect::<Result<_, _>>()?,
+            gw_priority: self.gw_priority,
             ..AttachmentConfig::default()
         };
         let mode = if self.dry_run { Mode::DryRun } else { Mode::Apply };
         podwire.show(&podwire.engine()?.connect_network(&self.arguments[0], &self.arguments[1], asked, mode)?)
     }
+}
+
+fn priority(text: &str) -> Result<i32, String> {
+    let value = flags::signed(text)?;
+    value.try_into().map_err(|_| format!("strconv.ParseInt: parsing {text:?}: value out of range"))
 }
 
 fn address(podwire: &Podwire, flag: &str, text: &str) -> Result<IpAddr, Failure> {

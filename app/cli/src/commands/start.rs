@@ -11,6 +11,9 @@ use crate::outcome::{Failure, Outcome};
 
 #[derive(clap::Args)]
 pub(crate) struct Start {
+    /// All containers that do not run
+    #[arg(long)]
+    all: bool,
     /// Attach to the container's output
     #[arg(short, long)]
     attach: bool,
@@ -23,12 +26,20 @@ pub(crate) struct Start {
 
 impl Command for Start {
     fn run(self, podwire: &Podwire) -> Outcome {
-        if self.arguments.is_empty() {
-            return Err(Failure::new("start requires at least one argument"));
+        match (self.arguments.is_empty(), self.all) {
+            (true, false) => return Err(Failure::new("start requires at least one argument")),
+            (false, true) => {
+                return Err(Failure::new("either start all containers or the container(s) provided in the arguments"));
+            }
+            (true, true) if self.attach || self.interactive => {
+                return Err(Failure::new("you cannot start and attach multiple containers at once"));
+            }
+            _ => {}
         }
         let mut engine = podwire.engine()?;
         if !(self.attach || self.interactive) {
-            return each(&self.arguments, engine::Error::exit_code, |name| {
+            let names = podwire.targets(&engine, self.arguments, self.all, |c| !c.state.is_running())?;
+            return each(&names, engine::Error::exit_code, |name| {
                 let id = engine.find(name)?;
                 match engine.start(&id, Attach::Detached) {
                     // Podman starts what runs already without a word.

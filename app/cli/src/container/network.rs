@@ -4,14 +4,14 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use engine::config::{AttachmentConfig, Dns, HostEntry, NetworkConfig, NetworkMode, PortText};
-use model::{DnsName, MacAddr, Protocol};
+use model::{DnsName, LinkName, MacAddr, Protocol};
 
 use crate::flags::strings;
 use crate::outcome::Failure;
 
 #[derive(clap::Args, Debug, Default)]
 pub(crate) struct NetworkFlags {
-    /// Connect the container: a network's NAME[:ip=,ip6=,mac=,alias=,interface_name=], none, host, container:NAME or ns:PATH
+    /// Connect the container: a network's NAME[:ip=,ip6=,mac=,alias=,interface_name=,host_interface_name=,gw_priority=], none, host, container:NAME or ns:PATH
     #[arg(long, visible_alias = "net", value_name = "stringArray")]
     network: Vec<String>,
     /// A fixed IPv4 address
@@ -270,8 +270,14 @@ fn attachment(name: Option<&str>, options: Option<&str>) -> Result<AttachmentCon
             "alias" => wish.aliases.push(value.parse()?),
             "interface_name" if value.is_empty() => return Err(Failure::new("interface_name cannot be empty")),
             "interface_name" => wish.link = Some(value.parse()?),
-            "host_interface_name" => {
-                return Err(Failure::new("the network option host_interface_name is not supported by podwire yet"));
+            "host_interface_name" if value.is_empty() => {
+                return Err(Failure::new("host_interface_name cannot be empty"));
+            }
+            "host_interface_name" => wish.host_link = Some(value.parse()?),
+            // Docker's spelling too.
+            "gw_priority" | "gw-priority" => {
+                let wrong = |_| Failure::new(format!("invalid gw_priority {value:?}: must be a whole number"));
+                wish.gw_priority = value.parse().map_err(wrong)?;
             }
             other => return Err(Failure::new(format!("unknown bridge network option: {other}"))),
         }
@@ -282,13 +288,15 @@ fn attachment(name: Option<&str>, options: Option<&str>) -> Result<AttachmentCon
 /// No two attachments may ask for the same link.
 fn check_links(mode: &NetworkMode) -> Result<(), Failure> {
     let NetworkMode::Networks(attachments) = mode else { return Ok(()) };
-    let links: Vec<_> = attachments.iter().filter_map(|a| a.link.as_ref()).collect();
-    match links.iter().enumerate().find(|(n, link)| links[..*n].contains(link)) {
-        Some((_, link)) => {
-            Err(Failure::new(format!("network interface name \"{link}\" is already assigned to another network")))
+    let named: [fn(&AttachmentConfig) -> Option<&LinkName>; 2] = [|a| a.link.as_ref(), |a| a.host_link.as_ref()];
+    for name in named {
+        let links: Vec<_> = attachments.iter().filter_map(name).collect();
+        if let Some((_, link)) = links.iter().enumerate().find(|(n, link)| links[..*n].contains(link)) {
+            let text = format!("network interface name \"{link}\" is already assigned to another network");
+            return Err(Failure::new(text));
         }
-        None => Ok(()),
     }
+    Ok(())
 }
 
 fn names(texts: &[String]) -> Result<Vec<DnsName>, Failure> {
@@ -389,6 +397,8 @@ mod tests {
             "--network m1:alias=al1 --network-alias al2",
             &default("\"m1\"", "", "\"mac\":null,\"aliases\":[\"al2\"],\"link\":null"),
         );
+        let host = "\"mac\":null,\"aliases\":[],\"link\":null,\"host_link\":\"v0\",\"gw_priority\":-3";
+        check("--network m1:host_interface_name=v0,gw_priority=-3", &default("\"m1\"", "", host));
         check("--network none", "\"None\"");
         check("--network container:web", "{\"Container\":\"web\"}");
         let two = "{\"Networks\":[{\"network\":\"m1\",\"static_ips\":[],\"mac\":null,\"aliases\":[],\"link\":null},{\"network\":\"m2\",\"static_ips\":[],\"mac\":null,\"aliases\":[],\"link\":null}]}";
@@ -411,9 +421,18 @@ mod tests {
         check("--network bridge:alias=", "alias cannot be empty");
         check("--network bridge:interface_name=", "interface_name cannot be empty");
         check("--network bridge:foo=bar", "unknown bridge network option: foo");
+        check("--network bridge:host_interface_name=", "host_interface_name cannot be empty");
+        check("--network bridge:gw_priority=high", "invalid gw_priority \"high\": must be a whole number");
+        check("--network bridge:gw_priority=9999999999", "invalid gw_priority \"9999999999\": must be a whole number");
+        check("--network bridge:alias=a_b!c", "a_b!c is not a valid domain");
+        check("--network-alias a,,b", "\"\" is not a valid domain");
         check(
-            "--network m1:host_interface_name=x",
-            "the network option host_interface_name is not supported by podwire yet",
+            "--network m1:interface_name=abcdefghijklmnop",
+            "Interface name is too long: interface names must be 15 characters or less: abcdefghijklmnop",
+        );
+        check(
+            "--network m1:host_interface_name=v0 --network m2:host_interface_name=v0",
+            "network interface name \"v0\" is already assigned to another network",
         );
         check(
             "--network m1:interface_name=e1 --network m2:interface_name=e1",

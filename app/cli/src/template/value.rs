@@ -111,6 +111,17 @@ const TYPES: &[(&str, &str)] = &[
 /// Keys under which Podman has a `time.Time`, which prints in another way than it is written to JSON.
 const TIMES: &[&str] = &["Created", "StartedAt", "FinishedAt"];
 
+/// Keys that Podman's `inspect` leaves out of JSON when their value is empty, with Go's names for templates.
+const OMITTED: &[(&str, &str)] = &[
+    ("Networks", "Networks"),
+    ("SecondaryIPAddresses", "SecondaryIPAddresses"),
+    ("SecondaryIPv6Addresses", "SecondaryIPv6Addresses"),
+    ("AdditionalMACAddresses", "AdditionalMacAddresses"),
+    ("Aliases", "Aliases"),
+    ("DNSNames", "DNSNames"),
+    ("GwPriority", "GwPriority"),
+];
+
 fn time(text: &str) -> Value {
     match text.parse() {
         Ok(time) => Value::shown(ages::go_time(time), ages::go_time(time), text.to_owned()),
@@ -144,7 +155,14 @@ impl Value {
                     .collect(),
             )),
             Json::Object(object) => {
-                let fields = object.iter().map(|(k, v)| Field::same(k, Self::from_json_under(k, v, maps))).collect();
+                let field = |(k, v): (&String, &Json)| {
+                    let value = Self::from_json_under(k, v, maps);
+                    match OMITTED.iter().find(|(json, _)| json == k) {
+                        Some((_, name)) => Field::optional(name, k, value),
+                        None => Field::same(k, value),
+                    }
+                };
+                let fields = object.iter().map(field).collect();
                 let type_name = TYPES.iter().find(|(k, _)| *k == key).map_or("struct", |(_, name)| name);
                 Self::Record(Rc::new(Record::new(type_name, fields)))
             }
@@ -410,6 +428,14 @@ mod tests {
         value.print(&mut text);
         assert_eq!(text, "{2026-11-23 18:10:36.35 +0000 UTC 0001-01-01 00:00:00 +0000 UTC}");
         assert_eq!(value.to_json(), json);
+    }
+
+    #[test]
+    fn what_is_empty_is_left_out_of_json_where_podman_does_so_but_not_out_of_templates() {
+        let json = serde_json::json!({"Networks": {}, "SecondaryIPAddresses": [], "Aliases": null, "Links": null});
+        let value = Value::from_json(&json, &["Networks"]);
+        assert_eq!(value.to_json(), serde_json::json!({"Links": null}));
+        assert_eq!(value.field("Networks").map(|v| v.truth()), Ok(false));
     }
 
     #[test]
