@@ -10,19 +10,36 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use firewall::NetworkFirewall;
-use model::{BridgeOptions, Driver, Subnet};
+use model::{BridgeOptions, Driver, RouteTarget, Subnet};
 use plan::{Address, Bridge, Element, Object, Place, Route, RouteKind, Veth};
 
-use crate::{Endpoint, NetworkWish, bridge_mac, sysctl};
+use crate::{Endpoint, NetworkWish, bridge_mac, shared_mac, sysctl};
 
-/// Metric of routes given to a sandbox, where the network says nothing (netavark's).
+/// So many links can be members of a bridge (BR_MAX_PORTS in net/bridge/br_private.h, of which 0 is none).
+pub const MEMBERS_MAX: u64 = 1023;
+
+/// Metric of routes given to a sandbox, where nothing is said about it (netavark's). The network's option is about
+/// default routes alone.
 const METRIC: u32 = 100;
 
 /// The bridge with its gateways' addresses, its settings and its place in the firewall.
+///
+/// Of a bridge that is somebody else's, nothing.
 pub(crate) fn network(wish: &NetworkWish<'_>) -> Vec<Object> {
     let network = wish.network;
-    let bridge =
-        Bridge { name: network.link.clone(), mac: bridge_mac(&network.id), mtu: wish.mtu, mark: wish.mark.clone() };
+    if !network.is_managed() {
+        return Vec::new();
+    }
+    let Driver::Bridge(options) = &network.driver;
+    let bridge = Bridge {
+        name: network.link.clone(),
+        // All networks that share a bridge want it alike.
+        mac: if network.may_share() { shared_mac(&network.link) } else { bridge_mac(&network.id) },
+        mtu: wish.mtu,
+        filters_vlans: options.vlan.is_some(),
+        vrf: options.vrf.clone(),
+        mark: wish.mark.clone(),
+    };
     let gateways = network.subnets.iter().filter_map(|s| Some(s.subnet.with(s.gateway?)));
     let addresses =
         gateways.map(|addr| Object::Address(Address { place: Place::Host, link: network.link.clone(), addr }));
@@ -37,6 +54,7 @@ pub(crate) fn network(wish: &NetworkWish<'_>) -> Vec<Object> {
 pub(crate) fn attachment(wish: &NetworkWish<'_>, endpoint: &Endpoint) -> Vec<Object> {
     let place = || Place::Sandbox(endpoint.sandbox.clone());
     let mark = &endpoint.mark;
+    let Driver::Bridge(options) = &wish.network.driver;
     let mut objects = vec![Object::Veth(Veth {
         host: endpoint.host_link.clone(),
         bridge: wish.network.link.clone(),
@@ -44,6 +62,8 @@ pub(crate) fn attachment(wish: &NetworkWish<'_>, endpoint: &Endpoint) -> Vec<Obj
         name: endpoint.link.clone(),
         mac: endpoint.mac,
         mtu: wish.mtu,
+        // VLAN 0 is no VLAN: the bridge's own one then.
+        vlan: options.vlan.filter(|vlan| *vlan != 0),
         mark: mark.clone(),
     })];
     // A bridge's member needs no address of its own, and would speak to the sandbox from it.
@@ -61,9 +81,9 @@ pub(crate) fn attachment(wish: &NetworkWish<'_>, endpoint: &Endpoint) -> Vec<Obj
     objects
 }
 
-/// Nothing is published from an internal network, as in Podman.
+/// Nothing is published from an internal network, nor on somebody else's bridge, as in Podman.
 fn published(wish: &NetworkWish<'_>, endpoint: &Endpoint) -> Vec<Object> {
-    if wish.network.internal {
+    if !wish.network.publishes() {
         return Vec::new();
     }
     let (ip4, ip6) = targets(endpoint);
@@ -81,15 +101,26 @@ fn routes(wish: &NetworkWish<'_>, endpoint: &Endpoint) -> Vec<Object> {
     let Driver::Bridge(options) = &wish.network.driver;
     let metric = options.metric.unwrap_or(METRIC);
     let any = |gateway: &IpAddr| if gateway.is_ipv4() { Subnet::ANY4 } else { Subnet::ANY6 };
-    let defaults = endpoint.gateways.iter().map(|gateway| (any(gateway), *gateway, metric));
-    let typed = wish.network.routes.iter().map(|r| (r.destination, r.gateway, r.metric.unwrap_or(metric)));
-    let route = |(destination, gateway, metric)| {
-        let place = Place::Sandbox(endpoint.sandbox.clone());
-        Object::Route(Route { place, destination, kind: RouteKind::Via(gateway), metric })
+    let defaults = endpoint.gateways.iter().map(|gateway| (any(gateway), RouteKind::Via(*gateway), metric));
+    let typed = wish.network.routes.iter().map(|r| (r.destination, kind_of(r.target), r.metric.unwrap_or(METRIC)));
+    // A next hop is reachable by an address of its family; to lead nowhere, none is needed.
+    let reachable = |(_, kind, _): &(Subnet, RouteKind, u32)| {
+        kind.gateway().is_none_or(|gateway| endpoint.ip(gateway.is_ipv4()).is_some())
     };
-    // A route needs a next hop that an address of its family makes reachable.
-    let reachable = |&(_, gateway, _): &(Subnet, IpAddr, u32)| endpoint.ip(gateway.is_ipv4()).is_some();
+    let route = |(destination, kind, metric)| {
+        let place = Place::Sandbox(endpoint.sandbox.clone());
+        Object::Route(Route { place, destination, kind, metric })
+    };
     defaults.chain(typed).filter(reachable).map(route).collect()
+}
+
+fn kind_of(target: RouteTarget) -> RouteKind {
+    match target {
+        RouteTarget::Via(gateway) => RouteKind::Via(gateway),
+        RouteTarget::Blackhole => RouteKind::Blackhole,
+        RouteTarget::Unreachable => RouteKind::Unreachable,
+        RouteTarget::Prohibit => RouteKind::Prohibit,
+    }
 }
 
 fn settings(wish: &NetworkWish<'_>) -> Vec<Object> {
@@ -125,6 +156,8 @@ fn firewall_of(wish: &NetworkWish<'_>) -> Vec<Element> {
     firewall::network_elements(&NetworkFirewall {
         bridge: network.link.clone(),
         subnets: network.subnets.iter().map(|s| s.subnet).collect(),
+        gateways: network.subnets.iter().filter_map(|s| s.gateway).collect(),
+        dns: wish.dns,
         isolation: options.isolate.unwrap_or_default(),
         internal: network.internal,
         outbound4: options.outbound_addr4,

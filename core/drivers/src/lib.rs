@@ -35,6 +35,8 @@ pub struct NetworkWish<'a> {
     pub network: &'a Network,
     /// MTU of its links in bytes: the option's, or that of the host's default route.
     pub mtu: u32,
+    /// The port at which names are answered on its gateways; containers ask at port 53. `None`: it has no names.
+    pub dns: Option<u16>,
     /// Whose its objects are.
     pub mark: Mark,
 }
@@ -90,10 +92,20 @@ pub fn attachment(wish: &NetworkWish<'_>, endpoint: &Endpoint) -> Vec<Object> {
     (driver_of(&wish.network.driver).attachment)(wish, endpoint)
 }
 
-/// What every network needs of the host: the firewall's rules, and forwarding.
+/// What every network needs of the host: the firewall's rules, forwarding, and room for neighbours.
+///
+/// The kernel's tables of neighbours are one for all namespaces, and full with 1,024 of them by default: 300
+/// containers that spoke to two others each had to wait for 5 s, and so had everybody else on the machine.
 pub fn base() -> Vec<Object> {
-    vec![Object::Ruleset(Ruleset { version: firewall::version() }), sysctl(Place::Host, "net/ipv4/ip_forward", "1")]
+    let room = ["ipv4", "ipv6"].into_iter().flat_map(|family| NEIGHBOURS.map(|(key, least)| (family, key, least)));
+    let room = room.map(|(family, key, least)| sysctl(Place::Host, format!("net/{family}/neigh/default/{key}"), least));
+    let rules = Object::Ruleset(Ruleset { version: firewall::version() });
+    [rules, sysctl(Place::Host, "net/ipv4/ip_forward", "1")].into_iter().chain(room).collect()
 }
+
+/// Soft and hard limit of a table of neighbours (Linux' ip-sysctl.rst), each of some 400 bytes. The host keeps
+/// higher ones.
+const NEIGHBOURS: [(&str, &str); 2] = [("gc_thresh2", "16384"), ("gc_thresh3", "32768")];
 
 /// A sandbox, with the settings that links made in it later start with.
 ///
@@ -106,7 +118,8 @@ pub fn sandbox(name: &SandboxName, ipv6: bool) -> Vec<Object> {
         // Loose: with two networks the answer may leave by another link than the question came in by, and a new
         // namespace starts with what the host has (devinet_init_net in net/ipv4/devinet.c).
         sysctl(place(), "net/ipv4/conf/default/rp_filter", "2"),
-        // Its addresses are announced when a link goes down and up again (not when an address is added).
+        // Its addresses are announced when a link goes down and up again and when its MAC address is set, as the
+        // host does after its addresses were added (inetdev_event in net/ipv4/devinet.c).
         sysctl(place(), "net/ipv4/conf/default/arp_notify", "1"),
     ];
     if ipv6 {
@@ -114,6 +127,7 @@ pub fn sandbox(name: &SandboxName, ipv6: bool) -> Vec<Object> {
         objects.push(sysctl(place(), "net/ipv6/conf/default/accept_ra", "0"));
         objects.push(sysctl(place(), "net/ipv6/conf/default/autoconf", "0"));
         objects.push(sysctl(place(), "net/ipv6/conf/default/accept_dad", "0"));
+        objects.push(sysctl(place(), "net/ipv6/conf/default/ndisc_notify", "1"));
     } else {
         objects.push(sysctl(place(), "net/ipv6/conf/default/disable_ipv6", "1"));
     }
@@ -156,6 +170,27 @@ pub fn endpoint_mac(network: &NetworkId, addrs: &[Addr], container: &ContainerId
 /// A bridge's MAC: fixed, else the kernel changes it with every member.
 pub fn bridge_mac(network: &NetworkId) -> MacAddr {
     MacAddr::local(digits(&network.to_string()))
+}
+
+/// The MAC of a bridge that several networks share: it follows from the bridge's name.
+pub fn shared_mac(link: &LinkName) -> MacAddr {
+    MacAddr::local(shared_digits(link))
+}
+
+/// Whose the objects are that belong to a bridge rather than to one of the networks that share it: twelve
+/// hexadecimal digits, for [`Mark::new`].
+pub fn shared_owner(link: &LinkName) -> String {
+    shared_digits(link).iter().map(|octet| format!("{octet:02x}")).collect()
+}
+
+/// FNV-1a of the name, of which 48 bits are plenty for the few bridges of a host.
+fn shared_digits(link: &LinkName) -> [u8; 6] {
+    let hash = link
+        .as_str()
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    let [a, b, c, d, e, f, ..] = hash.to_be_bytes();
+    [a, b, c, d, e, f]
 }
 
 /// The first six octets of an id's text.

@@ -12,6 +12,10 @@ pub struct NetworkFirewall {
     pub bridge: LinkName,
     /// All its subnets.
     pub subnets: Vec<Subnet>,
+    /// The host's addresses on its bridge.
+    pub gateways: Vec<IpAddr>,
+    /// The port of the gateways at which names are answered; they are asked at port 53. `None`: no names.
+    pub dns: Option<u16>,
     /// From whom it is kept apart.
     pub isolation: Isolation,
     /// Nothing goes out and nothing comes in.
@@ -52,6 +56,12 @@ pub fn network_elements(network: &NetworkFirewall) -> Vec<Element> {
             });
         }
     }
+    elements.extend(network.dns.iter().flat_map(|port| network.gateways.iter().map(|ip| (*ip, *port))).map(
+        |(ip, port)| {
+            let name = if ip.is_ipv4() { "dns4" } else { "dns6" };
+            make(name, vec![Field::Ip(ip)], vec![Field::Ip(ip), Field::Port(port)])
+        },
+    ));
     elements
 }
 
@@ -164,6 +174,8 @@ mod tests {
         NetworkFirewall {
             bridge: "podman0".parse().unwrap(),
             subnets: subnets.iter().map(|s| s.parse().unwrap()).collect(),
+            gateways: Vec::new(),
+            dns: None,
             isolation: Isolation::FromEverything,
             internal: false,
             outbound4: None,
@@ -206,6 +218,21 @@ mod tests {
                inet podwire subnets4 { 10.89.0.0/24 }
                inet podwire lan4 { 10.89.0.0/24 . 10.89.0.0/24 }"#,
         );
+    }
+
+    #[test]
+    fn names_are_asked_at_port_53_of_every_gateway_and_answered_at_another() {
+        let gateways = vec!["10.89.0.1".parse().unwrap(), "fd00:88::1".parse().unwrap()];
+        let without = network(&["10.89.0.0/24", "fd00:88::/64"]);
+        let named = NetworkFirewall { gateways: gateways.clone(), dns: Some(834), ..without.clone() };
+        let elements = network_elements(&named);
+        let others = network_elements(&NetworkFirewall { gateways, ..without });
+        check(
+            &elements[others.len()..],
+            "inet podwire dns4 { 10.89.0.1 : 10.89.0.1 . 834 }
+             inet podwire dns6 { fd00:88::1 : fd00:88::1 . 834 }",
+        );
+        assert_eq!(elements[..others.len()], others);
     }
 
     #[test]

@@ -165,6 +165,8 @@ pub enum Selector {
     /// The group of the link a packet came by.
     IifGroup,
     IifName,
+    /// The link that a packet came by, when it is in a VRF: `iifname` is the VRF then.
+    SdifName,
     OifName,
     NfProto,
     L4Proto,
@@ -193,6 +195,8 @@ pub enum Selector {
     UdpSport,
     CtState,
     CtStatus,
+    /// The port that a flow's first packet was sent to, before any translation.
+    CtOriginalDport,
     /// The kind of the destination address, by the local routing table.
     FibDaddrType,
     /// The same, if the address is on the link the packet came by.
@@ -359,6 +363,7 @@ impl fmt::Display for Selector {
         f.write_str(match self {
             Self::IifGroup => "iifgroup",
             Self::IifName => "iifname",
+            Self::SdifName => "meta sdifname",
             Self::OifName => "oifname",
             Self::NfProto => "meta nfproto",
             Self::L4Proto => "meta l4proto",
@@ -385,6 +390,7 @@ impl fmt::Display for Selector {
             Self::UdpSport => "udp sport",
             Self::CtState => "ct state",
             Self::CtStatus => "ct status",
+            Self::CtOriginalDport => "ct original proto-dst",
             Self::FibDaddrType => "fib daddr type",
             Self::FibDaddrIifType => "fib daddr . iif type",
         })

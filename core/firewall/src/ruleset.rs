@@ -94,6 +94,8 @@ const DNATED: &[Symbol] = &[Symbol(1 << 5, "dnat")];
 const LOCAL: Value = word(2, "local");
 const IPV4: Value = word(2, "ipv4");
 const IPV6: Value = word(10, "ipv6");
+const TCP: Value = word(6, "tcp");
+const UDP: Value = word(17, "udp");
 const ICMPV6: Value = word(58, "ipv6-icmp");
 
 const LINK: &[FieldType] = &[FieldType::Link];
@@ -123,6 +125,8 @@ fn inet() -> TableRules {
         set("hidden6", NET6),
         map("outbound4", NET4, &[Ip4]),
         map("outbound6", NET6, &[Ip6]),
+        map("dns4", &[Ip4], &[Ip4, Port]),
+        map("dns6", &[Ip6], &[Ip6, Port]),
         map("publish4", &[Ip4, Protocol, Port], &[Ip4, Port]),
         map("publish6", &[Ip6, Protocol, Port], &[Ip6, Port]),
         map("publish4_any", PORT, &[Ip4, Port]),
@@ -162,11 +166,16 @@ fn raw() -> Chain {
     )
 }
 
-/// Published ports, for what is addressed to this host and nothing else: not for broadcasts, not for what
-/// passes through. From outside, a port of one address only by the link that has it; a container may use any
-/// address of its host. `::1` and link-local sources cannot leave the link, so they are left to the socket
-/// that holds the port.
+/// DNS and published ports, for what is addressed to this host and nothing else: not for broadcasts, not for what
+/// passes through. Names are asked at port 53 of the gateway that the question comes in by, whatever is published
+/// there, and answered at another port. From outside, a port of one address only by the link that has it; a
+/// container may use any address of its host. `::1` and link-local sources cannot leave the link, so they are left
+/// to the socket that holds the port.
 fn publish() -> Vec<Chain> {
+    let dns = |port| {
+        let asked = move || is(port, Number(53));
+        [vec![asked(), Dnat(Family::Ip, &[IpDaddr], "dns4")], vec![asked(), Dnat(Family::Ip6, &[Ip6Daddr], "dns6")]]
+    };
     let exact = vec![
         vec![Dnat(Family::Ip, PORT_OF4, "publish4")],
         vec![Dnat(Family::Ip, PORT_OF4, "publish4_range")],
@@ -182,6 +191,7 @@ fn publish() -> Vec<Chain> {
     let prerouting = vec![
         vec![not(FibDaddrType, LOCAL), ACCEPT],
         vec![is(Ip6Daddr, link_local6()), ACCEPT],
+        vec![Lookup(&[IifName], "bridges"), is(FibDaddrIifType, LOCAL), jump("dns")],
         vec![Lookup(&[IifName], "bridges"), jump("publish")],
         vec![is(FibDaddrIifType, LOCAL), jump("publish")],
         vec![goto("publish_any")],
@@ -190,10 +200,12 @@ fn publish() -> Vec<Chain> {
         vec![not(FibDaddrType, LOCAL), ACCEPT],
         vec![is(Ip6Daddr, loopback6()), ACCEPT],
         vec![is(Ip6Daddr, link_local6()), ACCEPT],
+        vec![jump("dns")],
         vec![jump("publish")],
         vec![goto("publish_any")],
     ];
     vec![
+        plain("dns", [UdpDport, TcpDport].into_iter().flat_map(dns).collect()),
         plain("publish", exact),
         plain("publish_any", any),
         nat("prerouting", Hook::Prerouting, -100, prerouting),
@@ -203,13 +215,14 @@ fn publish() -> Vec<Chain> {
 
 /// Whose source address is changed: of flows that were translated back into the network they came from (the
 /// answer would else go straight to the client, from an address it never asked), of the host's loopback
-/// flows, and of hidden subnets going out.
+/// flows, and of hidden subnets going out. What stays on `lo` needs no other address.
 fn postrouting() -> Chain {
     nat(
         "postrouting",
         Hook::Postrouting,
         100,
         vec![
+            vec![is(OifName, Value::Link("lo")), ACCEPT],
             vec![AnyBit(CtStatus, DNATED), Lookup(FROM_TO4, "lan4"), Masquerade],
             vec![AnyBit(CtStatus, DNATED), Lookup(FROM_TO6, "lan6"), Masquerade],
             vec![Lookup(&[OifName], "bridges"), is(IpSaddr, loopback4()), Masquerade],
@@ -225,29 +238,36 @@ fn postrouting() -> Chain {
 }
 
 /// Who may talk through this host (I8). A lane is a bridge to itself: seen here when bridge-nf-call-iptables
-/// is 1, and for hairpins. An invalid packet would leave with a container's address, since NAT does not see it.
+/// is 1, and for hairpins. What came by a bridge in a VRF seems to come by the VRF from here on, and by the bridge
+/// as `meta sdifname` (vrf_ip_rcv in drivers/net/vrf.c). An invalid packet would leave with a container's address, since NAT does not see it.
 fn forward() -> Vec<Chain> {
     let forward = vec![
         vec![Lookup(&[IifName, OifName], "lanes"), ACCEPT],
+        vec![Lookup(&[SdifName, OifName], "lanes"), ACCEPT],
         vec![Lookup(&[IifName], "internal"), DROP],
+        vec![Lookup(&[SdifName], "internal"), DROP],
         vec![Lookup(&[OifName], "internal"), DROP],
         vec![Lookup(&[IifName], "bridges"), AnyBit(CtState, INVALID), DROP],
+        vec![Lookup(&[SdifName], "bridges"), AnyBit(CtState, INVALID), DROP],
         vec![Lookup(&[OifName], "bridges"), goto("to_container")],
     ];
     let to_container = vec![
         vec![AnyBit(CtState, ESTABLISHED), ACCEPT],
         vec![AnyBit(CtStatus, DNATED), ACCEPT],
         vec![Lookup(&[IifName], "strict"), DROP],
+        vec![Lookup(&[SdifName], "strict"), DROP],
         vec![Lookup(&[OifName], "strict"), DROP],
         vec![Lookup(&[IifName], "isolated"), Lookup(&[OifName], "isolated"), DROP],
+        vec![Lookup(&[SdifName], "isolated"), Lookup(&[OifName], "isolated"), DROP],
         vec![Lookup(&[IifName], "bridges"), ACCEPT],
+        vec![Lookup(&[SdifName], "bridges"), ACCEPT],
         vec![DROP],
     ];
     vec![base("forward", Hook::Forward, 0, forward), plain("to_container", to_container)]
 }
 
-/// What a container may ask its host: ping, neighbour discovery, and DNS of its own network's gateway.
-/// Published ports were translated before and do not come here.
+/// What a container may ask its host: ping, neighbour discovery, and DNS of its own network's gateway, which came
+/// to port 53 and was translated. Published ports were translated too, and do not come here.
 fn input() -> Vec<Chain> {
     let from_container = vec![
         vec![AnyBit(CtState, ESTABLISHED), ACCEPT],
@@ -255,15 +275,23 @@ fn input() -> Vec<Chain> {
         vec![is(Icmpv6Type, word(128, "echo-request")), ACCEPT],
         vec![is(Icmpv6Type, word(135, "nd-neighbor-solicit")), ACCEPT],
         vec![is(Icmpv6Type, word(136, "nd-neighbor-advert")), ACCEPT],
-        vec![Lookup(FROM_TO4, "lan4"), jump("dns")],
-        vec![Lookup(FROM_TO6, "lan6"), jump("dns")],
+        vec![AnyBit(CtStatus, DNATED), Lookup(FROM_TO4, "lan4"), jump("asks_names")],
+        vec![AnyBit(CtStatus, DNATED), Lookup(FROM_TO6, "lan6"), jump("asks_names")],
         vec![DROP],
     ];
-    let dns = vec![vec![is(UdpDport, Number(53)), ACCEPT], vec![is(TcpDport, Number(53)), ACCEPT]];
+    let asked = |protocol| vec![is(L4Proto, protocol), is(CtOriginalDport, Number(53)), ACCEPT];
     vec![
-        base("input", Hook::Input, 0, vec![vec![Lookup(&[IifName], "bridges"), goto("from_container")]]),
+        base(
+            "input",
+            Hook::Input,
+            0,
+            vec![
+                vec![Lookup(&[IifName], "bridges"), goto("from_container")],
+                vec![Lookup(&[SdifName], "bridges"), goto("from_container")],
+            ],
+        ),
         plain("from_container", from_container),
-        plain("dns", dns),
+        plain("asks_names", vec![asked(UDP), asked(TCP)]),
     ]
 }
 

@@ -150,7 +150,7 @@ impl MacAddr {
     pub fn new(octets: [u8; 6]) -> Result<Self, Invalid> {
         let mac = Self(octets);
         if octets == [0; 6] {
-            return Err(Invalid(format!("address {mac}: invalid MAC address: all zero")));
+            return Err(Invalid(format!("address {mac}: invalid MAC address: Cannot assign requested address")));
         }
         if octets[0] & 1 == 1 {
             return Err(Invalid(format!("address {mac}: invalid MAC address: it is a multicast address")));

@@ -284,8 +284,11 @@ impl BridgeOptions {
             mtu: options.take("mtu")?,
             isolate: options.take_with("isolate", isolation)?,
             metric: options.take("metric")?,
-            no_default_route: options.take_with("no_default_route", |text| {
-                text.parse().map_err(|e| Invalid(format!("unable to parse \"no_default_route\": {e}")))
+            no_default_route: options.take_with("no_default_route", |text| match text {
+                // Podman's manual has `1`; up to its version 5 Go's words were taken.
+                "1" => Ok(true),
+                "0" => Ok(false),
+                _ => text.parse().map_err(|e| Invalid(format!("unable to parse \"no_default_route\": {e}"))),
             })?,
             outbound_addr4: options.take("outbound_addr4")?,
             outbound_addr6: options.take("outbound_addr6")?,
@@ -744,6 +747,8 @@ mod tests {
             "unable to parse \"mtu\": invalid digit found in string"
         );
         let options = BTreeMap::from([("no_default_route".to_owned(), "1".to_owned())]);
+        assert_eq!(BridgeOptions::parse(&options).unwrap().no_default_route, Some(true));
+        let options = BTreeMap::from([("no_default_route".to_owned(), "yes".to_owned())]);
         assert_eq!(
             BridgeOptions::parse(&options).unwrap_err().0,
             "unable to parse \"no_default_route\": provided string was not `true` or `false`"

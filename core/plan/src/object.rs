@@ -204,6 +204,12 @@ pub struct Bridge {
     pub mac: MacAddr,
     /// MTU in bytes.
     pub mtu: u32,
+    /// Keeps VLANs apart (IFLA_BR_VLAN_FILTERING); off is not observed where it is not wished.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub filters_vlans: bool,
+    /// The VRF it is a member of; `None` is not observed where none is wished.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vrf: Option<LinkName>,
     /// Whose it is; the link's alias.
     pub mark: Mark,
 }
@@ -223,6 +229,10 @@ pub struct Veth {
     pub mac: MacAddr,
     /// MTU in bytes of both ends.
     pub mtu: u32,
+    /// The VLAN on the bridge that the sandbox's untagged frames are in, and the only one; `None` is not observed
+    /// where none is wished.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vlan: Option<u16>,
     /// Whose it is; the host end's alias.
     pub mark: Mark,
 }
@@ -256,6 +266,34 @@ pub struct Route {
 pub enum RouteKind {
     /// By a next hop, which must be on a connected subnet.
     Via(IpAddr),
+    /// Not at all, without a word.
+    Blackhole,
+    /// Not at all: host unreachable.
+    Unreachable,
+    /// Not at all: administratively prohibited.
+    Prohibit,
+}
+
+impl RouteKind {
+    /// The next hop, if there is one.
+    pub fn gateway(&self) -> Option<IpAddr> {
+        match self {
+            Self::Via(gateway) => Some(*gateway),
+            Self::Blackhole | Self::Unreachable | Self::Prohibit => None,
+        }
+    }
+}
+
+impl fmt::Display for RouteKind {
+    /// In the words of `ip route`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Via(gateway) => write!(f, "via {gateway}"),
+            Self::Blackhole => f.write_str("blackhole"),
+            Self::Unreachable => f.write_str("unreachable"),
+            Self::Prohibit => f.write_str("prohibit"),
+        }
+    }
 }
 
 /// What makes two objects the same object.
@@ -367,18 +405,26 @@ impl fmt::Display for Object {
                 }
                 f.write_str(" }")
             }
-            Self::Bridge(o) => write!(f, "link {} type bridge address {} mtu {}", o.name, o.mac, o.mtu),
-            Self::Veth(o) => write!(
-                f,
-                "link {} type veth master {} mtu {} peer [{}] {} address {}",
-                o.host, o.bridge, o.mtu, o.sandbox, o.name, o.mac
-            ),
+            Self::Bridge(o) => {
+                write!(f, "link {} type bridge address {} mtu {}", o.name, o.mac, o.mtu)?;
+                if o.filters_vlans {
+                    f.write_str(" vlan_filtering 1")?;
+                }
+                o.vrf.iter().try_for_each(|vrf| write!(f, " master {vrf}"))
+            }
+            Self::Veth(o) => {
+                write!(f, "link {} type veth master {}", o.host, o.bridge)?;
+                o.vlan.iter().try_for_each(|vlan| write!(f, " vlan {vlan}"))?;
+                write!(f, " mtu {} peer [{}] {} address {}", o.mtu, o.sandbox, o.name, o.mac)
+            }
             Self::Address(o) => write!(f, "{}addr {} dev {}", o.place, o.addr, o.link),
             Self::Route(o) => {
-                let RouteKind::Via(gateway) = &o.kind;
                 let destination =
                     if o.destination.is_default() { "default".to_owned() } else { o.destination.to_string() };
-                write!(f, "{}route {destination} via {gateway} metric {}", o.place, o.metric)
+                match &o.kind {
+                    kind @ RouteKind::Via(_) => write!(f, "{}route {destination} {kind} metric {}", o.place, o.metric),
+                    kind => write!(f, "{}route {kind} {destination} metric {}", o.place, o.metric),
+                }
             }
         }
     }

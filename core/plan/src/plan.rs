@@ -6,7 +6,7 @@ use std::fmt;
 use model::LinkName;
 use serde::{Deserialize, Serialize};
 
-use crate::{Key, Object, Place, RouteKind, SandboxName};
+use crate::{Key, Object, Place, SandboxName};
 
 /// One step: create, change or remove one object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -134,6 +134,11 @@ pub enum Seen {
         /// Made by podwire, of any store.
         ours: bool,
     },
+    /// Nothing with this key, but an element of podwire's whose interval includes its beginning: no place for both.
+    Covered {
+        /// That element.
+        by: Object,
+    },
     /// Something of another kind: for example a dummy link with our bridge's name.
     Other {
         /// What it is, in a few words: `link podman0 type dummy`.
@@ -166,12 +171,19 @@ pub fn plan(desired: &[Object], recorded: &[Object], observed: &Observed) -> Res
     let desired: Vec<&Object> = desired.iter().filter(|o| known.insert(o.key())).collect();
     let records: BTreeMap<Key, &Object> = recorded.iter().map(|o| (o.key(), o)).collect();
 
+    let leaving: Vec<&Object> = records
+        .iter()
+        .filter(|(key, _)| !known.contains(key))
+        .filter_map(|(key, o)| leaves(o, observed.get(key)))
+        .collect();
+    let makes_place = |by: &Object| leaving.contains(&by);
     let verdicts = desired
         .iter()
-        .map(|o| judge(o, records.get(&o.key()).copied(), observed.get(&o.key())).map(|verdict| (*o, verdict)))
+        .map(|o| match observed.get(&o.key()) {
+            Some(Seen::Covered { by }) if makes_place(by) => Ok((*o, Verdict::Create)),
+            seen => judge(o, records.get(&o.key()).copied(), seen).map(|verdict| (*o, verdict)),
+        })
         .collect::<Result<Vec<_>, _>>()?;
-    let leaving =
-        records.iter().filter(|(key, _)| !known.contains(key)).filter_map(|(key, o)| leaves(o, observed.get(key)));
     let outgoing: Vec<&Object> = verdicts.iter().filter_map(|(_, v)| v.replaced()).chain(leaving).collect();
 
     let removed: BTreeSet<Key> = outgoing.iter().map(|o| o.key()).collect();
@@ -224,6 +236,7 @@ fn judge<'a>(want: &Object, record: Option<&Object>, seen: Option<&'a Seen>) -> 
     let (object, ours) = match seen {
         None => return Ok(Verdict::Create),
         Some(Seen::Other { what }) => return Err(conflict(want, what.clone())),
+        Some(Seen::Covered { by }) => return Err(conflict(want, by.to_string())),
         Some(Seen::Object { object, ours }) => (object, *ours),
     };
     let may_change = match (want, want.mark()) {
@@ -304,7 +317,7 @@ fn describe(object: &Object, ours: bool) -> String {
 fn seen_object(seen: &Seen) -> Option<&Object> {
     match seen {
         Seen::Object { object, .. } => Some(object),
-        Seen::Other { .. } => None,
+        Seen::Covered { .. } | Seen::Other { .. } => None,
     }
 }
 
@@ -354,11 +367,12 @@ impl<'a> Nesting<'a> {
                     || self.link_vanishes(&address.place, &address.link, removed)
             }
             Object::Route(route) => {
-                let RouteKind::Via(gateway) = route.kind;
                 let on = self.addresses.get(&route.place).into_iter().flatten();
+                let reaches =
+                    |subnet: model::Subnet| route.kind.gateway().is_some_and(|gateway| subnet.contains(gateway));
                 self.place_vanishes(&route.place, removed)
                     || on
-                        .filter(|address| address.addr.subnet().contains(gateway))
+                        .filter(|address| reaches(address.addr.subnet()))
                         .any(|address| self.link_vanishes(&route.place, &address.link, removed))
             }
         }

@@ -53,16 +53,23 @@ struct Link {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Kind {
-    Bridge { mac: MacAddr },
-    HostEnd { sandbox: SandboxName, peer: LinkName, master: Option<LinkName> },
+    Bridge { mac: MacAddr, filters_vlans: bool, vrf: Option<LinkName> },
+    HostEnd { sandbox: SandboxName, peer: LinkName, master: Option<LinkName>, vlan: Option<u16> },
     SandboxEnd { host: LinkName, mac: MacAddr },
     Foreign { kind: String },
 }
 
+/// Where a route leads; one that leads nowhere is on no link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Hop {
-    gateway: IpAddr,
-    link: LinkName,
+    kind: RouteKind,
+    link: Option<LinkName>,
+}
+
+impl Hop {
+    fn is_on(&self, link: &LinkName) -> bool {
+        self.link.as_ref() == Some(link)
+    }
 }
 
 /// What other programs and people do, in their own words.
@@ -92,7 +99,7 @@ pub enum Deed {
 const MEMBERS_MAX: usize = 1023;
 
 /// A new namespace's settings, as far as drivers write them (net/ipv4/devinet.c, net/ipv6/addrconf.c).
-const LINK_SYSCTLS: [(&str, &str, &str); 9] = [
+const LINK_SYSCTLS: [(&str, &str, &str); 10] = [
     ("ipv4", "forwarding", "0"),
     ("ipv4", "route_localnet", "0"),
     ("ipv4", "rp_filter", "0"),
@@ -102,6 +109,15 @@ const LINK_SYSCTLS: [(&str, &str, &str); 9] = [
     ("ipv6", "accept_ra", "1"),
     ("ipv6", "accept_dad", "1"),
     ("ipv6", "autoconf", "1"),
+    ("ipv6", "ndisc_notify", "0"),
+];
+
+/// Limits of the whole kernel, which only its first namespace shows (net/ipv4/arp.c, net/ipv6/ndisc.c).
+const LIMITS: [(&str, &str); 4] = [
+    ("net/ipv4/neigh/default/gc_thresh2", "512"),
+    ("net/ipv4/neigh/default/gc_thresh3", "1024"),
+    ("net/ipv6/neigh/default/gc_thresh2", "512"),
+    ("net/ipv6/neigh/default/gc_thresh3", "1024"),
 ];
 
 impl Default for World {
@@ -123,6 +139,8 @@ impl World {
             elements: BTreeMap::new(),
         };
         world.start_place(&Place::Host);
+        let limits = LIMITS.map(|(path, value)| ((Place::Host, path.to_owned()), value.to_owned()));
+        world.sysctls.extend(limits);
         world
     }
 
@@ -210,8 +228,9 @@ impl World {
             },
             Object::Element(o) => self.add_element(o),
             Object::Bridge(o) => {
-                let link = Link { kind: Kind::Bridge { mac: o.mac }, mtu: o.mtu, mark: Some(o.mark.clone()) };
-                self.add_link(Place::Host, &o.name, link)
+                self.may_be_in(o.vrf.as_ref())?;
+                let kind = Kind::Bridge { mac: o.mac, filters_vlans: o.filters_vlans, vrf: o.vrf.clone() };
+                self.add_link(Place::Host, &o.name, Link { kind, mtu: o.mtu, mark: Some(o.mark.clone()) })
             }
             Object::Veth(o) => self.add_veth(o),
             Object::Address(o) => self.add_address(o),
@@ -229,9 +248,10 @@ impl World {
                 self.create(to)
             }
             Object::Bridge(o) => {
+                self.may_be_in(o.vrf.as_ref())?;
                 let link = self.link_mut(&Place::Host, &o.name)?;
-                let Kind::Bridge { mac } = &mut link.kind else { return Err("EOPNOTSUPP") };
-                *mac = o.mac;
+                let Kind::Bridge { mac, filters_vlans, vrf } = &mut link.kind else { return Err("EOPNOTSUPP") };
+                (*mac, *filters_vlans, *vrf) = (o.mac, o.filters_vlans, o.vrf.clone());
                 (link.mtu, link.mark) = (o.mtu, Some(o.mark.clone()));
                 Ok(())
             }
@@ -242,7 +262,9 @@ impl World {
                     self.may_join(bridge)?;
                 }
                 let link = self.link_mut(&Place::Host, &o.host)?;
-                let Kind::HostEnd { master, .. } = &mut link.kind else { return Err("EOPNOTSUPP") };
+                let Kind::HostEnd { master, vlan, .. } = &mut link.kind else { return Err("EOPNOTSUPP") };
+                // A port's VLANs go with its membership (nbp_vlan_flush in net/bridge/br_vlan.c).
+                *vlan = o.vlan.filter(|_| new_master.is_some());
                 *master = new_master;
                 (link.mtu, link.mark) = (o.mtu, Some(o.mark.clone()));
                 self.link_mut(&Place::Sandbox(o.sandbox.clone()), &o.name)?.mtu = o.mtu;
@@ -291,8 +313,8 @@ impl World {
             }
             Object::Route(o) => {
                 let hop = self.routes.get(&(o.place.clone(), o.destination, o.metric))?;
-                let kind = RouteKind::Via(hop.gateway);
-                seen(Object::Route(Route { kind, ..o.clone() }), self.is_ours(&o.place, &hop.link))
+                let ours = hop.link.as_ref().map_or(o.place != Place::Host, |link| self.is_ours(&o.place, link));
+                seen(Object::Route(Route { kind: hop.kind.clone(), ..o.clone() }), ours)
             }
         }
     }
@@ -301,10 +323,15 @@ impl World {
         let link = self.links.get(&(Place::Host, name.clone()))?;
         let other = |kind: &str| Seen::Other { what: format!("link {name} type {kind}") };
         Some(match (&link.kind, link.mark.clone()) {
-            (Kind::Bridge { mac }, Some(mark)) => {
-                ours(Object::Bridge(Bridge { name: name.clone(), mac: *mac, mtu: link.mtu, mark }))
-            }
-            (Kind::HostEnd { sandbox, peer, master }, Some(mark)) => {
+            (Kind::Bridge { mac, filters_vlans, vrf }, Some(mark)) => ours(Object::Bridge(Bridge {
+                name: name.clone(),
+                mac: *mac,
+                mtu: link.mtu,
+                filters_vlans: *filters_vlans,
+                vrf: vrf.clone(),
+                mark,
+            })),
+            (Kind::HostEnd { sandbox, peer, master, vlan }, Some(mark)) => {
                 let end = &self.links[&(Place::Sandbox(sandbox.clone()), peer.clone())];
                 let Kind::SandboxEnd { mac, .. } = end.kind else { unreachable!("the two ends know each other") };
                 ours(Object::Veth(Veth {
@@ -315,6 +342,7 @@ impl World {
                     mac,
                     // As sys/host sees it: both ends have the MTU that was wished, or the smaller is shown.
                     mtu: link.mtu.min(end.mtu),
+                    vlan: *vlan,
                     mark,
                 }))
             }
@@ -361,7 +389,7 @@ impl World {
             && let Some(link) = sysctl_link(path)
         {
             self.addresses.retain(|(p, l, ip), _| (p, l, ip.is_ipv6()) != (place, &link, true));
-            self.routes.retain(|(p, to, _), hop| (p, &hop.link, to.is_ipv4()) != (place, &link, false));
+            self.routes.retain(|(p, to, _), hop| p != place || to.is_ipv4() || !hop.is_on(&link));
         }
         Ok(())
     }
@@ -403,6 +431,7 @@ impl World {
             sandbox: veth.sandbox.clone(),
             peer: veth.name.clone(),
             master: (veth.bridge != veth.host).then(|| veth.bridge.clone()),
+            vlan: veth.vlan.filter(|_| veth.bridge != veth.host),
         };
         self.add_link(Place::Host, &veth.host, Link { kind, mtu: veth.mtu, mark: Some(veth.mark.clone()) })?;
         let kind = Kind::SandboxEnd { host: veth.host.clone(), mac: veth.mac };
@@ -411,18 +440,29 @@ impl World {
 
     fn may_join(&self, bridge: &LinkName) -> Result<(), &'static str> {
         let link = self.links.get(&(Place::Host, bridge.clone())).ok_or("ENODEV")?;
-        if !matches!(link.kind, Kind::Bridge { .. }) {
-            return Err("EINVAL");
+        match &link.kind {
+            Kind::Bridge { .. } => {}
+            Kind::Foreign { kind } if kind == "bridge" => {}
+            _ => return Err("EINVAL"),
         }
         let joined = |l: &&Link| matches!(&l.kind, Kind::HostEnd { master: Some(m), .. } if m == bridge);
         if self.links.values().filter(joined).count() >= MEMBERS_MAX { Err("EXFULL") } else { Ok(()) }
+    }
+
+    fn may_be_in(&self, vrf: Option<&LinkName>) -> Result<(), &'static str> {
+        let Some(vrf) = vrf else { return Ok(()) };
+        match self.links.get(&(Place::Host, vrf.clone())).map(|link| &link.kind) {
+            None => Err("ENODEV"),
+            Some(Kind::Foreign { kind }) if kind == "vrf" => Ok(()),
+            Some(_) => Err("EOPNOTSUPP"),
+        }
     }
 
     /// Its addresses, routes and settings vanish; a veth's other end too; a bridge's members stay, alone.
     fn delete_link(&mut self, place: &Place, name: &LinkName) -> Result<(), &'static str> {
         let link = self.links.remove(&(place.clone(), name.clone())).ok_or("ENODEV")?;
         self.addresses.retain(|(p, l, _), _| (p, l) != (place, name));
-        self.routes.retain(|(p, _, _), hop| (p, &hop.link) != (place, name));
+        self.routes.retain(|(p, _, _), hop| p != place || !hop.is_on(name));
         self.sysctls.retain(|(p, path), _| p != place || sysctl_link(path).as_ref() != Some(name));
         match link.kind {
             Kind::HostEnd { sandbox, peer, .. } => {
@@ -434,8 +474,10 @@ impl World {
             }
             Kind::Bridge { .. } => {
                 for member in self.links.values_mut() {
-                    if let Kind::HostEnd { master, .. } = &mut member.kind {
-                        master.take_if(|m| m == name);
+                    if let Kind::HostEnd { master, vlan, .. } = &mut member.kind
+                        && master.take_if(|m| m == name).is_some()
+                    {
+                        *vlan = None;
                     }
                 }
             }
@@ -452,6 +494,7 @@ impl World {
         let inside: Vec<LinkName> = self.links.keys().filter(|(p, _)| *p == place).map(|(_, l)| l.clone()).collect();
         inside.iter().try_for_each(|link| self.delete_link(&place, link))?;
         self.sysctls.retain(|(p, _), _| *p != place);
+        self.routes.retain(|(p, _, _), _| *p != place);
         Ok(())
     }
 
@@ -475,22 +518,27 @@ impl World {
         self.addresses.remove(&(place.clone(), link.clone(), ip)).ok_or("EADDRNOTAVAIL")?;
         let more = self.addresses.keys().any(|(p, l, ip)| (p, l, ip.is_ipv4()) == (place, link, true));
         if ip.is_ipv4() && !more {
-            self.routes.retain(|(p, to, _), hop| (p, &hop.link, to.is_ipv4()) != (place, link, true));
+            self.routes.retain(|(p, to, _), hop| p != place || !to.is_ipv4() || !hop.is_on(link));
         }
         Ok(())
     }
 
     fn add_route(&mut self, route: &Route) -> Result<(), &'static str> {
-        let RouteKind::Via(gateway) = route.kind;
         let key = (route.place.clone(), route.destination, route.metric);
         if self.routes.contains_key(&key) {
             return Err("EEXIST");
         }
-        let connected = |((place, _, _), addr): &(&(Place, LinkName, IpAddr), &Addr)| {
-            *place == route.place && addr.subnet().contains(gateway)
+        let link = match route.kind.gateway() {
+            None => None,
+            Some(gateway) => {
+                let connected = |((place, _, _), addr): &(&(Place, LinkName, IpAddr), &Addr)| {
+                    *place == route.place && addr.subnet().contains(gateway)
+                };
+                let ((_, link, _), _) = self.addresses.iter().find(connected).ok_or("ENETUNREACH")?;
+                Some(link.clone())
+            }
         };
-        let ((_, link, _), _) = self.addresses.iter().find(connected).ok_or("ENETUNREACH")?;
-        self.routes.insert(key, Hop { gateway, link: link.clone() });
+        self.routes.insert(key, Hop { kind: route.kind.clone(), link });
         Ok(())
     }
 
@@ -518,10 +566,17 @@ impl fmt::Display for World {
         for ((place, name), link) in &self.links {
             write!(f, "{place}link {name} ")?;
             match &link.kind {
-                Kind::Bridge { mac } => write!(f, "type bridge address {mac}"),
-                Kind::HostEnd { sandbox, peer, master } => {
+                Kind::Bridge { mac, filters_vlans, vrf } => {
+                    write!(f, "type bridge address {mac}")?;
+                    if *filters_vlans {
+                        f.write_str(" vlan_filtering 1")?;
+                    }
+                    vrf.iter().try_for_each(|vrf| write!(f, " master {vrf}"))
+                }
+                Kind::HostEnd { sandbox, peer, master, vlan } => {
                     write!(f, "type veth peer [{sandbox}] {peer}")?;
-                    master.iter().try_for_each(|master| write!(f, " master {master}"))
+                    master.iter().try_for_each(|master| write!(f, " master {master}"))?;
+                    vlan.iter().try_for_each(|vlan| write!(f, " vlan {vlan}"))
                 }
                 Kind::SandboxEnd { mac, .. } => write!(f, "type veth address {mac}"),
                 Kind::Foreign { kind } => write!(f, "type {kind}"),
@@ -533,13 +588,17 @@ impl fmt::Display for World {
             writeln!(f, "{place}addr {addr} dev {link}")?;
         }
         for ((place, destination, metric), hop) in &self.routes {
-            writeln!(f, "{place}route {destination} via {} dev {} metric {metric}", hop.gateway, hop.link)?;
+            match &hop.link {
+                Some(link) => writeln!(f, "{place}route {destination} {} dev {link} metric {metric}", hop.kind)?,
+                None => writeln!(f, "{place}route {} {destination} metric {metric}", hop.kind)?,
+            }
         }
         for ((place, path), value) in &self.sysctls {
             let key = path.rsplit('/').next().unwrap_or_default();
             let usual =
                 LINK_SYSCTLS.iter().find(|(family, k, _)| *k == key && path.starts_with(&format!("net/{family}")));
-            if value != usual.map_or("0", |(_, _, value)| value) {
+            let limit = LIMITS.iter().find(|(limit, _)| limit == path).map(|(_, value)| *value);
+            if value != usual.map(|(_, _, value)| *value).or(limit).unwrap_or("0") {
                 writeln!(f, "{place}sysctl {}={value}", path.replace('/', "."))?;
             }
         }

@@ -20,7 +20,14 @@ fn mark() -> Mark {
 }
 
 fn bridge() -> Object {
-    Object::Bridge(Bridge { name: link("podman0"), mac: "02:00:00:00:00:01".parse().unwrap(), mtu: 1500, mark: mark() })
+    Object::Bridge(Bridge {
+        name: link("podman0"),
+        mac: "02:00:00:00:00:01".parse().unwrap(),
+        mtu: 1500,
+        filters_vlans: false,
+        vrf: None,
+        mark: mark(),
+    })
 }
 
 fn bridge_address() -> Object {
@@ -39,6 +46,7 @@ fn veth() -> Object {
         name: link("eth0"),
         mac: "02:00:00:00:00:02".parse().unwrap(),
         mtu: 1500,
+        vlan: None,
         mark: mark(),
     })
 }
@@ -293,6 +301,25 @@ fn an_equal_bridge_without_our_mark_is_not_adopted() {
     let refused = plan(&[bridge()], &[bridge()], &observed).unwrap_err().to_string();
     assert!(refused.ends_with("see: ip -d link show podman0"), "{refused}");
     assert!(plan(&[], &[bridge()], &observed).unwrap().is_empty());
+}
+
+#[test]
+fn a_range_takes_the_place_of_one_that_goes_and_of_no_other() {
+    let range = |first, last| {
+        let Object::Element(element) = element("10.88.0.2", mark()) else { unreachable!() };
+        let key = vec![Field::Protocol(Protocol::Tcp), Field::Ports(first, last)];
+        Object::Element(Element { set: "publish4_range".to_owned(), key, ..element })
+    };
+    let (whole, part) = (range(8000, 8010), range(8000, 8003));
+    let observed = [
+        (whole.key(), Seen::Object { object: whole.clone(), ours: true }),
+        (part.key(), Seen::Covered { by: whole.clone() }),
+    ];
+    let observed = observed.into();
+    let cut = plan(std::slice::from_ref(&part), std::slice::from_ref(&whole), &observed).unwrap();
+    assert_eq!(cut.ops, [Op::Remove(whole.clone()), Op::Create(part.clone())]);
+    let refused = plan(&[whole, part], &[], &observed).unwrap_err().to_string();
+    assert!(refused.contains("{ tcp . 8000-8010 : 10.88.0.2 . 80 } is in the way"), "{refused}");
 }
 
 #[test]

@@ -8,12 +8,13 @@
 //!
 //! rtnetlink goes on after a refused message of a send, so what was done is read off the answers, one by one.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::AsFd;
 
 use linux::netns::{self, NetNs};
 use model::LinkName;
-use netlink::rtnetlink::{self, Changes, Link, Peer};
+use netlink::rtnetlink::{self, Changes, Hop, Link, Peer, RouteType};
 use netlink::{Errno, Message};
 use plan::{Address, Bridge, Conflict, Key, Object, Op, Place, Plan, Route, RouteKind, Sandbox, Sysctl, Veth};
 
@@ -50,7 +51,30 @@ impl Host {
             }
             done += step.len();
         }
+        self.announce(plan);
         Ok(())
+    }
+
+    /// Lets neighbours hear who has a sandbox's new addresses: they may remember another's MAC address, and would
+    /// send to nobody until they ask again. A MAC address that is set is announced with the link's addresses, even
+    /// when it is the same (NETDEV_CHANGEADDR in net/ipv4/devinet.c and net/ipv6/ndisc.c), where the sandbox's
+    /// `arp_notify` and `ndisc_notify` say so. Last, for what a port may say is an element of the firewall.
+    fn announce(&mut self, plan: &Plan) {
+        let links: BTreeSet<_> = plan.ops.iter().filter_map(announced).collect();
+        for (place, name) in links {
+            // That nobody heard of it is no reason to take anything back.
+            let told = self.announce_link(&place, &name);
+            told.unwrap_or_else(|failure| tracing::warn!("{name} was not announced: {}", failure.into_errno()));
+        }
+    }
+
+    fn announce_link(&mut self, place: &Place, name: &LinkName) -> Result<(), Failure> {
+        let stack = self.needed_stack(place)?;
+        let Some(Link { index, mac: Some(mac), .. }) = stack.link(name.as_str())?.filter(|l| l.kind == "veth") else {
+            return Ok(());
+        };
+        let same = rtnetlink::change_link(index, &Changes { mac: Some(mac), ..Changes::default() });
+        Ok(all(stack.batch(&[same])?)?)
     }
 
     /// Waits until the kernel has answered the removals that [`Host::begin`] sent.
@@ -108,8 +132,8 @@ impl Host {
 
     /// One nf_tables transaction: all or nothing.
     fn take_firewall(&mut self, step: &[Op]) -> Result<(), Stop> {
-        let socket = self.netfilter().map_err(|e| Stop::at(0, e.into()))?;
-        firewall::apply(socket, step).map_err(|e| match e.op.filter(|n| *n < step.len()) {
+        let mut sockets = self.firewall_sockets().map_err(|e| Stop::at(0, e.into()))?;
+        firewall::apply(&mut sockets, step).map_err(|e| match e.op.filter(|n| *n < step.len()) {
             Some(op) => Stop { op, ..Stop::at(0, failure(&step[op], e.errno)) },
             None => Stop::unknown(step, e.errno.into()),
         })
@@ -178,7 +202,11 @@ impl Host {
                 Ok(vec![route(rtnetlink::add_route, o)])
             }
             Op::Remove(Object::Route(o)) => Ok(vec![route(rtnetlink::delete_route, o)]),
-            Op::Change { to: Object::Route(to), .. } => Ok(vec![route(rtnetlink::replace_route, to)]),
+            Op::Change { from: Object::Route(from), to: Object::Route(to) } => Ok(match (&from.kind, &to.kind) {
+                (RouteKind::Via(_), RouteKind::Via(_)) => vec![route(rtnetlink::replace_route, to)],
+                // IPv6 replaces no route by one of another type.
+                _ => vec![route(rtnetlink::delete_route, from), route(rtnetlink::add_route, to)],
+            }),
             _ => Ok(Vec::new()),
         }
     }
@@ -265,12 +293,42 @@ impl Host {
         if self.here.sysctl(&dad)?.is_some_and(|value| value != "0") {
             self.here.write_sysctl(&dad, "0")?;
         }
+        self.filter_vlans(bridge)?;
+        if let Some(vrf) = self.vrf_of(bridge)? {
+            let index = self.needed_link(&Place::Host, &bridge.name)?.index;
+            let enter = rtnetlink::change_link(index, &Changes { master: Some(vrf.index), ..Changes::default() });
+            all(self.here.batch(&[enter])?)?;
+        }
         let finish = rtnetlink::finish_bridge(bridge.name.as_str(), bridge.mtu, bridge.mark.as_str());
         Ok(all(self.here.batch(&[finish])?)?)
     }
 
+    /// Lets a bridge keep VLANs apart, if it is to, and looks whether it does: a kernel without the code for it
+    /// may take the request and do nothing.
+    fn filter_vlans(&mut self, bridge: &Bridge) -> Result<(), Failure> {
+        if !bridge.filters_vlans {
+            return Ok(());
+        }
+        let asked = all(self.here.batch(&[rtnetlink::filter_vlans(bridge.name.as_str())])?);
+        match asked {
+            Ok(()) if self.needed_link(&Place::Host, &bridge.name)?.filters_vlans => Ok(()),
+            Err(errno) if errno.code != libc::EOPNOTSUPP => Err(errno.into()),
+            Ok(()) | Err(_) => Err(Failure::Errno(no_vlans())),
+        }
+    }
+
+    /// The VRF that a bridge is to be a member of.
+    fn vrf_of(&mut self, bridge: &Bridge) -> Result<Option<Link>, Failure> {
+        let Some(name) = &bridge.vrf else { return Ok(None) };
+        match self.here.link(name.as_str())? {
+            Some(link) if link.kind == "vrf" => Ok(Some(link)),
+            Some(link) => Err(no_such(libc::EINVAL, format!("{} is no vrf", other_link(&link, name)))),
+            None => Err(no_such(libc::ENODEV, format!("vrf {name} does not exist on the host"))),
+        }
+    }
+
     fn create_veth(&mut self, wanted: &Veth) -> Result<(), Failure> {
-        let bridge = self.needed_link(&Place::Host, &wanted.bridge)?.index;
+        let bridge = self.bridge_for(wanted)?.index;
         let create = {
             let stack = self.needed_stack(&Place::Sandbox(wanted.sandbox.clone()))?;
             let peer = Peer { netns: stack.namespace.as_fd(), name: wanted.name.as_str(), mac: wanted.mac.octets() };
@@ -278,6 +336,15 @@ impl Host {
         };
         self.create_link(&wanted.host, create)?;
         self.finish_veth(wanted).map_err(|failure| self.discard(&wanted.host, failure.into_errno()))
+    }
+
+    /// The bridge that a veth is to be a member of; no other kind of link takes members by mistake.
+    fn bridge_for(&mut self, veth: &Veth) -> Result<Link, Failure> {
+        let link = self.needed_link(&Place::Host, &veth.bridge)?;
+        match link.kind.as_str() {
+            "bridge" => Ok(link),
+            _ => Err(no_such(libc::EINVAL, format!("{} is no bridge", other_link(&link, &veth.bridge)))),
+        }
     }
 
     /// Creates a link, with the first half of its mark. Alone in its send: the messages that finish it go by
@@ -290,6 +357,10 @@ impl Host {
                 // The name that is taken is the peer's, in the sandbox.
                 None => errno.into(),
             }),
+            Err(errno) if errno.code == libc::EXFULL => {
+                let text = "its bridge has 1023 ports, and the kernel lets it have no more".to_owned();
+                Err(Errno { text, ..errno }.into())
+            }
             result => Ok(result?),
         }
     }
@@ -306,7 +377,32 @@ impl Host {
             // Where there is no IPv6 there is no link-local address to keep off.
             result.or_else(|e| if n == 1 && e.code == libc::EAFNOSUPPORT { Ok(()) } else { Err(e) })?;
         }
-        Ok(all(self.needed_stack(&inside)?.batch(&[rtnetlink::set_up(veth.name.as_str())])?)?)
+        self.set_vlan(veth)?;
+        all(self.needed_stack(&inside)?.batch(&[rtnetlink::set_up(veth.name.as_str())])?)?;
+        self.awake(&veth.host)?;
+        self.awake(&veth.bridge)
+    }
+
+    /// Waits until a host link sends. One whose carrier has just come drops everything until the kernel's link
+    /// watch has noticed, which on a busy machine took more than a second; being asked about makes it notice
+    /// (rtnl_getlink in net/core/rtnetlink.c, since Linux 6.8).
+    fn awake(&mut self, link: &LinkName) -> Result<(), Failure> {
+        self.here.link(link.as_str())?;
+        Ok(())
+    }
+
+    /// Puts a bridge's member into its VLAN, and takes it out of every other.
+    fn set_vlan(&mut self, veth: &Veth) -> Result<(), Failure> {
+        let Some(vlan) = veth.vlan else { return Ok(()) };
+        let index = self.needed_link(&Place::Host, &veth.host)?.index;
+        let before = self.here.port_vlans(index)?.map(|port| port.vlans).unwrap_or_default();
+        let others = before.iter().map(|(of_port, _)| *of_port).filter(|of_port| *of_port != vlan);
+        let add = std::iter::once(rtnetlink::add_port_vlan(index, vlan));
+        let messages: Vec<_> = add.chain(others.map(|other| rtnetlink::delete_port_vlan(index, other))).collect();
+        match all(self.here.batch(&messages)?) {
+            Err(errno) if errno.code == libc::EOPNOTSUPP => Err(Failure::Errno(no_vlans())),
+            result => Ok(result?),
+        }
     }
 
     /// Removes a link that could not be finished.
@@ -319,7 +415,10 @@ impl Host {
 
     fn change_bridge(&mut self, from: &Bridge, to: &Bridge) -> Result<(), Failure> {
         let link = self.own_host_link(&to.name)?.ok_or(Errno::new(libc::ENODEV))?;
+        self.filter_vlans(to)?;
+        let vrf = self.vrf_of(to)?.map_or(0, |vrf| vrf.index);
         let changes = Changes {
+            master: (from.vrf != to.vrf).then_some(vrf),
             // 0 stands for unfinished, to which there is no way back.
             mtu: (from.mtu != to.mtu && to.mtu != 0).then_some(to.mtu),
             mac: (from.mac != to.mac).then(|| to.mac.octets()),
@@ -341,7 +440,7 @@ impl Host {
             return Ok(());
         }
         let link = self.own_host_link(&to.host)?.ok_or(Errno::new(libc::ENODEV))?;
-        let master = self.needed_link(&Place::Host, &to.bridge)?.index;
+        let master = self.bridge_for(to)?.index;
         let master = (link.master != Some(master)).then_some(master);
         let change = rtnetlink::change_link(link.index, &Changes { mtu: Some(to.mtu), master, ..Changes::default() });
         all(self.here.batch(&[change])?)?;
@@ -381,8 +480,7 @@ impl Host {
     fn set(&mut self, wanted: &Sysctl) -> Result<Option<Op>, Failure> {
         let stack = self.needed_stack(&wanted.place)?;
         let before = stack.sysctl(&wanted.path)?;
-        let nothing_to_set = before.is_none() && wanted.path.starts_with("net/ipv6/") && !stack.has_ipv6()?;
-        if nothing_to_set || before.as_ref() == Some(&wanted.value) {
+        if stack.satisfies(before.as_deref(), &wanted.path, &wanted.value)? {
             return Ok(None);
         }
         stack.write_sysctl(&wanted.path, &wanted.value)?;
@@ -417,6 +515,30 @@ impl Host {
                 None => Ok(None),
             },
         }
+    }
+}
+
+/// Something that is not as it must be, in a sentence of our own.
+fn no_such(code: i32, text: String) -> Failure {
+    Failure::Errno(Errno { code, text })
+}
+
+fn no_vlans() -> Errno {
+    let text = "this kernel cannot keep VLANs apart on a bridge, which the network's option vlan needs: it was built \
+                without CONFIG_BRIDGE_VLAN_FILTERING";
+    Errno { code: libc::EOPNOTSUPP, text: text.to_owned() }
+}
+
+/// The link in a sandbox whose addresses are new, or belong to another MAC address now.
+fn announced(op: &Op) -> Option<(Place, LinkName)> {
+    match op {
+        Op::Create(Object::Address(o)) | Op::Change { to: Object::Address(o), .. } if o.place != Place::Host => {
+            Some((o.place.clone(), o.link.clone()))
+        }
+        Op::Change { from: Object::Veth(from), to: Object::Veth(to) } if from.mac != to.mac => {
+            Some((Place::Sandbox(to.sandbox.clone()), to.name.clone()))
+        }
+        _ => None,
     }
 }
 
@@ -560,9 +682,14 @@ fn counts_as_done(op: &Op, errno: &Errno) -> bool {
     matches!(op, Op::Remove(_)) && gone.contains(&errno.code)
 }
 
-fn route(build: fn(std::net::IpAddr, u8, std::net::IpAddr, u32) -> Message, route: &Route) -> Message {
-    let RouteKind::Via(gateway) = route.kind;
-    build(route.destination.network(), route.destination.len(), gateway, route.metric)
+fn route(build: fn(std::net::IpAddr, u8, Hop, u32) -> Message, route: &Route) -> Message {
+    let hop = match route.kind {
+        RouteKind::Via(gateway) => Hop::Via(gateway),
+        RouteKind::Blackhole => Hop::Nowhere(RouteType::Blackhole),
+        RouteKind::Unreachable => Hop::Nowhere(RouteType::Unreachable),
+        RouteKind::Prohibit => Hop::Nowhere(RouteType::Prohibit),
+    };
+    build(route.destination.network(), route.destination.len(), hop, route.metric)
 }
 
 fn all(results: Vec<Result<(), Errno>>) -> Result<(), Errno> {

@@ -4,7 +4,7 @@ use std::io;
 use std::net::IpAddr;
 
 use model::{LinkName, Subnet};
-use netlink::rtnetlink::{LOOPBACK, MainRoute};
+use netlink::rtnetlink::{LOOPBACK, MAIN_TABLE, RouteType, TableRoute};
 
 use crate::stack::{Stack, is_link_local};
 use crate::{Host, HostError};
@@ -16,8 +16,8 @@ pub struct Facts {
     pub uplink: Option<LinkName>,
     /// Its MTU in bytes; 1500 without one.
     pub mtu: u32,
-    /// Every prefix of an address or a route of the main table: without default routes (nor halves of one),
-    /// loopback, link-local and multicast.
+    /// Every prefix of an address or of a route in any table (those of VPNs have tables of their own): without
+    /// default routes (nor halves of one), routes that lead nowhere, loopback, link-local and multicast.
     pub used: Vec<Subnet>,
     /// The names of all links that podwire could name so.
     pub links: Vec<LinkName>,
@@ -49,15 +49,48 @@ impl Host {
     }
 }
 
+/// A link of others that a network of ours needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NeededLink {
+    /// `bridge`, `vrf`, …; empty for hardware.
+    pub kind: String,
+    /// Its MTU in bytes; of a VRF that of its own table's uplink, 1500 without one.
+    pub mtu: u32,
+    /// Does this bridge keep VLANs apart?
+    pub filters_vlans: bool,
+}
+
+impl Host {
+    /// The link of this name, if there is one.
+    pub fn needed_by_network(&mut self, name: &LinkName) -> Result<Option<NeededLink>, HostError> {
+        let look = |stack: &mut Stack| -> io::Result<Option<NeededLink>> {
+            let Some(link) = stack.link(name.as_str())? else { return Ok(None) };
+            let mtu = match link.vrf_table {
+                Some(table) => uplink_of(stack, table)?.mtu,
+                None => link.mtu,
+            };
+            Ok(Some(NeededLink { kind: link.kind, mtu, filters_vlans: link.filters_vlans }))
+        };
+        look(&mut self.here).map_err(|cause| HostError::io(format_args!("link {name}"), cause))
+    }
+}
+
 fn gather(stack: &mut Stack) -> io::Result<Facts> {
     let uplink = uplink(stack)?;
     let links = stack.links()?;
     let loopback: Vec<_> = links.iter().filter(|l| l.flags & LOOPBACK != 0).map(|l| l.index).collect();
     let addresses = stack.addresses(0)?;
-    let mut routes = stack.routes(true)?;
-    routes.extend(stack.routes(false)?);
+    let mut routes = stack.routes(true, None)?;
+    routes.extend(stack.routes(false, None)?);
     let of_addresses = addresses.iter().filter(|a| !loopback.contains(&a.index)).map(|a| (a.ip, a.len));
-    let of_routes = routes.iter().map(|r| (r.destination, r.len));
+    let leads = |r: &&TableRoute| match r.kind {
+        RouteType::Unicast => true,
+        // The host's own addresses are among `of_addresses`.
+        RouteType::Local => r.len < if r.destination.is_ipv4() { 32 } else { 128 },
+        // `unreachable 10.0.0.0/8` is a wall around private addresses, which a smaller prefix is to get through.
+        RouteType::Blackhole | RouteType::Unreachable | RouteType::Prohibit => false,
+    };
+    let of_routes = routes.iter().filter(leads).map(|r| (r.destination, r.len));
     Ok(Facts {
         uplink: uplink.link,
         mtu: uplink.mtu,
@@ -68,16 +101,21 @@ fn gather(stack: &mut Stack) -> io::Result<Facts> {
 }
 
 fn uplink(stack: &mut Stack) -> io::Result<Uplink> {
+    uplink_of(stack, MAIN_TABLE)
+}
+
+fn uplink_of(stack: &mut Stack, table: u32) -> io::Result<Uplink> {
     for ipv4 in [true, false] {
-        let Some(index) = default_link(&stack.routes(ipv4)?) else { continue };
+        let Some(index) = default_link(&stack.routes(ipv4, Some(table))?) else { continue };
         let Some(link) = stack.link_at(index)? else { continue };
         return Ok(Uplink { link: link.name.parse().ok(), mtu: link.mtu });
     }
     Ok(Uplink { link: None, mtu: DEFAULT_MTU })
 }
 
-fn default_link(routes: &[MainRoute]) -> Option<u32> {
-    let defaults = routes.iter().filter(|route| route.len == 0 && route.link.is_some());
+fn default_link(routes: &[TableRoute]) -> Option<u32> {
+    let leads = |route: &&TableRoute| route.kind == RouteType::Unicast && route.len == 0 && route.link.is_some();
+    let defaults = routes.iter().filter(leads);
     defaults.min_by_key(|route| route.metric)?.link
 }
 
@@ -115,7 +153,9 @@ mod tests {
 
     #[test]
     fn the_default_route_with_the_lowest_metric_counts() {
-        let route = |text: &str, len, link, metric| MainRoute {
+        let route = |text: &str, len, link, metric| TableRoute {
+            table: MAIN_TABLE,
+            kind: RouteType::Unicast,
             destination: text.parse().unwrap(),
             len,
             gateway: None,

@@ -10,8 +10,12 @@
 //! format, so that `nft list` shows it; the tables' comments hold the ruleset's version. When another version is
 //! put in place, the elements that are there are put into it in the same transaction, which the kernel refuses if
 //! anything changed since they were read (NFNL_BATCH_GENID).
+//!
+//! A table that is owned takes changes from its owner's socket alone, and everybody may read it. So a batch goes by
+//! one socket, and what it is computed from comes by another: `owner.rs`.
 
 mod element;
+mod owner;
 mod rules;
 mod wire;
 
@@ -22,6 +26,8 @@ use netlink::{Errno, Message, Socket, flags};
 use plan::{Element, Field, Key, Mark, Object, Op, Ruleset, Seen, Table};
 
 use wire::{NFGENMSG, TABLES};
+
+pub use owner::{Adopted, adopt};
 
 /// Why the transaction was refused; nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,17 +41,37 @@ pub(crate) struct FirewallError {
 /// How often a replacement is tried when others change rules meanwhile.
 const REPLACE_TRIES: u32 = 32;
 
+/// The sockets of one transaction.
+pub(crate) struct Sockets<'a> {
+    /// What the batch is computed from comes by this one.
+    pub(crate) reading: &'a mut Socket,
+    /// The batch goes by this one, which owns the tables it makes; without it by the other, and nobody owns them.
+    pub(crate) owner: Option<&'a mut Socket>,
+}
+
 /// Takes the ops in one transaction. An element to be removed that is not there counts as removed.
-pub(crate) fn apply(socket: &mut Socket, ops: &[Op]) -> Result<(), FirewallError> {
+pub(crate) fn apply(sockets: &mut Sockets<'_>, ops: &[Op]) -> Result<(), FirewallError> {
+    let flags = if sockets.owner.is_some() { wire::OWNER | wire::PERSIST } else { 0 };
+    apply_with(sockets, ops, flags)
+}
+
+/// As above, with these flags on a table that is created; with none where the kernel does not know them.
+fn apply_with(sockets: &mut Sockets<'_>, ops: &[Op], mut flags: u32) -> Result<(), FirewallError> {
     let mut gone = vec![false; ops.len()];
     let mut tries = 0;
     loop {
-        let batch = Batch::of(socket, ops, &gone)?;
-        match batch.send(socket, ops)? {
+        let batch = Batch::of(sockets.reading, ops, &gone, flags)?;
+        let writing = match &mut sockets.owner {
+            Some(owner) => owner,
+            None => &mut *sockets.reading,
+        };
+        match batch.send(writing, ops)? {
             Answer::Taken => return Ok(()),
             Answer::Outdated(_) if tries < REPLACE_TRIES => tries += 1,
             Answer::Missing(missing) => missing.into_iter().for_each(|op| gone[op] = true),
-            Answer::Outdated(error) | Answer::Refused(error) => return Err(error),
+            Answer::Unflagged(_) if flags != 0 => flags = 0,
+            Answer::Refused(error) if error.errno.code == libc::EPERM => return Err(owner::named(sockets, error)),
+            Answer::Outdated(error) | Answer::Unflagged(error) | Answer::Refused(error) => return Err(error),
         }
     }
 }
@@ -57,6 +83,8 @@ enum Answer {
     Outdated(FirewallError),
     /// All would be well but for these ops, whose elements are not there to be removed.
     Missing(Vec<usize>),
+    /// The kernel does not know the tables' flags, or has no nf_tables at all.
+    Unflagged(FirewallError),
     Refused(FirewallError),
 }
 
@@ -67,11 +95,13 @@ struct Batch {
     about: Vec<(Option<usize>, Option<String>)>,
     /// The state of the tables this was computed from, when that matters.
     generation: Option<u32>,
+    /// Of tables that are created.
+    flags: u32,
 }
 
 impl Batch {
-    fn of(socket: &mut Socket, ops: &[Op], gone: &[bool]) -> Result<Self, FirewallError> {
-        let mut batch = Self { messages: Vec::new(), about: Vec::new(), generation: None };
+    fn of(socket: &mut Socket, ops: &[Op], gone: &[bool], flags: u32) -> Result<Self, FirewallError> {
+        let mut batch = Self { messages: Vec::new(), about: Vec::new(), generation: None, flags };
         let mut kept = Vec::new();
         if ops.iter().any(|op| matches!(op, Op::Change { to: Object::Ruleset(_), .. })) {
             batch.generation = Some(generation(socket).map_err(|cause| whole(&cause))?);
@@ -122,7 +152,7 @@ impl Batch {
     fn create_ruleset(&mut self, n: usize) {
         let version = firewall::version();
         for table in firewall::rules().tables {
-            for (message, text) in rules::create(&table, &version) {
+            for (message, text) in rules::create(&table, &version, self.flags) {
                 self.messages.push(message);
                 self.about.push((Some(n), Some(text)));
             }
@@ -158,6 +188,7 @@ impl Batch {
         Ok(match &refused[..] {
             [] => Answer::Taken,
             _ if refused.iter().any(|(_, e)| e.code == libc::ERESTART) => Answer::Outdated(self.error(&refused)),
+            _ if refused.iter().any(|(n, e)| self.is_about_flags(*n, e)) => Answer::Unflagged(self.error(&refused)),
             _ if missing.is_empty() || refused.iter().any(is_fatal) => Answer::Refused(self.error(&refused)),
             _ => Answer::Missing(missing),
         })
@@ -172,6 +203,12 @@ impl Batch {
     fn missing_remove(&self, message: usize, errno: &Errno, ops: &[Op]) -> Option<usize> {
         let op = self.about[message].0?;
         (errno.code == libc::ENOENT && matches!(ops[op], Op::Remove(Object::Element(_)))).then_some(op)
+    }
+
+    /// Kernels before 5.12 say `EINVAL` to flags they do not know, later ones `EOPNOTSUPP` (nf_tables_newtable).
+    fn is_about_flags(&self, message: usize, errno: &Errno) -> bool {
+        let a_table = self.about[message].1.as_ref().is_some_and(|part| part.starts_with("table "));
+        self.flags != 0 && a_table && matches!(errno.code, libc::EOPNOTSUPP | libc::EINVAL)
     }
 
     /// The first refusal that is not a consequence of another.
@@ -202,6 +239,16 @@ fn refused(op: usize, code: i32) -> FirewallError {
 fn whole(cause: &io::Error) -> FirewallError {
     let code = cause.raw_os_error().unwrap_or(libc::EIO);
     FirewallError { op: None, errno: Errno { code, text: cause.to_string() } }
+}
+
+/// Reads `replies` as elements of every set of ours, and as a table.
+pub(crate) fn read_anything(replies: &[netlink::Reply]) {
+    for shape in element::Shape::all() {
+        shape.read(replies);
+    }
+    for reply in replies {
+        wire::version(reply.attrs(NFGENMSG).find(wire::TABLE_USERDATA));
+    }
 }
 
 /// What is there under the keys of `objects`; what is not there is left out.
@@ -297,10 +344,8 @@ fn seen(found: element::Found, wanted: &Element) -> Seen {
         Some(mark) if found.key == wanted.key => {
             Seen::Object { object: Object::Element(found.element(wanted, mark)), ours: true }
         }
-        mark => {
-            let mark = mark.unwrap_or_else(|| wanted.mark.clone());
-            Seen::Other { what: Object::Element(found.element(wanted, mark)).to_string() }
-        }
+        Some(mark) => Seen::Covered { by: Object::Element(found.element(wanted, mark)) },
+        None => Seen::Other { what: Object::Element(found.element(wanted, wanted.mark.clone())).to_string() },
     }
 }
 
@@ -346,4 +391,31 @@ fn dump(socket: &mut Socket, request: Message) -> io::Result<Vec<netlink::Reply>
 
 fn is_absent(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::EOPNOTSUPP)
+}
+
+#[cfg(test)]
+#[path = "../tests/inside/mod.rs"]
+mod inside;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A flag that no kernel has stands for those that an older one does not have.
+    #[test]
+    fn where_the_kernel_does_not_know_the_flags_the_tables_have_none() {
+        inside::alone("firewall::tests::where_the_kernel_does_not_know_the_flags_the_tables_have_none", || {
+            let open = || Socket::open(netlink::Protocol::Netfilter).unwrap();
+            let (mut reading, mut owner) = (open(), open());
+            let mut sockets = Sockets { reading: &mut reading, owner: Some(&mut owner) };
+            let ruleset = || Object::Ruleset(Ruleset { version: firewall::version() });
+            apply_with(&mut sockets, &[Op::Create(ruleset())], 1 << 30).unwrap();
+            assert!(!inside::sh("nft list ruleset").contains("flags owner"));
+            apply_with(&mut sockets, &[Op::Change { from: ruleset(), to: ruleset() }], 1 << 30).unwrap();
+            assert!(matches!(
+                observe(&mut reading, &[&ruleset()]).unwrap()[..],
+                [(_, Seen::Object { ours: true, .. })]
+            ));
+        });
+    }
 }

@@ -23,6 +23,9 @@
 //! plan leaves what was there before, or says in [`ApplyError::Stuck`] what it could not take back. What is gone
 //! already counts as removed. Nothing outside `/proc/sys/net` is written.
 //!
+//! **Reachable.** What is new in a sandbox is announced to its neighbours last of all, and a link that has just
+//! got its carrier is asked about until it sends: when `apply` returns, packets pass.
+//!
 //! **Unfinished.** A link that a killed command left without its alias or down, or that somebody turned down, is
 //! observed as different from every wish (a bridge with an MTU of 0, a veth that is a member of itself), so that
 //! a plan finishes it.
@@ -32,10 +35,14 @@
 //! **Start reading** at [`Host`], then `apply.rs`.
 
 mod apply;
+mod elsewhere;
 mod error;
 mod facts;
 mod firewall;
 mod flows;
+pub mod foreign;
+#[doc(hidden)]
+pub mod fuzzing;
 mod observe;
 mod stack;
 
@@ -47,8 +54,10 @@ use linux::netns::{self, NetNs, NsId};
 use netlink::{Protocol, Socket};
 use plan::{Place, SandboxName};
 
+pub use elsewhere::{ForeignLink, links_in};
 pub use error::{ApplyError, HostError};
-pub use facts::{Facts, Uplink};
+pub use facts::{Facts, NeededLink, Uplink};
+pub use firewall::{Adopted, adopt as firewall_adopt};
 
 use stack::Stack;
 
@@ -59,6 +68,8 @@ pub use ::firewall::LINK_GROUP;
 pub struct Host {
     here: Stack,
     netfilter: Option<Socket>,
+    /// The socket that owns the firewall's tables, when somebody has lent it to us.
+    owner: Option<Socket>,
     sandboxes: BTreeMap<SandboxName, Stack>,
     /// Namespaces that are nobody's sandbox.
     refused: Vec<NsId>,
@@ -76,12 +87,20 @@ impl Host {
         let mut refused = vec![here.id];
         // Not readable in some containers; our own namespace is what counts there.
         refused.extend(netns::inode_at(Path::new("/proc/1/ns/net")));
-        Ok(Self { here, netfilter: None, sandboxes: BTreeMap::new(), refused, departing: Vec::new() })
+        Ok(Self { here, netfilter: None, owner: None, sandboxes: BTreeMap::new(), refused, departing: Vec::new() })
     }
 
     /// The inode of the namespace podwire runs in, which names the host lock.
     pub fn namespace(&self) -> NsId {
         self.here.id
+    }
+
+    /// From now on changes the firewall through this socket, which will own the tables that are created and must
+    /// own those that are there. Without one, nobody owns the tables that are created.
+    ///
+    /// The socket is one of `NETLINK_NETFILTER`, opened in this namespace. See [`firewall_adopt`].
+    pub fn use_firewall_socket(&mut self, socket: Socket) {
+        self.owner = Some(socket);
     }
 
     /// The stack of a place; `None` when the sandbox does not exist.
@@ -120,12 +139,17 @@ impl Host {
         self.sandboxes.insert(name.clone(), stack);
     }
 
-    /// The socket for nf_tables and connection tracking.
+    /// The socket for connection tracking and to look at nf_tables.
     fn netfilter(&mut self) -> io::Result<&mut Socket> {
+        self.firewall_sockets().map(|sockets| sockets.reading)
+    }
+
+    fn firewall_sockets(&mut self) -> io::Result<firewall::Sockets<'_>> {
         if self.netfilter.is_none() {
             self.netfilter = Some(Socket::open(Protocol::Netfilter)?);
         }
-        self.netfilter.as_mut().ok_or_else(|| io::ErrorKind::NotFound.into())
+        let reading = self.netfilter.as_mut().ok_or(io::ErrorKind::NotFound)?;
+        Ok(firewall::Sockets { reading, owner: self.owner.as_mut() })
     }
 }
 

@@ -6,11 +6,12 @@ use std::net::IpAddr;
 
 use linux::netns::{self, NetNs};
 use model::{Addr, LinkName, MacAddr, Subnet};
-use netlink::rtnetlink::{Link, LinkAddress, MainRoute};
+use netlink::rtnetlink::{Link, LinkAddress, MAIN_TABLE, RouteType, TableRoute};
 use plan::{
     Address, Bridge, Element, Mark, Object, Observed, Place, Route, RouteKind, Sandbox, SandboxName, Seen, Sysctl, Veth,
 };
 
+use crate::stack::Stack;
 use crate::{Host, HostError, LINK_GROUP, firewall};
 
 impl Host {
@@ -20,7 +21,7 @@ impl Host {
     /// nothing is there. Settings count as ours, for they have no owner to conflict with.
     pub fn observe(&mut self, objects: &[Object]) -> Result<Observed, HostError> {
         let mut observed = Observed::new();
-        let mut view = View::default();
+        let mut view = View::of(objects);
         for object in objects.iter().filter(|object| !object.is_firewall()) {
             let key = object.key();
             let seen = self.look(&mut view, object)?;
@@ -77,7 +78,7 @@ impl Host {
         let Some(sandbox) = sandbox_of(&mark).filter(|_| link.kind == "veth") else { return Ok(None) };
         let master = links.iter().find(|l| Some(l.index) == link.master).and_then(|l| l.name.parse().ok());
         let bridge = master.unwrap_or_else(|| name.clone());
-        Ok(self.veth(link, name, bridge, sandbox, mark)?.map(Object::Veth))
+        Ok(self.veth(&mut View::default(), link, name, bridge, sandbox, mark)?.map(Object::Veth))
     }
 
     fn look(&mut self, view: &mut View, object: &Object) -> Result<Option<Seen>, HostError> {
@@ -87,13 +88,13 @@ impl Host {
                 let there = self.sandbox(&o.name)?.is_some();
                 Ok(there.then(|| ours(Object::Sandbox(o.clone()))))
             }
-            Object::Sysctl(o) => self.look_at_sysctl(o),
+            Object::Sysctl(o) => self.look_at_sysctl(view, o),
             Object::Bridge(o) => {
                 let link = view.link(self, &Place::Host, &o.name).map_err(what)?;
-                Ok(link.map(|link| look_at_bridge(&link, o)))
+                link.map(|link| self.look_at_bridge(&link, o).map_err(what)).transpose()
             }
             Object::Veth(o) => match view.link(self, &Place::Host, &o.host).map_err(what)? {
-                Some(link) => self.look_at_veth(&link, o),
+                Some(link) => self.look_at_veth(view, &link, o),
                 None => Ok(None),
             },
             Object::Address(o) => {
@@ -113,30 +114,59 @@ impl Host {
         }
     }
 
-    fn look_at_sysctl(&mut self, wanted: &Sysctl) -> Result<Option<Seen>, HostError> {
-        let Some(stack) = self.stack(&wanted.place)? else { return Ok(None) };
+    fn look_at_sysctl(&mut self, view: &mut View, wanted: &Sysctl) -> Result<Option<Seen>, HostError> {
         let what = |cause| HostError::io(&wanted.path, cause);
-        let value = match stack.sysctl(&wanted.path).map_err(what)? {
-            // Where there is no IPv6, there is nothing to be set.
-            None if wanted.path.starts_with("net/ipv6/") && !stack.has_ipv6().map_err(what)? => wanted.value.clone(),
+        let said = view.ipv6_switch(self, wanted).map_err(what)?;
+        let Some(stack) = self.stack(&wanted.place)? else { return Ok(None) };
+        let read = match said {
+            Some(value) => Some(value),
+            None => view.setting(stack, wanted).map_err(what)?,
+        };
+        let value = match read {
+            before if stack.satisfies(before.as_deref(), &wanted.path, &wanted.value).map_err(what)? => {
+                wanted.value.clone()
+            }
             None => return Ok(None),
             Some(value) => value,
         };
         Ok(Some(ours(Object::Sysctl(Sysctl { value, ..wanted.clone() }))))
     }
 
-    fn look_at_veth(&mut self, link: &Link, wanted: &Veth) -> Result<Option<Seen>, HostError> {
+    fn look_at_veth(&mut self, view: &mut View, link: &Link, wanted: &Veth) -> Result<Option<Seen>, HostError> {
         if link.kind != "veth" || link.name != wanted.host.as_str() {
             return Ok(Some(other(link, &wanted.host)));
         }
         let master = match link.master {
-            Some(index) => self.here.link_at(index).map_err(|cause| HostError::io(&wanted.bridge, cause))?,
+            Some(index) => {
+                view.link_at(self, &Place::Host, index).map_err(|cause| HostError::io(&wanted.bridge, cause))?
+            }
             None => None,
         };
         let bridge = master.and_then(|link| link.name.parse().ok()).unwrap_or_else(|| wanted.host.clone());
         let mark = mark_of(link, &wanted.mark);
-        let seen = self.veth(link, wanted.host.clone(), bridge, wanted.sandbox.clone(), mark)?;
-        Ok(seen.map(|veth| Seen::Object { object: Object::Veth(veth), ours: is_ours(link) }))
+        let vlan = match wanted.vlan {
+            Some(vlan) => {
+                let port = self.here.port_vlans(link.index).map_err(|cause| HostError::io(&wanted.host, cause))?;
+                port.filter(|port| port.is_only(vlan)).map(|_| vlan)
+            }
+            None => None,
+        };
+        let seen = self.veth(view, link, wanted.host.clone(), bridge, wanted.sandbox.clone(), mark)?;
+        Ok(seen.map(|veth| Seen::Object { object: Object::Veth(Veth { vlan, ..veth }), ours: is_ours(link) }))
+    }
+
+    fn look_at_bridge(&mut self, link: &Link, wanted: &Bridge) -> io::Result<Seen> {
+        let same = link.kind == "bridge" && link.name == wanted.name.as_str();
+        let Some(bridge) = bridge(link, wanted.name.clone(), mark_of(link, &wanted.mark)).filter(|_| same) else {
+            return Ok(other(link, &wanted.name));
+        };
+        let vrf = match link.master.filter(|_| wanted.vrf.is_some()) {
+            Some(index) => self.here.link_at(index)?.and_then(|master| master.name.parse().ok()),
+            None => None,
+        };
+        let filters_vlans = wanted.filters_vlans && link.filters_vlans;
+        let object = Object::Bridge(Bridge { filters_vlans, vrf, ..bridge });
+        Ok(Seen::Object { object, ours: is_ours(link) })
     }
 
     /// A veth with its peer as seen in `sandbox`. A peer that is not there reads as the host's end, which
@@ -144,14 +174,18 @@ impl Host {
     /// down) reads as a member of itself.
     fn veth(
         &mut self,
+        view: &mut View,
         link: &Link,
         host: LinkName,
         bridge: LinkName,
         sandbox: SandboxName,
         mark: Mark,
     ) -> Result<Option<Veth>, HostError> {
-        let peer = match (self.sandbox(&sandbox)?, link.peer) {
-            (Some(stack), Some(index)) => stack.link_at(index).map_err(|cause| HostError::io(&sandbox, cause))?,
+        let place = Place::Sandbox(sandbox.clone());
+        let peer = match (self.stack(&place)?, link.peer) {
+            (Some(_), Some(index)) => {
+                view.link_at(self, &place, index).map_err(|cause| HostError::io(&sandbox, cause))?
+            }
             _ => None,
         };
         let peer = peer.filter(|peer| peer.kind == "veth" && peer.peer == Some(link.index));
@@ -161,11 +195,11 @@ impl Host {
         // Both ends have the MTU that was wished, or the one that differs is shown.
         let mtu = peer.as_ref().map_or(link.mtu, |peer| peer.mtu.min(link.mtu));
         let mac = peer.map_or(link.mac, |peer| peer.mac).and_then(|mac| MacAddr::new(mac).ok());
-        Ok(mac.map(|mac| Veth { host, bridge, sandbox, name, mac, mtu, mark }))
+        Ok(mac.map(|mac| Veth { host, bridge, sandbox, name, mac, mtu, vlan: None, mark }))
     }
 
-    fn look_at_route(&mut self, route: &MainRoute, wanted: &Route) -> io::Result<Option<Seen>> {
-        let Some(gateway) = route.gateway else {
+    fn look_at_route(&mut self, route: &TableRoute, wanted: &Route) -> io::Result<Option<Seen>> {
+        let Some(kind) = kind_of(route) else {
             let what = format!("{}route {} without a next hop", wanted.place, wanted.destination);
             return Ok(Some(Seen::Other { what }));
         };
@@ -174,7 +208,7 @@ impl Host {
             Some(index) if !inside => self.here.link_at(index)?,
             _ => None,
         };
-        let object = Object::Route(Route { kind: RouteKind::Via(gateway), ..wanted.clone() });
+        let object = Object::Route(Route { kind, ..wanted.clone() });
         Ok(Some(Seen::Object { object, ours: inside || link.as_ref().is_some_and(is_ours) }))
     }
 }
@@ -191,8 +225,19 @@ pub(crate) fn other_link(link: &Link, name: &LinkName) -> String {
     format!("link {}{altname}{kind}", link.name)
 }
 
+/// How it forwards, if a route of ours can.
+fn kind_of(route: &TableRoute) -> Option<RouteKind> {
+    match route.kind {
+        RouteType::Unicast => route.gateway.map(RouteKind::Via),
+        RouteType::Blackhole => Some(RouteKind::Blackhole),
+        RouteType::Unreachable => Some(RouteKind::Unreachable),
+        RouteType::Prohibit => Some(RouteKind::Prohibit),
+        RouteType::Local => None,
+    }
+}
+
 /// Is this the route with the wish's key? IPv6 has no metric 0: the kernel makes it 1024 (IP6_RT_PRIO_USER).
-pub(crate) fn is_route(route: &MainRoute, wanted: &Route) -> bool {
+pub(crate) fn is_route(route: &TableRoute, wanted: &Route) -> bool {
     let metric = if wanted.metric == 0 && !wanted.destination.is_ipv4() { 1024 } else { wanted.metric };
     let destination = Subnet::around(route.destination, route.len).ok();
     destination == Some(wanted.destination) && route.metric == metric
@@ -225,15 +270,8 @@ fn mark_of(link: &Link, expected: &Mark) -> Mark {
 fn bridge(link: &Link, name: LinkName, mark: Mark) -> Option<Bridge> {
     let mac = MacAddr::new(link.mac?).ok()?;
     let finished = !is_ours(link) || (link.is_up() && has_mark(link));
-    Some(Bridge { name, mac, mtu: if finished { link.mtu } else { 0 }, mark })
-}
-
-fn look_at_bridge(link: &Link, wanted: &Bridge) -> Seen {
-    let same = link.kind == "bridge" && link.name == wanted.name.as_str();
-    match bridge(link, wanted.name.clone(), mark_of(link, &wanted.mark)).filter(|_| same) {
-        Some(bridge) => Seen::Object { object: Object::Bridge(bridge), ours: is_ours(link) },
-        None => other(link, &wanted.name),
-    }
+    let mtu = if finished { link.mtu } else { 0 };
+    Some(Bridge { name, mac, mtu, filters_vlans: false, vrf: None, mark })
 }
 
 /// An address may be there with several prefix lengths; the wished one counts first.
@@ -248,23 +286,101 @@ fn of_ip(addresses: &[LinkAddress], ip: IpAddr) -> Vec<Addr> {
     addresses.iter().filter(|a| a.ip == ip).filter_map(|a| Addr::new(a.ip, a.len).ok()).collect()
 }
 
-/// What one look has asked for already.
+/// The link that IPv6 is off for by this setting.
+fn ipv6_switch_of(path: &str) -> Option<&str> {
+    path.strip_prefix("net/ipv6/conf/")?
+        .strip_suffix("/disable_ipv6")
+        .filter(|link| *link != "all" && *link != "default")
+}
+
+/// What one look has asked for already, and what it will ask for.
 #[derive(Default)]
 struct View {
+    /// The settings that are asked for in each place: read together, for each change of namespace costs.
+    asked: BTreeMap<Place, Vec<String>>,
+    /// So many of the host's links are asked for that all are read at once.
+    many_links: bool,
+    settings: BTreeMap<(Place, String), Option<String>>,
+    /// All links of places where they were read at once.
+    all_links: BTreeMap<Place, Vec<Link>>,
     links: BTreeMap<(Place, LinkName), Option<Link>>,
     addresses: BTreeMap<(Place, u32), Vec<LinkAddress>>,
-    routes: BTreeMap<(Place, bool), Vec<MainRoute>>,
+    routes: BTreeMap<(Place, bool), Vec<TableRoute>>,
 }
 
 impl View {
+    fn of(objects: &[Object]) -> Self {
+        /// From here on a dump of a host's links is cheaper than to ask for each.
+        const MANY: usize = 16;
+        let many_links = objects.iter().filter(|o| matches!(o, Object::Veth(_) | Object::Bridge(_))).count() > MANY;
+        let mut view = Self { many_links, ..Self::default() };
+        for object in objects {
+            let Object::Sysctl(sysctl) = object else { continue };
+            let said_by_links = ipv6_switch_of(&sysctl.path).is_some() && (many_links || sysctl.place != Place::Host);
+            if !said_by_links {
+                view.asked.entry(sysctl.place.clone()).or_default().push(sysctl.path.clone());
+            }
+        }
+        view
+    }
+
+    /// The value of `net/ipv6/conf/LINK/disable_ipv6`, which a description of the link has with it: to open a
+    /// setting's file takes the longer the more namespaces there are, for /proc has one list of them.
+    fn ipv6_switch(&mut self, host: &mut Host, wanted: &Sysctl) -> io::Result<Option<String>> {
+        let Some(link) = ipv6_switch_of(&wanted.path) else { return Ok(None) };
+        let all = self.all_links(host, &wanted.place)?.unwrap_or_default();
+        let link = all.iter().find(|known| known.name == link);
+        Ok(link.and_then(|link| link.disable_ipv6).map(|value| value.to_string()))
+    }
+
+    /// The value of a setting; those of the same place are read with it.
+    fn setting(&mut self, stack: &Stack, wanted: &Sysctl) -> io::Result<Option<String>> {
+        if let Some(paths) = self.asked.remove(&wanted.place) {
+            let values = stack.sysctls(&paths)?;
+            let keys = paths.into_iter().map(|path| (wanted.place.clone(), path));
+            self.settings.extend(keys.zip(values));
+        }
+        match self.settings.get(&(wanted.place.clone(), wanted.path.clone())) {
+            Some(value) => Ok(value.clone()),
+            None => stack.sysctl(&wanted.path),
+        }
+    }
+
+    /// All links of a place, if they are worth being read at once: those of sandboxes are few.
+    fn all_links(&mut self, host: &mut Host, place: &Place) -> io::Result<Option<&[Link]>> {
+        if *place == Place::Host && !self.many_links {
+            return Ok(None);
+        }
+        if !self.all_links.contains_key(place) {
+            let links = host.stack(place).map_err(io::Error::other)?.map(Stack::links);
+            self.all_links.insert(place.clone(), links.transpose()?.unwrap_or_default());
+        }
+        Ok(self.all_links.get(place).map(Vec::as_slice))
+    }
+
+    fn link_at(&mut self, host: &mut Host, place: &Place, index: u32) -> io::Result<Option<Link>> {
+        if let Some(all) = self.all_links(host, place)? {
+            return Ok(all.iter().find(|link| link.index == index).cloned());
+        }
+        match host.stack(place).map_err(io::Error::other)? {
+            Some(stack) => stack.link_at(index),
+            None => Ok(None),
+        }
+    }
+
     fn link(&mut self, host: &mut Host, place: &Place, name: &LinkName) -> io::Result<Option<Link>> {
         let key = (place.clone(), name.clone());
         if let Some(link) = self.links.get(&key) {
             return Ok(link.clone());
         }
-        let link = match host.stack(place).map_err(io::Error::other)? {
-            Some(stack) => stack.link(name.as_str())?,
-            None => None,
+        let all = self.all_links(host, place)?.unwrap_or_default();
+        let link = match all.iter().find(|link| link.name == name.as_str()) {
+            Some(link) => Some(link.clone()),
+            // It may be an alternative name.
+            None => match host.stack(place).map_err(io::Error::other)? {
+                Some(stack) => stack.link(name.as_str())?,
+                None => None,
+            },
         };
         self.links.insert(key, link.clone());
         Ok(link)
@@ -279,10 +395,10 @@ impl View {
         Ok(&self.addresses[&key])
     }
 
-    fn routes(&mut self, host: &mut Host, place: &Place, ipv4: bool) -> io::Result<&[MainRoute]> {
+    fn routes(&mut self, host: &mut Host, place: &Place, ipv4: bool) -> io::Result<&[TableRoute]> {
         let key = (place.clone(), ipv4);
         if !self.routes.contains_key(&key) {
-            let found = host.stack(place).map_err(io::Error::other)?.map(|stack| stack.routes(ipv4));
+            let found = host.stack(place).map_err(io::Error::other)?.map(|stack| stack.routes(ipv4, Some(MAIN_TABLE)));
             self.routes.insert(key.clone(), found.transpose()?.unwrap_or_default());
         }
         Ok(&self.routes[&key])

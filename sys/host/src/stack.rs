@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use linux::netns::{NetNs, NsId};
-use netlink::rtnetlink::{self, Link, LinkAddress, MainRoute};
+use netlink::rtnetlink::{self, Link, LinkAddress, PortVlans, TableRoute};
 use netlink::{Departure, Errno, Message, Protocol, Socket};
 
 /// One network namespace.
@@ -69,15 +69,25 @@ impl Stack {
         Ok(replies.iter().filter_map(LinkAddress::read).filter(wanted).collect())
     }
 
-    /// One family's main table.
-    pub(crate) fn routes(&mut self, ipv4: bool) -> io::Result<Vec<MainRoute>> {
-        match self.route.dump(rtnetlink::routes(ipv4)) {
+    /// One family's routes in one table, or in all with `None`.
+    pub(crate) fn routes(&mut self, ipv4: bool, table: Option<u32>) -> io::Result<Vec<TableRoute>> {
+        match self.route.dump(rtnetlink::routes(ipv4, table)) {
             // ENOENT: no route was ever added to that table; the others: the kernel has no such family.
             Err(e) if matches!(Errno::code_of(&e), libc::ENOENT | libc::EAFNOSUPPORT | libc::EOPNOTSUPP) => {
                 Ok(Vec::new())
             }
-            replies => Ok(replies?.iter().filter_map(MainRoute::read).collect()),
+            replies => {
+                // A kernel without strict checks ignores the filter.
+                let wanted = |route: &TableRoute| table.is_none_or(|table| table == route.table);
+                Ok(replies?.iter().filter_map(TableRoute::read).filter(wanted).collect())
+            }
         }
+    }
+
+    /// The VLANs of a bridge's member; `None` when the kernel or the bridge knows none.
+    pub(crate) fn port_vlans(&mut self, index: u32) -> io::Result<Option<PortVlans>> {
+        let replies = self.route.dump(rtnetlink::port_vlans())?;
+        Ok(replies.iter().filter_map(PortVlans::read).find(|port| port.index == index && !port.vlans.is_empty()))
     }
 
     /// The addresses this stack answers to, without those of loopback and link-local ones.
@@ -89,11 +99,13 @@ impl Stack {
     /// A setting's text without its line end; `None` when the kernel has no such setting.
     pub(crate) fn sysctl(&self, path: &str) -> io::Result<Option<String>> {
         let file = sysctl_file(path)?;
-        match self.within(|| std::fs::read_to_string(file))? {
-            Ok(text) => Ok(Some(text.trim_end().to_owned())),
-            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
-            Err(e) => Err(e),
-        }
+        self.within(|| read_setting(file))?
+    }
+
+    /// As [`Stack::sysctl`], for several, with one change of namespace.
+    pub(crate) fn sysctls(&self, paths: &[String]) -> io::Result<Vec<Option<String>>> {
+        let files = paths.iter().map(|path| sysctl_file(path)).collect::<io::Result<Vec<_>>>()?;
+        self.within(|| files.into_iter().map(read_setting).collect())?
     }
 
     /// Writes a setting.
@@ -102,13 +114,30 @@ impl Stack {
         self.within(|| std::fs::write(file, value))?
     }
 
+    /// Is a setting as wished, with `value` or none there? Where there is no IPv6 there is nothing to be set; nor are
+    /// there limits of the whole kernel in any but its first namespace. Of such limits a higher one is as good.
+    pub(crate) fn satisfies(&self, value: Option<&str>, path: &str, wanted: &str) -> io::Result<bool> {
+        Ok(match value {
+            Some(value) => value == wanted || (is_limit(path) && at_least(value, wanted)),
+            None => is_limit(path) || (path.starts_with("net/ipv6/") && !self.has_ipv6()?),
+        })
+    }
+
     /// Whether the kernel has IPv6 at all here.
-    pub(crate) fn has_ipv6(&self) -> io::Result<bool> {
+    fn has_ipv6(&self) -> io::Result<bool> {
         self.within(|| std::path::Path::new("/proc/sys/net/ipv6").exists())
     }
 
     fn within<T>(&self, f: impl FnOnce() -> T) -> io::Result<T> {
         if self.here { Ok(f()) } else { self.namespace.within(f) }
+    }
+}
+
+fn read_setting(file: PathBuf) -> io::Result<Option<String>> {
+    match std::fs::read_to_string(file) {
+        Ok(text) => Ok(Some(text.trim_end().to_owned())),
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        Err(e) => Err(e),
     }
 }
 
@@ -118,6 +147,15 @@ pub(crate) fn is_link_local(ip: IpAddr) -> bool {
         IpAddr::V4(ip) => ip.is_link_local(),
         IpAddr::V6(ip) => ip.is_unicast_link_local(),
     }
+}
+
+/// The size of a table that all namespaces share.
+fn is_limit(path: &str) -> bool {
+    path.contains("/neigh/default/gc_thresh")
+}
+
+fn at_least(value: &str, wanted: &str) -> bool {
+    matches!((value.parse::<u64>(), wanted.parse::<u64>()), (Ok(value), Ok(wanted)) if value >= wanted)
 }
 
 /// The file of a setting of the network stack; every part is one plain name, so that no path leads elsewhere.
@@ -146,6 +184,16 @@ mod tests {
         {
             assert_eq!(file(bad).unwrap_err(), format!("{bad:?} is not a setting of the network stack"));
         }
+    }
+
+    #[test]
+    fn a_higher_limit_is_kept_and_one_that_cannot_be_set_is_let_be() {
+        let stack = Stack::here().unwrap();
+        let fine = |value, path| stack.satisfies(value, path, "16384").unwrap();
+        let limit = "net/ipv6/neigh/default/gc_thresh2";
+        assert!(fine(Some("16384"), limit) && fine(Some("100000"), limit) && fine(None, limit));
+        assert!(!fine(Some("512"), limit) && !fine(Some(""), limit));
+        assert!(!fine(Some("100000"), "net/ipv4/conf/all/x") && !fine(None, "net/ipv4/conf/all/x"));
     }
 
     #[test]

@@ -51,6 +51,8 @@ fn network(bridge: &str, subnets: &[&str]) -> NetworkFirewall {
     NetworkFirewall {
         bridge: bridge.parse().unwrap(),
         subnets: subnets.iter().map(|subnet| subnet.parse().unwrap()).collect(),
+        gateways: Vec::new(),
+        dns: None,
         isolation: Isolation::FromEverything,
         internal: false,
         outbound4: None,
@@ -62,7 +64,11 @@ fn network(bridge: &str, subnets: &[&str]) -> NetworkFirewall {
 /// At least one element of every set, and intervals that touch.
 fn one_of_each() -> Vec<Element> {
     let ips: [IpAddr; 2] = ["10.88.0.2".parse().unwrap(), "fd00:88::2".parse().unwrap()];
-    let mut elements = network_elements(&network("podman0", &["10.88.0.0/16", "10.89.0.0/24", "fd00:88::/64"]));
+    let mut elements = network_elements(&NetworkFirewall {
+        gateways: vec!["10.88.0.1".parse().unwrap(), "fd00:88::1".parse().unwrap()],
+        dns: Some(834),
+        ..network("podman0", &["10.88.0.0/16", "10.89.0.0/24", "fd00:88::/64"])
+    });
     elements.extend(network_elements(&NetworkFirewall {
         isolation: Isolation::FromIsolated,
         internal: true,
@@ -201,6 +207,7 @@ alone_tests! {
             r#"10.89.2.0/24 comment "podwire:5eed5eed:0123456789ab" : 198.51.100.7"#,
             r#"tcp . 8080 comment "podwire:5eed5eed:0123456789ab" : 10.88.0.2 . 80"#,
             r#"127.0.0.1 . udp . 53 comment"#,
+            r#"10.88.0.1 comment "podwire:5eed5eed:0123456789ab" : 10.88.0.1 . 834"#,
             r#"sctp . 9000-9010 comment "podwire:5eed5eed:0123456789ab" : fd00:88::2"#,
             r#""pw0123456789ab0" . 02:42:0a:58:00:02 comment"#,
             r#""pw0123456789ab0" . fe80::42:aff:fe58:2 comment"#,
@@ -315,9 +322,28 @@ alone_tests! {
         create(&mut host, &published("0.0.0.0:8000-8010:8000-8010")).unwrap();
         let overlapping = published("0.0.0.0:8005-8020:8005-8020");
         let seen = host.observe(&[Object::Element(overlapping[0].clone())]).unwrap().into_values().next();
-        let what = "element inet podwire publish4_any_range { tcp . 8000-8010 : 10.88.0.2 }".to_owned();
-        assert_eq!(seen, Some(Seen::Other { what }));
+        let by = Object::Element(published("0.0.0.0:8000-8010:8000-8010")[0].clone());
+        assert_eq!(seen, Some(Seen::Covered { by }));
         assert!(create(&mut host, &overlapping).is_err());
+    }
+
+    fn a_range_is_cut_and_joined_again_in_one_transaction() {
+        let mut host = ready();
+        let whole = published("0.0.0.0:8000-8010:8000-8010");
+        let parts = [published("0.0.0.0:8000-8003:8000-8003"), published("0.0.0.0:8005-8010:8005-8010")].concat();
+        let objects = |elements: &[Element]| elements.iter().cloned().map(Object::Element).collect::<Vec<_>>();
+        create(&mut host, &whole).unwrap();
+        for (from, to) in [(&whole, &parts), (&parts, &whole)] {
+            let (from, to) = (objects(from), objects(to));
+            let observed = host.observe(&[from.clone(), to.clone()].concat()).unwrap();
+            let plan = plan::plan(&to, &from, &observed).unwrap();
+            host.apply(&plan).unwrap();
+            host.apply(&plan.undo()).unwrap();
+            host.apply(&plan).unwrap();
+            let observed = host.observe(&[from, to.clone()].concat()).unwrap();
+            assert!(plan::plan(&to, &to, &observed).unwrap().is_empty());
+        }
+        same(marked(&mut host), whole);
     }
 
     fn a_port_more_costs_the_same_beside_five_thousand() {

@@ -87,7 +87,7 @@ fn inside() -> Place {
 
 fn bridge() -> Object {
     let (name, mac) = (link("podman0"), mac("02:00:00:00:00:01"));
-    Object::Bridge(Bridge { name, mac, mtu: 1400, mark: mark() })
+    Object::Bridge(Bridge { name, mac, mtu: 1400, filters_vlans: false, vrf: None, mark: mark() })
 }
 
 fn veth() -> Veth {
@@ -98,6 +98,7 @@ fn veth() -> Veth {
         name: link("eth0"),
         mac: mac("02:00:00:00:00:02"),
         mtu: 1400,
+        vlan: None,
         mark: mark(),
     }
 }
@@ -138,6 +139,8 @@ fn whole_wish() -> Vec<Object> {
     let network = firewall::NetworkFirewall {
         bridge: link("podman0"),
         subnets: vec!["10.88.0.0/16".parse().unwrap(), "fd00::/64".parse().unwrap()],
+        gateways: vec!["10.88.0.1".parse().unwrap()],
+        dns: Some(834),
         isolation: model::Isolation::default(),
         internal: false,
         outbound4: None,
@@ -624,13 +627,76 @@ kernel_tests! {
     fn facts_are_those_of_the_default_route_and_of_what_is_in_use() {
         sh("ip link add up0 type veth peer name up1; ip link set up0 mtu 1442 up; ip link set up1 up; ip addr add 198.51.100.2/24 dev up0");
         sh("ip -6 addr add 2001:db8:1::2/64 dev up0 nodad; ip route add default via 198.51.100.1; ip route add 10.89.0.0/16 via 198.51.100.1");
+        // A VPN's table, addresses that are all this host's, and a wall around private addresses.
+        sh("ip route add 10.90.0.0/16 dev up0 table 51820; ip route add local 10.91.0.0/24 dev lo; ip route add unreachable 10.0.0.0/8 metric 4000");
         let facts = Host::open().unwrap().facts().unwrap();
         assert_eq!((facts.uplink, facts.mtu), (Some(link("up0")), 1442));
         let used: Vec<_> = facts.used.iter().map(ToString::to_string).collect();
-        assert_eq!(used, ["10.89.0.0/16", "198.51.100.0/24", "2001:db8:1::/64"]);
+        assert_eq!(used, ["10.89.0.0/16", "10.90.0.0/16", "10.91.0.0/24", "198.51.100.0/24", "2001:db8:1::/64"]);
         let addresses: Vec<_> = facts.addresses.iter().map(ToString::to_string).collect();
         assert_eq!(addresses, ["198.51.100.2", "2001:db8:1::2"]);
         assert!(facts.links.contains(&link("up1")) && facts.links.contains(&link("lo")));
+    }
+
+    fn routes_that_lead_nowhere_are_made_observed_changed_and_removed() {
+        let mut host = Host::open().unwrap();
+        let route = |destination: &str, kind| {
+            let destination = destination.parse().unwrap();
+            Object::Route(Route { place: inside(), destination, kind, metric: 7 })
+        };
+        let routes = |kinds: [RouteKind; 4]| {
+            let [a, b, c, d] = kinds;
+            vec![route("10.1.0.0/24", a), route("10.2.0.0/24", b), route("fd01::/64", c), route("fd02::/64", d)]
+        };
+        let nowhere = [RouteKind::Blackhole, RouteKind::Prohibit, RouteKind::Unreachable, RouteKind::Blackhole];
+        let desired: Vec<Object> = wish().into_iter().chain(routes(nowhere)).collect();
+        host.apply(&creating(desired.clone())).unwrap();
+        let shown = sh("ip -n podwire-0123456789ab route; ip -n podwire-0123456789ab -6 route");
+        for word in ["blackhole 10.1.0.0/24 proto static metric 7", "prohibit 10.2.0.0/24", "unreachable fd01::/64", "blackhole fd02::/64"] {
+            assert!(shown.contains(word), "{word} in {shown}");
+        }
+        assert_eq!(planned(&mut host, &desired, &desired).to_string(), "");
+
+        let via = |ip: &str| RouteKind::Via(ip.parse().unwrap());
+        let elsewhere = [via("10.88.0.1"), RouteKind::Blackhole, via("fd00::1"), RouteKind::Prohibit];
+        let changed: Vec<Object> = wish().into_iter().chain(routes(elsewhere.clone())).collect();
+        let plan = planned(&mut host, &changed, &desired);
+        host.apply(&plan).unwrap();
+        assert_eq!(planned(&mut host, &changed, &changed).to_string(), "");
+        // One op each, as a heal does it.
+        let change = |from: Vec<Object>, to: Vec<Object>| {
+            let ops = from.into_iter().zip(to).map(|(from, to)| Op::Change { from, to });
+            Plan { ops: ops.collect(), ..Plan::default() }
+        };
+        let other = [RouteKind::Unreachable, via("10.88.0.1"), RouteKind::Blackhole, via("fd00::1")];
+        host.apply(&change(routes(elsewhere), routes(other.clone()))).unwrap();
+        let again: Vec<Object> = wish().into_iter().chain(routes(other)).collect();
+        assert_eq!(planned(&mut host, &again, &again).to_string(), "");
+        let plan = planned(&mut host, &wish(), &again);
+        host.apply(&plan).unwrap();
+        let left = sh("ip -n podwire-0123456789ab route; ip -n podwire-0123456789ab -6 route");
+        assert!(!left.contains("metric 7"), "{left}");
+    }
+
+    fn a_bridge_that_cannot_be_as_wished_is_refused_in_a_sentence_and_leaves_nothing() {
+        let mut host = Host::open().unwrap();
+        let wished = |filters_vlans, vrf: Option<&str>| {
+            let Object::Bridge(plain) = bridge() else { unreachable!("it is a bridge") };
+            creating(vec![Object::Bridge(Bridge { filters_vlans, vrf: vrf.map(link), ..plain })])
+        };
+        match host.apply(&wished(true, None)) {
+            Ok(()) => {
+                assert!(sh("ip -d link show podman0").contains("vlan_filtering 1"));
+                sh("ip link del podman0");
+            }
+            Err(refused) => assert!(refused.to_string().ends_with("without CONFIG_BRIDGE_VLAN_FILTERING"), "{refused}"),
+        }
+        let refused = host.apply(&wished(false, Some("red"))).unwrap_err().to_string();
+        assert!(refused.ends_with("vrf red does not exist on the host"), "{refused}");
+        sh("ip link add red type veth peer name other");
+        let refused = host.apply(&wished(false, Some("red"))).unwrap_err().to_string();
+        assert!(refused.ends_with("link red type veth is no vrf"), "{refused}");
+        assert!(!sh("ip link").contains("podman0"));
     }
 
     fn without_a_default_route_the_mtu_is_ethernets() {

@@ -1,7 +1,8 @@
 """One host of the lab: serves, connects and sends raw frames, as the lines on its standard input say.
 
   serve tcp|udp PORT [ADDRESS]       answers every client with "NAME saw CLIENT"
-  probe SECONDS TARGET...            connects to all at once; a target is tcp:ADDRESS:PORT, udp:... or ping:ADDRESS
+  probe SECONDS TARGET...            connects to all at once; a target is tcp:ADDRESS:PORT, udp:..., ping:ADDRESS or
+                                     dns:ADDRESS
   lies LINK KEY=VALUE...             sends one frame of each kind in `frames`
   pretend SOURCE ADDRESS PORT        sends a datagram with another's source, marked with it
   watch LINK                         collects the marks of frames that arrive
@@ -53,6 +54,8 @@ def connect(target, seconds):
     kind, rest = target.split(":", 1)
     if kind == "ping":
         return ping(rest, seconds)
+    if kind == "dns":
+        return names(rest, seconds)
     address, port = rest.rsplit(":", 1)
     to = socket.getaddrinfo(address.strip("[]"), int(port), type=socket.SOCK_STREAM)[0][4]
     s = socket.socket(family(address), socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM)
@@ -66,6 +69,23 @@ def connect(target, seconds):
         return "silent"
     except ConnectionRefusedError:
         return "refused"
+    except OSError as e:
+        return e.strerror.lower()
+    finally:
+        s.close()
+
+
+def names(address, seconds):
+    """Asks for the address of a.dns.podman, whatever the answer."""
+    s = socket.socket(family(address), socket.SOCK_DGRAM)
+    s.settimeout(seconds)
+    question = struct.pack("!6H", 77, 0x100, 1, 0, 0, 0) + b"\1a\3dns\6podman\0" + struct.pack("!2H", 1, 1)
+    try:
+        s.connect((address, 53))
+        s.send(question)
+        return "answered" if s.recv(512)[:2] == question[:2] else "nonsense"
+    except socket.timeout:
+        return "silent"
     except OSError as e:
         return e.strerror.lower()
     finally:

@@ -21,6 +21,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use firewall::{LINK_GROUP, NetworkFirewall, network_elements, port_elements, publish_elements, version};
 use inside::{alone_tests, sh};
+use model::addr::offset;
 use model::{Isolation, MacAddr, PortSpec, Subnet};
 use plan::{Element, Mark, Object, Op, Plan, Ruleset};
 use podwire_host::Host;
@@ -92,6 +93,9 @@ const NETWORKS: [(&str, &str, Isolation); 6] = [
     ("p4", "10.93.0", Isolation::FromIsolated),
     ("p5", "10.90.0", Isolation::None),
 ];
+
+/// Networks with names, which process "dns" of the host answers at port 834.
+const DNS: [&str; 3] = ["p0", "p2", "p5"];
 
 fn mark() -> Mark {
     Mark::new("5eed5eed", "0123456789ab")
@@ -171,7 +175,9 @@ fn elements() -> Vec<Element> {
         subnets.extend((bridge == "p0").then(|| "fd00:88::/64".parse::<Subnet>().unwrap()));
         elements.extend(network_elements(&NetworkFirewall {
             bridge: bridge.parse().unwrap(),
+            gateways: subnets.iter().map(|subnet| offset(subnet.network(), 1).unwrap()).collect(),
             subnets,
+            dns: DNS.contains(&bridge).then_some(834),
             isolation,
             internal: bridge == "p5",
             outbound4: (bridge == "p2").then(|| "192.168.99.200".parse().unwrap()),
@@ -185,7 +191,7 @@ fn elements() -> Vec<Element> {
     }
     for (name, ports) in [
         ("a", "8080:80 8080:80/udp 127.0.0.1:8081:80 192.168.99.109:8082:80 9000-9100:9000-9100 6000:80 5353:80/udp"),
-        ("a", "127.0.0.1:9200-9210:9200-9210 192.168.99.109:9300-9310:9300-9310 8800-8801:80-81"),
+        ("a", "53:80/udp 127.0.0.1:9200-9210:9200-9210 192.168.99.109:9300-9310:9300-9310 8800-8801:80-81"),
         ("a", "[2001:db8:99::109]:8084:80 [2001:db8:99::109]:9400-9410:9400-9410"),
         ("c", "8090:80"),
         ("i", "8091:80"),
@@ -215,10 +221,11 @@ impl World {
         firewall();
         let names = CONTAINERS.iter().map(|container| container.0).chain(["lan", "wan"]);
         let mut peers: BTreeMap<_, _> = names.map(|name| (name.to_owned(), Peer::start(name, Some(name)))).collect();
-        peers.insert("host".to_owned(), Peer::start("host", None));
+        peers.extend(["host", "dns"].map(|name| (name.to_owned(), Peer::start(name, None))));
         for (name, peer) in &mut peers {
             let services = match name.as_str() {
                 "host" => "tcp 7000,udp 7000,tcp 7001 127.0.0.1,udp 7001 127.0.0.1,tcp 5300,tcp 53,udp 53",
+                "dns" => "tcp 834,udp 834",
                 "lan" => "tcp 80,udp 80,tcp 6000,udp 5353",
                 "a" => "tcp 80,udp 80,tcp 81,tcp 9050,tcp 9205,tcp 9305,tcp 9405",
                 _ => "tcp 80,udp 80",
@@ -359,10 +366,19 @@ alone_tests! {
             a ping:fd00:88::1 pong
             b ping:10.88.0.2 pong
             a ping:192.168.99.1 pong
-            c udp:10.89.0.1:53 host saw 10.89.0.2
-            a tcp:10.88.0.1:53 host saw 10.88.0.2
-            a tcp:[fd00:88::1]:53 host saw fd00:88::2
-            i tcp:10.90.0.1:53 host saw 10.90.0.2
+            a udp:10.88.0.1:53 dns saw 10.88.0.2
+            a tcp:10.88.0.1:53 dns saw 10.88.0.2
+            b udp:[fd00:88::1]:53 dns saw fd00:88::3
+            b tcp:[fd00:88::1]:53 dns saw fd00:88::3
+            i udp:10.90.0.1:53 dns saw 10.90.0.2
+            host udp:10.88.0.1:53 dns saw 10.88.0.1
+            host tcp:10.90.0.1:53 dns saw 10.90.0.1
+            host udp:[fd00:88::1]:53 dns saw fd00:88::1
+            host tcp:127.0.0.1:53 host saw 127.0.0.1
+            lan udp:192.168.99.109:53 a saw 192.168.99.1
+            a udp:192.168.99.109:53 a saw 10.88.0.1
+            c udp:10.89.0.1:53 a saw 10.89.0.2
+            c udp:10.88.0.1:53 a saw 10.89.0.2
             c tcp:10.91.0.2:80 d saw 10.89.0.2
             c tcp:10.92.0.2:80 e saw 10.89.0.2
             e tcp:10.89.0.2:80 c saw 10.92.0.2
@@ -403,6 +419,13 @@ alone_tests! {
             a tcp:[fe80::ff:fe00:0%eth0]:7000 silent
             a tcp:[fe80::ff:fe00:0%eth0]:8080 silent
             a tcp:10.88.0.1:5300 silent
+            a tcp:10.88.0.1:834 silent
+            a udp:10.88.0.1:834 silent
+            a tcp:[fd00:88::1]:834 silent
+            c tcp:10.89.0.1:834 silent
+            c udp:10.88.0.1:834 silent
+            lan udp:10.88.0.1:834 silent
+            lan udp:10.88.0.1:53 silent
             a tcp:10.89.0.1:53 silent
             a tcp:192.168.99.109:53 silent
             a tcp:10.89.0.2:80 silent
@@ -487,6 +510,7 @@ alone_tests! {
             lan tcp:10.88.0.2:80 a saw 192.168.99.1
             lan tcp:[fd00:88::2]:80 a saw 2001:db8:99::1
             lan tcp:10.88.0.1:53 host saw 192.168.99.1
+            lan tcp:10.88.0.1:834 dns saw 192.168.99.1
             lan tcp:10.90.0.2:80 i saw 192.168.99.1
             a tcp:10.88.0.1:7000 host saw 10.88.0.2
             a tcp:[fe80::ff:fe00:0%eth0]:7000 host saw fe80::42:aff:fe58:2

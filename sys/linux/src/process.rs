@@ -280,6 +280,16 @@ pub fn missing_capability() -> io::Result<Option<&'static str>> {
     Ok(needed.iter().find(|(capability, _)| !effective.contains(*capability)).map(|(_, name)| *name))
 }
 
+/// Takes from the calling thread, for ever, all privileges but to bind ports below 1024 (CAP_NET_BIND_SERVICE in
+/// capabilities(7)): for a thread that reads what strangers wrote.
+pub fn keep_low_ports_only() -> io::Result<()> {
+    use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_no_new_privs};
+    set_no_new_privs(true)?;
+    let kept = capabilities(None)?.permitted & CapabilitySet::NET_BIND_SERVICE;
+    let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
+    Ok(set_capabilities(None, sets)?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -58,7 +58,7 @@ pub struct Entry {
 
 impl Entry {
     /// Reads one entry of a dump; `None` for protocols without ports and everything else.
-    fn read(reply: &Reply) -> Option<Self> {
+    pub(crate) fn read(reply: &Reply) -> Option<Self> {
         if reply.kind != CT_NEW {
             return None;
         }

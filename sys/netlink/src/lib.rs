@@ -7,6 +7,8 @@
 //!
 //!   rtnetlink::link_named("podman0") ──> Socket::get  ──> Option<Reply> ──> Link::read
 //!   conntrack::dump(…)               ──> Socket::dump ──> [Reply, …]    ──> Attrs
+//!
+//!   what others do                   ──> News::read   ──> [Event, …]
 //! ```
 //!
 //! **How it works.** A [`Message`] is a header, fixed bytes and attributes; builders append and pad. A
@@ -20,20 +22,24 @@
 //! owned from their first moment.
 //!
 //! **Limits.** rtnetlink does not stop at the first refused message of a send: callers must look at every
-//! answer. Only what podwire needs of the protocols is here; no multicast groups yet.
+//! answer. Only what podwire needs of the protocols is here.
 //!
 //! **Start reading** at [`Socket`], then [`rtnetlink`].
 
 pub mod conntrack;
 mod departure;
 mod errno;
+#[doc(hidden)]
+pub mod fuzzing;
 mod message;
+mod news;
 pub mod rtnetlink;
 mod socket;
 
 pub use departure::Departure;
 pub use errno::Errno;
 pub use message::{Attrs, Message, Reply};
+pub use news::{Event, News};
 pub use socket::{Protocol, Socket};
 
 /// `NLM_F_*` and `NLMSG_*` of include/uapi/linux/netlink.h.

@@ -24,6 +24,7 @@ const RTMSG: usize = 12;
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
 const RTM_GETLINK: u16 = 18;
+const RTM_SETLINK: u16 = 19;
 const RTM_NEWADDR: u16 = 20;
 const RTM_DELADDR: u16 = 21;
 const RTM_GETADDR: u16 = 22;
@@ -49,12 +50,23 @@ const IFLA_INFO_DATA: u16 = 2;
 const IFLA_INFO_SLAVE_KIND: u16 = 4;
 const IFLA_INFO_SLAVE_DATA: u16 = 5;
 const IFLA_BR_FORWARD_DELAY: u16 = 1;
+const IFLA_BR_VLAN_FILTERING: u16 = 7;
 const IFLA_BR_MULTI_BOOLOPT: u16 = 46;
 /// A bit of struct br_boolopt_multi, which is values and a mask of those meant (if_bridge.h).
 const BR_BOOLOPT_NO_LL_LEARN: u32 = 1;
 const IFLA_BRPORT_MODE: u16 = 4;
 const VETH_INFO_PEER: u16 = 1;
+const IFLA_VRF_TABLE: u16 = 1;
+/// In the `IFLA_AF_SPEC` of `AF_BRIDGE`: struct bridge_vlan_info, flags:u16 vid:u16 (if_bridge.h).
+const IFLA_BRIDGE_VLAN_INFO: u16 = 2;
+const BRIDGE_VLAN_INFO_PVID: u16 = 1 << 1;
+const BRIDGE_VLAN_INFO_UNTAGGED: u16 = 1 << 2;
+/// Every VLAN of a bridge's ports, in a dump of `AF_BRIDGE`.
+const RTEXT_FILTER_BRVLAN: u32 = 1 << 1;
 const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
+const IFLA_INET6_CONF: u16 = 2;
+/// The place in IFLA_INET6_CONF, an array of numbers (include/uapi/linux/ipv6.h).
+const DEVCONF_DISABLE_IPV6: usize = 26;
 const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
 
 const IFA_ADDRESS: u16 = 1;
@@ -71,11 +83,16 @@ const RTA_TABLE: u16 = 15;
 const RT_TABLE_MAIN: u8 = 254;
 const RTPROT_STATIC: u8 = 4;
 const RTN_UNICAST: u8 = 1;
+const RTN_LOCAL: u8 = 2;
+const RTN_BLACKHOLE: u8 = 6;
+const RTN_UNREACHABLE: u8 = 7;
+const RTN_PROHIBIT: u8 = 8;
 /// `RTM_F_CLONED`: an entry of the route cache, not of the table.
 const RTM_F_CLONED: u32 = 0x200;
 
 const AF_UNSPEC: u8 = 0;
 const AF_INET: u8 = 2;
+const AF_BRIDGE: u8 = 7;
 const AF_INET6: u8 = 10;
 
 /// `IFF_UP`
@@ -114,6 +131,73 @@ fn bridge_kind(message: Message) -> Message {
     message.attr_str(IFLA_INFO_KIND, "bridge").nest(IFLA_INFO_DATA, |m| {
         m.attr_u32(IFLA_BR_FORWARD_DELAY, 0).attr(IFLA_BR_MULTI_BOOLOPT, &no_link_local_learn)
     })
+}
+
+/// Lets a bridge keep VLANs apart. A kernel that cannot refuses with `EOPNOTSUPP` or leaves it off; see
+/// [`Link::filters_vlans`].
+pub fn filter_vlans(name: &str) -> Message {
+    Message::new(RTM_NEWLINK, flags::ACK)
+        .bytes(&ifinfomsg(0, 0, 0))
+        .attr_str(IFLA_IFNAME, name)
+        .nest(IFLA_LINKINFO, |m| {
+            m.attr_str(IFLA_INFO_KIND, "bridge").nest(IFLA_INFO_DATA, |m| m.attr_u8(IFLA_BR_VLAN_FILTERING, 1))
+        })
+}
+
+/// Puts a bridge member's untagged frames into this VLAN, which leaves the member untagged too.
+pub fn add_port_vlan(index: u32, vlan: u16) -> Message {
+    port_vlan_message(RTM_SETLINK, index, BRIDGE_VLAN_INFO_PVID | BRIDGE_VLAN_INFO_UNTAGGED, vlan)
+}
+
+/// Takes a bridge member out of this VLAN.
+pub fn delete_port_vlan(index: u32, vlan: u16) -> Message {
+    port_vlan_message(RTM_DELLINK, index, 0, vlan)
+}
+
+fn port_vlan_message(kind: u16, index: u32, flags: u16, vlan: u16) -> Message {
+    let mut header = ifinfomsg(index, 0, 0);
+    header[0] = AF_BRIDGE;
+    let info = [flags.to_ne_bytes(), vlan.to_ne_bytes()].concat();
+    Message::new(kind, flags::ACK).bytes(&header).nest(IFLA_AF_SPEC, |m| m.attr(IFLA_BRIDGE_VLAN_INFO, &info))
+}
+
+/// Asks for the VLANs of all bridges' members; for [`crate::Socket::dump`].
+pub fn port_vlans() -> Message {
+    let mut header = ifinfomsg(0, 0, 0);
+    header[0] = AF_BRIDGE;
+    Message::new(RTM_GETLINK, 0).bytes(&header).attr_u32(IFLA_EXT_MASK, RTEXT_FILTER_BRVLAN)
+}
+
+/// The VLANs of a bridge's member as the kernel describes them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortVlans {
+    /// The member's index.
+    pub index: u32,
+    /// Each VLAN, and whether the member's untagged frames are in it and leave it untagged.
+    pub vlans: Vec<(u16, bool)>,
+}
+
+impl PortVlans {
+    /// Reads an `RTM_NEWLINK` of `AF_BRIDGE`; `None` for anything else.
+    pub fn read(reply: &Reply) -> Option<Self> {
+        if reply.kind != RTM_NEWLINK || reply.payload.first() != Some(&AF_BRIDGE) {
+            return None;
+        }
+        let attrs = reply.attrs(IFINFOMSG);
+        let both = BRIDGE_VLAN_INFO_PVID | BRIDGE_VLAN_INFO_UNTAGGED;
+        let vlan = |info: &[u8]| match *info {
+            [a, b, c, d] => Some((u16::from_ne_bytes([c, d]), u16::from_ne_bytes([a, b]) & both == both)),
+            _ => None,
+        };
+        let infos = attrs.nested(IFLA_AF_SPEC).filter(|(kind, _)| *kind == IFLA_BRIDGE_VLAN_INFO);
+        let vlans = infos.filter_map(|(_, info)| vlan(info)).collect();
+        Some(Self { index: u32_at(&reply.payload, 4)?, vlans })
+    }
+
+    /// Is the member in this VLAN with its untagged frames, and in no other?
+    pub fn is_only(&self, vlan: u16) -> bool {
+        self.vlans == [(vlan, true)]
+    }
 }
 
 /// The other end of a new veth pair, in the namespace `netns`.
@@ -278,36 +362,57 @@ fn address_message(kind: u16, more: u16, index: u32, ip: IpAddr, len: u8) -> Mes
         .attr(IFA_ADDRESS, &octets)
 }
 
-/// Adds a static route of the main table by a next hop; `EEXIST` when one with this destination and metric is there.
-pub fn add_route(destination: IpAddr, len: u8, gateway: IpAddr, metric: u32) -> Message {
-    route_message(RTM_NEWROUTE, flags::CREATE | flags::EXCL, destination, len, gateway, metric)
+/// Where a static route leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hop {
+    /// To this next hop.
+    Via(IpAddr),
+    /// Nowhere: `blackhole`, `unreachable` or `prohibit`.
+    Nowhere(RouteType),
+}
+
+/// Adds a static route of the main table; `EEXIST` when one with this destination and metric is there.
+pub fn add_route(destination: IpAddr, len: u8, hop: Hop, metric: u32) -> Message {
+    route_message(RTM_NEWROUTE, flags::CREATE | flags::EXCL, destination, len, hop, metric)
 }
 
 /// Gives the route with this destination and metric another next hop, in one step.
-pub fn replace_route(destination: IpAddr, len: u8, gateway: IpAddr, metric: u32) -> Message {
-    route_message(RTM_NEWROUTE, flags::CREATE | flags::REPLACE, destination, len, gateway, metric)
+pub fn replace_route(destination: IpAddr, len: u8, hop: Hop, metric: u32) -> Message {
+    route_message(RTM_NEWROUTE, flags::CREATE | flags::REPLACE, destination, len, hop, metric)
 }
 
 /// Removes that route.
-pub fn delete_route(destination: IpAddr, len: u8, gateway: IpAddr, metric: u32) -> Message {
-    route_message(RTM_DELROUTE, 0, destination, len, gateway, metric)
+pub fn delete_route(destination: IpAddr, len: u8, hop: Hop, metric: u32) -> Message {
+    route_message(RTM_DELROUTE, 0, destination, len, hop, metric)
 }
 
-/// Asks for the routes of one family's main table; for [`crate::Socket::dump`].
-pub fn routes(ipv4: bool) -> Message {
+/// The number of the main table.
+pub const MAIN_TABLE: u32 = RT_TABLE_MAIN as u32;
+
+/// Asks for the routes of one family, of one table or of all with `None`; for [`crate::Socket::dump`].
+pub fn routes(ipv4: bool, table: Option<u32>) -> Message {
     let family = if ipv4 { AF_INET } else { AF_INET6 };
-    Message::new(RTM_GETROUTE, 0)
-        .bytes(&[family, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
-        .attr_u32(RTA_TABLE, RT_TABLE_MAIN.into())
+    let message = Message::new(RTM_GETROUTE, 0).bytes(&[family, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    match table {
+        Some(table) => message.attr_u32(RTA_TABLE, table),
+        None => message,
+    }
 }
 
-fn route_message(kind: u16, more: u16, destination: IpAddr, len: u8, gateway: IpAddr, metric: u32) -> Message {
-    let header = [family(destination), len, 0, 0, RT_TABLE_MAIN, RTPROT_STATIC, 0, RTN_UNICAST, 0, 0, 0, 0];
+fn route_message(kind: u16, more: u16, destination: IpAddr, len: u8, hop: Hop, metric: u32) -> Message {
+    let of_route = match hop {
+        Hop::Via(_) => RouteType::Unicast,
+        Hop::Nowhere(of_route) => of_route,
+    };
+    let header = [family(destination), len, 0, 0, RT_TABLE_MAIN, RTPROT_STATIC, 0, of_route.number(), 0, 0, 0, 0];
     let mut message = Message::new(kind, flags::ACK | more).bytes(&header);
     if len > 0 {
         message = message.attr(RTA_DST, &octets(destination));
     }
-    message.attr(RTA_GATEWAY, &octets(gateway)).attr_u32(RTA_PRIORITY, metric)
+    if let Hop::Via(gateway) = hop {
+        message = message.attr(RTA_GATEWAY, &octets(gateway));
+    }
+    message.attr_u32(RTA_PRIORITY, metric)
 }
 
 fn ifinfomsg(index: u32, flags: u32, change: u32) -> [u8; IFINFOMSG] {
@@ -344,7 +449,7 @@ pub(crate) fn ip(octets: &[u8]) -> Option<IpAddr> {
 }
 
 /// A link as the kernel describes it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Link {
     /// Its number in its namespace.
     pub index: u32,
@@ -368,21 +473,38 @@ pub struct Link {
     pub flags: u32,
     /// Hairpin mode of a bridge member.
     pub hairpin: bool,
+    /// Does this bridge keep VLANs apart?
+    pub filters_vlans: bool,
+    /// The routing table of a VRF.
+    pub vrf_table: Option<u32>,
+    /// Its setting `disable_ipv6`; `None` when the kernel says nothing of IPv6.
+    pub disable_ipv6: Option<i32>,
 }
 
 impl Link {
     /// Reads an `RTM_NEWLINK`; `None` for anything else.
     pub fn read(reply: &Reply) -> Option<Self> {
-        if reply.kind != RTM_NEWLINK {
-            return None;
-        }
+        if reply.kind == RTM_NEWLINK { Self::described(reply) } else { None }
+    }
+
+    /// Reads an `RTM_DELLINK`, which describes the link as it was. (A bridge's member that leaves is announced
+    /// with another family.)
+    pub fn read_departed(reply: &Reply) -> Option<Self> {
+        if reply.kind == RTM_DELLINK && reply.payload.first() == Some(&0) { Self::described(reply) } else { None }
+    }
+
+    fn described(reply: &Reply) -> Option<Self> {
         let attrs = reply.attrs(IFINFOMSG);
         let linkinfo = attrs.nested(IFLA_LINKINFO);
         let member = linkinfo.nested(IFLA_INFO_SLAVE_DATA);
+        let kind = linkinfo.text(IFLA_INFO_KIND).unwrap_or_default().to_owned();
+        let data = linkinfo.nested(IFLA_INFO_DATA);
         Some(Self {
+            filters_vlans: kind == "bridge" && data.find(IFLA_BR_VLAN_FILTERING) == Some(&[1]),
+            vrf_table: data.u32(IFLA_VRF_TABLE).filter(|_| kind == "vrf"),
             index: u32_at(&reply.payload, 4)?,
             name: attrs.text(IFLA_IFNAME)?.to_owned(),
-            kind: linkinfo.text(IFLA_INFO_KIND).unwrap_or_default().to_owned(),
+            kind,
             mtu: attrs.u32(IFLA_MTU).unwrap_or_default(),
             mac: attrs.find(IFLA_ADDRESS).and_then(|mac| mac.try_into().ok()),
             group: attrs.u32(IFLA_GROUP).unwrap_or_default(),
@@ -391,6 +513,11 @@ impl Link {
             peer: attrs.u32(IFLA_LINK),
             flags: u32_at(&reply.payload, 8)?,
             hairpin: member.find(IFLA_BRPORT_MODE) == Some(&[1]),
+            disable_ipv6: u32_at(
+                attrs.nested(IFLA_AF_SPEC).nested(u16::from(AF_INET6)).find(IFLA_INET6_CONF).unwrap_or_default(),
+                4 * DEVCONF_DISABLE_IPV6,
+            )
+            .map(u32::cast_signed),
         })
     }
 
@@ -434,9 +561,52 @@ impl LinkAddress {
     }
 }
 
-/// A unicast route of the main table as the kernel describes it.
+/// What a route does with packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MainRoute {
+pub enum RouteType {
+    /// Sends them on.
+    Unicast,
+    /// Takes them for this host's own.
+    Local,
+    /// Drops them.
+    Blackhole,
+    /// Refuses them: host unreachable.
+    Unreachable,
+    /// Refuses them: administratively prohibited.
+    Prohibit,
+}
+
+impl RouteType {
+    const ALL: [(u8, Self); 5] = [
+        (RTN_UNICAST, Self::Unicast),
+        (RTN_LOCAL, Self::Local),
+        (RTN_BLACKHOLE, Self::Blackhole),
+        (RTN_UNREACHABLE, Self::Unreachable),
+        (RTN_PROHIBIT, Self::Prohibit),
+    ];
+
+    fn number(self) -> u8 {
+        match self {
+            Self::Unicast => RTN_UNICAST,
+            Self::Local => RTN_LOCAL,
+            Self::Blackhole => RTN_BLACKHOLE,
+            Self::Unreachable => RTN_UNREACHABLE,
+            Self::Prohibit => RTN_PROHIBIT,
+        }
+    }
+
+    fn of(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|(known, _)| *known == number).map(|(_, kind)| kind)
+    }
+}
+
+/// A route of any table as the kernel describes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TableRoute {
+    /// The number of its table.
+    pub table: u32,
+    /// What it does.
+    pub kind: RouteType,
     /// The destination; all zero for the default route.
     pub destination: IpAddr,
     /// Length of its prefix in bits.
@@ -449,19 +619,19 @@ pub struct MainRoute {
     pub metric: u32,
 }
 
-impl MainRoute {
-    /// Reads an `RTM_NEWROUTE`; `None` for other tables, types, and everything else.
+impl TableRoute {
+    /// Reads an `RTM_NEWROUTE`; `None` for other types (broadcast, multicast, …) and everything else.
     pub fn read(reply: &Reply) -> Option<Self> {
         let [family, len, _, _, table, _, _, kind, ..] = *reply.payload.first_chunk::<RTMSG>()?;
         let attrs = reply.attrs(RTMSG);
-        let table = attrs.u32(RTA_TABLE).unwrap_or(table.into());
         let flags = u32_at(&reply.payload, 8)?;
-        let wanted = reply.kind == RTM_NEWROUTE && kind == RTN_UNICAST && flags & RTM_F_CLONED == 0;
-        if !wanted || table != u32::from(RT_TABLE_MAIN) {
+        if reply.kind != RTM_NEWROUTE || flags & RTM_F_CLONED != 0 {
             return None;
         }
         let zero: &[u8] = if family == AF_INET { &[0; 4] } else { &[0; 16] };
         Some(Self {
+            table: attrs.u32(RTA_TABLE).unwrap_or(table.into()),
+            kind: RouteType::of(kind)?,
             destination: ip(attrs.find(RTA_DST).unwrap_or(zero))?,
             len,
             gateway: attrs.find(RTA_GATEWAY).and_then(ip),
@@ -518,11 +688,43 @@ mod tests {
     #[test]
     fn a_route_reads_as_it_was_built() {
         let (any, gateway) = ("0.0.0.0".parse().unwrap(), "10.88.0.1".parse().unwrap());
-        let route = MainRoute::read(&echo(&add_route(any, 0, gateway, 100))).unwrap();
-        assert_eq!(route, MainRoute { destination: any, len: 0, gateway: Some(gateway), link: None, metric: 100 });
+        let route = TableRoute::read(&echo(&add_route(any, 0, Hop::Via(gateway), 100))).unwrap();
+        let default = TableRoute {
+            table: MAIN_TABLE,
+            kind: RouteType::Unicast,
+            destination: any,
+            len: 0,
+            gateway: Some(gateway),
+            link: None,
+            metric: 100,
+        };
+        assert_eq!(route, default);
         let subnet = "fd01::".parse().unwrap();
-        let route = MainRoute::read(&echo(&add_route(subnet, 64, "fd00::1".parse().unwrap(), 7))).unwrap();
-        assert_eq!((route.destination, route.len, route.metric), (subnet, 64, 7));
+        for kind in [RouteType::Blackhole, RouteType::Unreachable, RouteType::Prohibit] {
+            let route = TableRoute::read(&echo(&add_route(subnet, 64, Hop::Nowhere(kind), 7))).unwrap();
+            assert_eq!((route.destination, route.len, route.metric), (subnet, 64, 7));
+            assert_eq!((route.kind, route.gateway), (kind, None));
+        }
+    }
+
+    #[test]
+    fn a_ports_vlans_read_as_they_are_set() {
+        let mut set = echo(&add_port_vlan(4, 7));
+        // Asked for with RTM_SETLINK, told with RTM_NEWLINK.
+        set.kind = RTM_NEWLINK;
+        let vlans = PortVlans::read(&set).unwrap();
+        assert_eq!(vlans, PortVlans { index: 4, vlans: vec![(7, true)] });
+        assert!(vlans.is_only(7) && !vlans.is_only(8));
+        let also = PortVlans { index: 4, vlans: vec![(1, false), (7, true)] };
+        assert!(!also.is_only(7), "frames of VLAN 1 would still leave by this port");
+        assert_eq!(PortVlans::read(&echo(&create_bridge("podman0", [2, 0, 0, 0, 0, 1], 0))), None);
+    }
+
+    #[test]
+    fn a_bridge_that_filters_vlans_reads_so() {
+        let read = |message| Link::read(&echo(&message)).unwrap().filters_vlans;
+        assert!(read(filter_vlans("podman1")));
+        assert!(!read(create_bridge("podman1", [2, 0, 0, 0, 0, 1], 0)));
     }
 
     #[test]
@@ -531,7 +733,7 @@ mod tests {
             for len in 0..24 {
                 let reply = Reply { kind, flags: 0, seq: 0, payload: vec![0; len] };
                 assert_eq!(
-                    (Link::read(&reply), LinkAddress::read(&reply), MainRoute::read(&reply)),
+                    (Link::read(&reply), LinkAddress::read(&reply), TableRoute::read(&reply)),
                     (None, None, None)
                 );
             }

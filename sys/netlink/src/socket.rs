@@ -1,7 +1,7 @@
 //! One netlink socket: send, and attribute the answers.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::io::retry_on_intr;
@@ -21,6 +21,15 @@ pub enum Protocol {
     Netfilter,
 }
 
+impl Protocol {
+    fn number(self) -> Option<rustix::net::Protocol> {
+        match self {
+            Self::Route => None, // protocol 0 is NETLINK_ROUTE
+            Self::Netfilter => Some(netlink::NETFILTER),
+        }
+    }
+}
+
 /// A socket in the network namespace the calling thread was in when it was opened.
 #[derive(Debug)]
 pub struct Socket {
@@ -33,6 +42,8 @@ pub struct Socket {
 const RECEIVE: usize = 128 << 10;
 /// Kernel memory that one short answer occupies in the receive queue, rounded up.
 const ANSWER_COST: usize = 2 << 10;
+/// Kernel memory for announcements that nobody has read yet.
+const REMEMBERED: usize = 1 << 20;
 /// How often a dump is asked for again when the kernel says that it was disturbed.
 const DUMP_TRIES: u32 = 32;
 /// The kernel answers at once; whoever waits so long has lost an answer. Better an error than a command that hangs.
@@ -47,16 +58,37 @@ const NLMSGERR_ATTR_MSG: u16 = 1;
 impl Socket {
     /// Opens a socket that asks for the kernel's words with errors and for strict checks of dump filters.
     pub fn open(protocol: Protocol) -> io::Result<Self> {
-        let protocol = match protocol {
-            Protocol::Route => None, // protocol 0 is NETLINK_ROUTE
-            Protocol::Netfilter => Some(netlink::NETFILTER),
-        };
-        let fd = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, protocol)?;
+        let fd = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, protocol.number())?;
+        Self::with_options(fd, 0)
+    }
+
+    /// A netlink socket that another process has opened, in the namespace it was opened in, and that others may
+    /// go on to use after us, one at a time. `InvalidInput` when it is another kind of socket.
+    ///
+    /// Answers that a user who was killed has not read are dropped. Its numbers are not used again, or they
+    /// would be taken for answers to ours.
+    pub fn from_fd(fd: OwnedFd) -> io::Result<Self> {
+        if sockopt::socket_domain(&fd)? != AddressFamily::NETLINK {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a netlink socket"));
+        }
+        let mut socket = Self::with_options(fd, std::process::id().wrapping_mul(0x9e37_79b9))?;
+        socket.drain();
+        Ok(socket)
+    }
+
+    fn with_options(fd: OwnedFd, seq: u32) -> io::Result<Self> {
         for option in [libc::NETLINK_CAP_ACK, libc::NETLINK_EXT_ACK, libc::NETLINK_GET_STRICT_CHK] {
             linux::netlink_socket::enable(fd.as_fd(), option)?;
         }
         sockopt::set_socket_timeout(&fd, sockopt::Timeout::Recv, Some(PATIENCE))?;
-        Ok(Self { fd, seq: 0, buffer: vec![0; RECEIVE] })
+        Ok(Self { fd, seq, buffer: vec![0; RECEIVE] })
+    }
+
+    /// The kernel's name for this socket, whoever holds it: mostly the process that opened it; 0 before its first
+    /// message.
+    pub fn port_id(&self) -> io::Result<u32> {
+        let name = netlink::SocketAddrNetlink::try_from(rustix::net::getsockname(&self.fd)?)?;
+        Ok(name.pid())
     }
 
     /// Sends all messages in one `sendmsg`; returns one result per message, in order.
@@ -148,7 +180,7 @@ impl Socket {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a netlink attribute is longer than 64 KiB"));
         }
         // Whatever a request that failed halfway has left in the queue is answered to nobody.
-        while self.receive(RecvFlags::DONTWAIT).is_ok_and(|replies| replies.is_some()) {}
+        self.drain();
         let first = self.seq.wrapping_add(1);
         let mut bytes = Vec::with_capacity(messages.iter().map(Message::size).sum());
         for message in messages {
@@ -158,6 +190,17 @@ impl Socket {
         self.make_room_to_send(bytes.len());
         let sent = retry_on_intr(|| send(&self.fd, &bytes, SendFlags::empty()))?;
         if sent == bytes.len() { Ok(first) } else { Err(io::ErrorKind::WriteZero.into()) }
+    }
+
+    /// Empties the queue. `ENOBUFS` says that it was full, and comes before what is in it.
+    fn drain(&mut self) {
+        loop {
+            match self.receive(RecvFlags::DONTWAIT) {
+                Ok(Some(_)) => {}
+                Err(e) if Errno::code_of(&e) == libc::ENOBUFS => {}
+                Ok(None) | Err(_) => break,
+            }
+        }
     }
 
     /// What one `recv` returns; `None` when nothing is there (or nothing came for as long as we wait).
@@ -195,6 +238,12 @@ impl Socket {
     }
 }
 
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
 /// A socket that hears what the kernel announces to a multicast group.
 #[derive(Debug)]
 pub(crate) struct Listener {
@@ -205,9 +254,32 @@ pub(crate) struct Listener {
 impl Listener {
     /// Hears the rtnetlink groups of this bit mask (`RTMGRP_…`) from now on.
     pub(crate) fn open(groups: u32) -> io::Result<Self> {
-        let fd = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
+        Self::open_for(Protocol::Route, groups)
+    }
+
+    /// Hears the groups of this bit mask from now on, and remembers some thousand announcements.
+    pub(crate) fn open_for(protocol: Protocol, groups: u32) -> io::Result<Self> {
+        let fd = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, protocol.number())?;
+        if sockopt::set_socket_recv_buffer_size_force(&fd, REMEMBERED).is_err() {
+            // Not allowed beyond the system's limit: what is missed is told as ENOBUFS.
+            let _ = sockopt::set_socket_recv_buffer_size(&fd, REMEMBERED);
+        }
         rustix::net::bind(&fd, &netlink::SocketAddrNetlink::new(0, groups))?;
         Ok(Self { fd, buffer: vec![0; RECEIVE] })
+    }
+
+    /// The next announcements; `None` when there are no more. `ENOBUFS`: some were missed.
+    pub(crate) fn next(&mut self) -> io::Result<Option<Vec<Reply>>> {
+        let (fd, buffer) = (&self.fd, &mut self.buffer);
+        match retry_on_intr(|| recv(fd, &mut buffer[..], RecvFlags::DONTWAIT | RecvFlags::TRUNC)) {
+            Err(rustix::io::Errno::AGAIN) => Ok(None),
+            Err(e) => Err(e.into()),
+            // One that does not fit was missed, too.
+            Ok((_, len)) => match self.buffer.get(..len) {
+                Some(bytes) => Ok(Some(Reply::split(bytes))),
+                None => Err(io::Error::from_raw_os_error(libc::ENOBUFS)),
+            },
+        }
     }
 
     /// Has anything that is there to be read this property?
@@ -225,8 +297,8 @@ impl Listener {
 }
 
 /// An `NLMSG_ERROR`: a negative error number (0 for an ack), the request's header, perhaps the kernel's words.
-fn answer(reply: &Reply) -> Result<(), Errno> {
-    let code = u32_at(&reply.payload, 0).map_or(libc::EBADMSG, |code| -code.cast_signed());
+pub(crate) fn answer(reply: &Reply) -> Result<(), Errno> {
+    let code = u32_at(&reply.payload, 0).map_or(libc::EBADMSG, |code| code.cast_signed().wrapping_neg());
     if code == 0 {
         return Ok(());
     }
@@ -237,8 +309,8 @@ fn answer(reply: &Reply) -> Result<(), Errno> {
 }
 
 /// An `NLMSG_DONE` carries an error number too, and words after it.
-fn done(reply: &Reply) -> Result<(), Errno> {
-    let code = u32_at(&reply.payload, 0).map_or(0, |code| -code.cast_signed());
+pub(crate) fn done(reply: &Reply) -> Result<(), Errno> {
+    let code = u32_at(&reply.payload, 0).map_or(0, |code| code.cast_signed().wrapping_neg());
     if code <= 0 { Ok(()) } else { Err(Errno { code, text: kernel_words(reply.payload.get(4..).unwrap_or_default()) }) }
 }
 
@@ -287,6 +359,11 @@ mod tests {
     fn a_mutilated_answer_is_an_error_and_no_panic() {
         let reply = Reply { kind: NLMSG_ERROR, flags: NLM_F_ACK_TLVS, seq: 7, payload: vec![1] };
         assert_eq!(answer(&reply), Err(Errno::new(libc::EBADMSG)));
+        // The one number that has no negative (found by fuzzing).
+        let payload = i32::MIN.to_ne_bytes().to_vec();
+        let reply = Reply { payload, ..reply };
+        assert_eq!(answer(&reply), Err(Errno::new(i32::MIN)));
+        assert_eq!(done(&reply), Ok(()));
     }
 
     #[test]

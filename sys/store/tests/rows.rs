@@ -141,6 +141,8 @@ fn attachments_come_in_order_and_the_last_endpoint_of_a_network_is_known() {
     let on = store.read(|tx| tx.attachments_on(&a)).unwrap();
     assert_eq!(on, [(container(1), Value::Null), (container(2), json!({"link": "eth0"}))]);
     assert_eq!(store.read(|tx| tx.attachment_count(&a)).unwrap(), 2);
+    let up = store.read(|tx| tx.attachments_up()).unwrap();
+    assert_eq!(up, [(container(2), a, json!({"link": "eth0"}))]);
 
     let other = |but: Option<u8>| store.read(|tx| tx.endpoint_on(&a, but.map(container).as_ref())).unwrap();
     assert_eq!(other(None), Some(container(2)));

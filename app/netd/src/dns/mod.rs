@@ -63,8 +63,12 @@ impl Dns {
         let nobody = Directory::new("dns.podman".parse().map_err(io::Error::other)?);
         let serving = Loop::new(&budget, nobody, Arc::clone(&bell), receiver, Arc::clone(&upstreams))?;
         let thread = std::thread::Builder::new().name("dns".to_owned()).spawn(|| {
+            let served = catch_unwind(AssertUnwindSafe(|| {
+                linux::process::keep_low_ports_only().expect("a thread may give up privileges");
+                serving.run();
+            }));
             // The panic itself has been told.
-            catch_unwind(AssertUnwindSafe(|| serving.run())).unwrap_or_else(|_| std::process::abort());
+            served.unwrap_or_else(|_| std::process::abort());
         })?;
         Ok(Self { commands, bell, upstreams, thread: Some(thread) })
     }

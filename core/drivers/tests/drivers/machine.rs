@@ -11,7 +11,9 @@ use model::{Addr, ContainerId, Driver, LinkName, Network, NetworkSubnet, PortMap
 use plan::world::World;
 use plan::{Key, Mark, Object, Plan, SandboxName, forgotten, plan};
 use podwire_drivers::bridge::gives_default_route;
-use podwire_drivers::{Endpoint, NetworkWish, attachment, base, endpoint_mac, host_link, network, sandbox};
+use podwire_drivers::{
+    Endpoint, NetworkWish, attachment, base, endpoint_mac, host_link, network, sandbox, shared_owner,
+};
 
 const INSTANCE: &str = "5f0c2a91";
 const BASE: &str = "base";
@@ -85,7 +87,9 @@ impl Machine {
     /// The plan that takes a container away. `begun`: objects of a plan that was interrupted.
     pub(crate) fn rm(&mut self, name: &str, begun: &[Object]) -> Result<Pending, String> {
         let endpoints = self.containers.remove(name).unwrap_or_default();
-        let mut owners: Vec<String> = endpoints.iter().map(|(network, _)| net_owner(network)).collect();
+        let links: BTreeSet<&LinkName> = endpoints.iter().map(|(network, _)| &self.networks[network].link).collect();
+        let sharers = self.networks.iter().filter(|(_, network)| links.contains(&network.link));
+        let mut owners: Vec<String> = sharers.map(|(name, _)| net_owner(name)).collect();
         owners.extend([BASE.to_owned(), ctr_owner(name)]);
         self.plan(&owners, begun)
     }
@@ -153,7 +157,8 @@ impl Machine {
     fn wish(&self, net: &str) -> NetworkWish<'_> {
         let network = &self.networks[net];
         let Driver::Bridge(options) = &network.driver;
-        NetworkWish { network, mtu: options.mtu.unwrap_or(1500), mark: Mark::new(INSTANCE, &network.id.short()) }
+        let owner = if network.may_share() { shared_owner(&network.link) } else { network.id.short() };
+        NetworkWish { network, mtu: options.mtu.unwrap_or(1500), dns: None, mark: Mark::new(INSTANCE, &owner) }
     }
 
     fn endpoints(&self, name: &str, run: &Run) -> Result<Vec<(String, Endpoint)>, String> {

@@ -51,6 +51,26 @@ fn options_of_a_network_reach_its_links_and_routes() {
 }
 
 #[test]
+fn routes_lead_to_a_gateway_or_nowhere() {
+    check("routes");
+}
+
+#[test]
+fn vlans_share_a_bridge_that_goes_with_the_last_of_them() {
+    check("vlan");
+}
+
+#[test]
+fn a_bridge_is_in_the_vrf_that_its_network_names() {
+    check("vrf");
+}
+
+#[test]
+fn on_somebody_elses_bridge_a_container_is_a_member_and_that_is_all() {
+    check("unmanaged");
+}
+
+#[test]
 fn a_container_goes_and_the_others_stay() {
     check("detach");
 }
@@ -184,6 +204,7 @@ fn request(words: &[&str]) -> NetworkRequest {
             "--ipv6" => request.ipv6 = true,
             "--disable-dns" => request.disable_dns = true,
             "--subnet" => request.subnets.push((*rest.next().unwrap()).to_owned()),
+            "--interface-name" => request.link = Some((*rest.next().unwrap()).to_owned()),
             "--route" => request.routes.push((*rest.next().unwrap()).to_owned()),
             "-o" => {
                 let (key, value) = rest.next().unwrap().split_once('=').unwrap();

@@ -8,21 +8,45 @@ use plan::{Object, Op, Place};
 use proptest::prelude::*;
 
 const CONTAINERS: [&str; 4] = ["web", "db", "api", "log"];
-const NETWORKS: [&str; 4] = ["podman", "shop", "vault", "plain"];
+const NETWORKS: [&str; 8] = ["podman", "shop", "vault", "plain", "blue", "red", "lan", "far"];
 
-/// A machine with four kinds of networks that forwards already, for forwarding is never switched off again.
+/// A machine with eight kinds of networks, set already as every network needs it, for that is never taken back.
 fn machine() -> Machine {
     let mut machine = Machine::new();
     for (name, internal, ipv6, isolate) in
         [("shop", false, true, "strict"), ("vault", true, true, "true"), ("plain", false, false, "false")]
     {
         let options = [("isolate".to_owned(), isolate.to_owned())].into();
-        let request =
-            NetworkRequest { name: Some(name.to_owned()), internal, ipv6, options, ..NetworkRequest::default() };
+        let routes = vec!["10.1.0.0/24,blackhole".to_owned(), "fd77::/64,prohibit,7".to_owned()];
+        let name = Some(name.to_owned());
+        let request = NetworkRequest { name, internal, ipv6, options, routes, ..NetworkRequest::default() };
         machine.create_network(&request).unwrap();
     }
-    for path in ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"] {
-        machine.world.by_hand(&Deed::WriteSysctl(path.to_owned(), "1".to_owned()));
+    // Two that share a bridge, one on a bridge of others, one in a VRF of others.
+    for (name, link, (option, value)) in [
+        ("blue", Some("br0"), ("vlan", "7")),
+        ("red", Some("br0"), ("vlan", "8")),
+        ("lan", Some("br9"), ("mode", "unmanaged")),
+        ("far", None, ("vrf", "vrf0")),
+    ] {
+        let (name, link) = (Some(name.to_owned()), link.map(str::to_owned));
+        let options = [(option.to_owned(), value.to_owned())].into();
+        machine.create_network(&NetworkRequest { name, link, options, ..NetworkRequest::default() }).unwrap();
+    }
+    for (name, kind) in [("br9", "bridge"), ("vrf0", "vrf")] {
+        machine.world.by_hand(&Deed::AddLink(link(name), kind.to_owned()));
+    }
+    machine.world.by_hand(&Deed::WriteSysctl("net/ipv6/conf/all/forwarding".to_owned(), "1".to_owned()));
+    for object in podwire_drivers::base() {
+        if let Object::Sysctl(sysctl) = object {
+            machine.world.by_hand(&Deed::WriteSysctl(sysctl.path, sysctl.value));
+        }
+    }
+    for family in ["ipv4", "ipv6"] {
+        for (key, value) in [("gc_thresh2", "16384"), ("gc_thresh3", "32768")] {
+            let path = format!("net/{family}/neigh/default/{key}");
+            machine.world.by_hand(&Deed::WriteSysctl(path, value.to_owned()));
+        }
     }
     machine.world.by_hand(&Deed::AddLink(link("eth0"), "physical".to_owned()));
     machine.world.by_hand(&Deed::AddAddress(link("eth0"), "192.168.99.109/24".parse().unwrap()));
@@ -43,7 +67,7 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let networks = proptest::sample::subsequence(vec![0, 1, 2, 3], 0..=3);
+    let networks = proptest::sample::subsequence((0..NETWORKS.len()).collect::<Vec<_>>(), 0..=3);
     let toggle = (0..CONTAINERS.len(), networks, any::<bool>()).prop_map(|(container, networks, ports)| Step::Toggle {
         container,
         networks,
@@ -54,7 +78,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn deed() -> impl Strategy<Value = Deed> {
-    let bridge = prop_oneof![Just("podman0"), Just("podman1"), Just("podman2")].prop_map(link);
+    let bridge = prop_oneof![Just("podman0"), Just("podman1"), Just("podman2"), Just("br0")].prop_map(link);
     let container = (0..CONTAINERS.len()).prop_map(|n| CONTAINERS[n]);
     prop_oneof![
         Just(Deed::FlushRuleset),

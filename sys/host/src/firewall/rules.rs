@@ -11,9 +11,9 @@ use plan::Table;
 
 use super::wire::{self, DATA_VALUE, LIST_ELEM, NAME};
 
-/// The messages that create a table with all there is in it, and what each is about.
-pub(super) fn create(table: &TableRules, version: &str) -> Vec<(Message, String)> {
-    let mut messages = vec![(new_table(table.table, version), format!("table {}", table.table))];
+/// The messages that create a table with all there is in it, and what each is about. `flags` are the table's.
+pub(super) fn create(table: &TableRules, version: &str, flags: u32) -> Vec<(Message, String)> {
+    let mut messages = vec![(new_table(table.table, version, flags), format!("table {}", table.table))];
     let sets = (1..).zip(&table.sets).map(|(id, set)| (new_set(table.table, id, set), format!("set {}", set.name)));
     messages.extend(sets);
     // A chain must exist before a rule jumps to it.
@@ -24,10 +24,10 @@ pub(super) fn create(table: &TableRules, version: &str) -> Vec<(Message, String)
     messages
 }
 
-fn new_table(table: Table, version: &str) -> Message {
-    wire::message(wire::NEWTABLE, flags::CREATE | flags::EXCL, table)
-        .attr_str(wire::TABLE_NAME, NAME)
-        .attr(wire::TABLE_USERDATA, &wire::version_comment(version))
+fn new_table(table: Table, version: &str, table_flags: u32) -> Message {
+    let message = wire::message(wire::NEWTABLE, flags::CREATE | flags::EXCL, table).attr_str(wire::TABLE_NAME, NAME);
+    let message = if table_flags == 0 { message } else { message.attr_be32(wire::TABLE_FLAGS, table_flags) };
+    message.attr(wire::TABLE_USERDATA, &wire::version_comment(version))
 }
 
 // enum nft_set_attributes, nft_set_flags, nft_set_desc_attributes, nft_set_field_attributes
@@ -173,6 +173,8 @@ const META_PROTOCOL: u32 = 1;
 const META_IIFNAME: u32 = 6;
 const META_OIFNAME: u32 = 7;
 const META_IIFGROUP: u32 = 21;
+/// In the input and forward hooks only; since Linux 5.6.
+const META_SDIFNAME: u32 = 34;
 const META_NFPROTO: u32 = 15;
 const META_L4PROTO: u32 = 16;
 const PAYLOAD_DREG: u16 = 1;
@@ -188,8 +190,11 @@ const NEXTHDR_FRAGMENT: u8 = 44;
 const FRAGMENT_OFFSET: [u8; 2] = [0xff, 0xf8];
 const CT_DREG: u16 = 1;
 const CT_KEY: u16 = 2;
+const CT_DIRECTION: u16 = 3;
 const CT_STATE: u32 = 0;
 const CT_STATUS: u32 = 2;
+const CT_PROTO_DST: u32 = 12;
+const ORIGINAL: u8 = 0;
 const FIB_DREG: u16 = 1;
 const FIB_RESULT: u16 = 2;
 const FIB_FLAGS: u16 = 3;
@@ -241,6 +246,8 @@ enum Load {
     Meta(u32),
     Payload(Header, u32),
     Ct(u32),
+    /// Of a flow's first packet as it came.
+    CtOriginal(u32),
     Fib(u32),
     /// From the fragment header, which is anywhere behind the IPv6 header.
     Fragment(u32),
@@ -262,11 +269,12 @@ const ICMPV6: u8 = 58;
 /// How to load it, its length in bytes, and which protocols a packet must be of to have it.
 fn facts(selector: Selector) -> (Load, u32, Option<Network>, Option<u8>) {
     use Header::{Link, Network as Net, Transport};
-    use Load::{Ct, Fib, Fragment, Meta, Payload};
+    use Load::{Ct, CtOriginal, Fib, Fragment, Meta, Payload};
     use Network::{Arp, Ip, Ip6};
     match selector {
         Selector::IifGroup => (Meta(META_IIFGROUP), 4, None, None),
         Selector::IifName => (Meta(META_IIFNAME), 16, None, None),
+        Selector::SdifName => (Meta(META_SDIFNAME), 16, None, None),
         Selector::OifName => (Meta(META_OIFNAME), 16, None, None),
         Selector::NfProto => (Meta(META_NFPROTO), 1, None, None),
         Selector::L4Proto => (Meta(META_L4PROTO), 1, None, None),
@@ -293,6 +301,7 @@ fn facts(selector: Selector) -> (Load, u32, Option<Network>, Option<u8>) {
         Selector::UdpSport => (Payload(Transport, 0), 2, None, Some(UDP)),
         Selector::CtState => (Ct(CT_STATE), 4, None, None),
         Selector::CtStatus => (Ct(CT_STATUS), 4, None, None),
+        Selector::CtOriginalDport => (CtOriginal(CT_PROTO_DST), 2, None, None),
         Selector::FibDaddrType => (Fib(FIB_DADDR), 4, None, None),
         Selector::FibDaddrIifType => (Fib(FIB_DADDR | FIB_IIF), 4, None, None),
     }
@@ -349,7 +358,9 @@ impl Program {
                 let bytes = match load {
                     // What is not of the packet has the machine's byte order; of single bytes it does not matter.
                     Load::Ct(_) | Load::Fib(_) | Load::Meta(META_IIFGROUP) => number.to_ne_bytes().to_vec(),
-                    Load::Meta(_) | Load::Payload(..) => number.to_be_bytes()[4 - width as usize..].to_vec(),
+                    Load::Meta(_) | Load::Payload(..) | Load::CtOriginal(_) => {
+                        number.to_be_bytes()[4 - width as usize..].to_vec()
+                    }
                     Load::Fragment(_) => {
                         self.mask(&FRAGMENT_OFFSET);
                         (number << 3).to_be_bytes()[4 - width as usize..].to_vec()
@@ -432,6 +443,8 @@ impl Program {
         match load {
             Load::Meta(key) => self.put("meta", |m| m.attr_be32(META_KEY, key).attr_be32(META_DREG, register)),
             Load::Ct(key) => self.put("ct", |m| m.attr_be32(CT_KEY, key).attr_be32(CT_DREG, register)),
+            Load::CtOriginal(key) => self
+                .put("ct", |m| m.attr_be32(CT_KEY, key).attr_be32(CT_DREG, register).attr_u8(CT_DIRECTION, ORIGINAL)),
             Load::Fib(flags) => self.put("fib", |m| {
                 m.attr_be32(FIB_DREG, register).attr_be32(FIB_RESULT, FIB_ADDRTYPE).attr_be32(FIB_FLAGS, flags)
             }),

@@ -30,11 +30,18 @@ const GETGEN: u16 = 16;
 
 // enum nft_table_attributes, nft_rule_attributes, nft_gen_attributes, nft_list_attributes, nft_data_attributes
 pub(super) const TABLE_NAME: u16 = 1;
+pub(super) const TABLE_FLAGS: u16 = 2;
 pub(super) const TABLE_USERDATA: u16 = 6;
+pub(super) const TABLE_OWNER: u16 = 7;
 pub(super) const RULE_TABLE: u16 = 1;
 pub(super) const GEN_ID: u16 = 1;
 pub(super) const LIST_ELEM: u16 = 1;
 pub(super) const DATA_VALUE: u16 = 1;
+
+/// enum nft_table_flags: only the socket that made the table may change it, and a flush by others skips it.
+pub(super) const OWNER: u32 = 0x2;
+/// The table outlives its owner's socket, and the next owner may take it (Linux 6.9).
+pub(super) const PERSIST: u32 = 0x4;
 
 // enum nft_set_elem_list_attributes
 const ELEM_LIST_TABLE: u16 = 1;

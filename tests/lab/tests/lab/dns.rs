@@ -15,6 +15,7 @@ pub(crate) fn sentences() -> Vec<Sentence> {
         port_53_is_the_hosts_and_the_containers_to_use,
         the_hosts_resolv_conf_is_followed,
         servers_of_a_container_and_of_a_network_are_asked_before_the_hosts,
+        the_thread_that_reads_queries_may_bind_low_ports_and_nothing_else,
     ]
 }
 
@@ -231,4 +232,21 @@ fn servers_of_a_container_and_of_a_network_are_asked_before_the_hosts(lab: &Lab)
     lab.host("podwire exec own cat /etc/resolv.conf").ok().says("nameserver 10.91.0.1");
     let own = dig(lab, &sandbox(lab, "own"), GATEWAY, "web");
     assert_eq!(own, format!("NOERROR {}", ip4(lab, "web")), "names of containers all the same");
+}
+
+fn the_thread_that_reads_queries_may_bind_low_ports_and_nothing_else(lab: &Lab) {
+    load(lab);
+    lab.host("podwire network create shop").ok();
+    lab.host("podwire run -d --name db --network shop banner").ok();
+    let threads = "grep -lx dns /proc/$(pgrep -x podwire-netd)/task/*/comm | xargs dirname";
+    let status = lab.ok(&format!("cat $({threads})/status"));
+    let line = |key: &str| status.lines().find_map(|line| line.strip_prefix(key)).map(str::trim).map(str::to_owned);
+    // Bit 10 is CAP_NET_BIND_SERVICE (include/uapi/linux/capability.h).
+    for set in ["CapEff:", "CapPrm:"] {
+        assert_eq!(line(set).as_deref(), Some("0000000000000400"), "{set} {status}");
+    }
+    for set in ["CapInh:", "CapAmb:"] {
+        assert_eq!(line(set).as_deref(), Some("0000000000000000"), "{set} {status}");
+    }
+    assert_eq!(line("NoNewPrivs:").as_deref(), Some("1"));
 }
