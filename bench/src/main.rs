@@ -11,6 +11,8 @@
 //!
 //! **Limits.** Peers are left out of cases that take them minutes, and the line says so; `--all` measures those too.
 
+mod names;
+mod networks;
 mod peers;
 mod table;
 
@@ -26,27 +28,43 @@ struct Wish {
     existing: Vec<usize>,
     /// Also what takes the peers minutes.
     all: bool,
+    /// Names alone.
+    only_names: bool,
+    /// Commands of networks, and many published ports, alone.
+    only_networks: bool,
 }
 
 fn main() -> Result<()> {
     let wish = wish()?;
+    if wish.only_names {
+        return names::measure(wish.rounds);
+    }
     let peers = peers::found()?;
     table::machine(&peers)?;
+    networks::commands(&wish, &peers);
+    networks::published(&wish, &peers)?;
+    if wish.only_networks {
+        return Ok(());
+    }
     one_command(&wish, &peers)?;
     with_others(&wish, &peers)?;
     with_ports(&wish, &peers)?;
+    names::measure(wish.rounds)?;
     peers::netavark_alone(wish.rounds)
 }
 
 fn wish() -> Result<Wish> {
-    let mut wish = Wish { rounds: 15, existing: vec![0, 100, 500], all: false };
+    let mut wish =
+        Wish { rounds: 15, existing: vec![0, 100, 500], all: false, only_names: false, only_networks: false };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         match (arg.as_str(), args.next()) {
             ("--rounds", Some(rounds)) => wish.rounds = rounds.parse()?,
             ("--existing", Some(list)) => wish.existing = list.split(',').map(str::parse).collect::<Result<_, _>>()?,
             ("--all", _) => wish.all = true,
-            _ => bail!("usage: ./x bench [--rounds 15] [--existing 0,100,500] [--all]"),
+            ("--names", _) => wish.only_names = true,
+            ("--networks", _) => wish.only_networks = true,
+            _ => bail!("usage: ./x bench [--rounds 15] [--existing 0,100,500] [--all | --names | --networks]"),
         }
     }
     Ok(wish)
@@ -107,8 +125,13 @@ fn with_others(wish: &Wish, peers: &[Peer]) -> Result<()> {
             peer.quietly("run -d --name one banner");
             peer.time("rm -f one")
         });
+        if existing > 0 {
+            let rounds = wish.rounds.min(3);
+            table.case(case("`network reload --all`"), rounds, |peer, _| peer.time("network reload --all"));
+        }
     }
     table.print();
+    networks::memory(&peers[0], there[0])?;
     peers.iter().for_each(|peer| peer.quietly("rm -f -a"));
     Ok(())
 }

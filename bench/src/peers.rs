@@ -12,7 +12,7 @@ pub(crate) struct Peer {
     pub(crate) name: &'static str,
     /// What stands before a command.
     program: String,
-    lab: Lab,
+    pub(crate) lab: Lab,
 }
 
 impl Peer {
@@ -77,8 +77,15 @@ pub(crate) fn found() -> Result<Vec<Peer>> {
     Ok(peers)
 }
 
-fn lab() -> Result<Lab> {
+pub(crate) fn lab() -> Result<Lab> {
     Lab::with(&LabOptions { limit: Duration::from_secs(2 * 3600), ..LabOptions::default() })
+}
+
+/// A lab of podwire's with an image.
+pub(crate) fn lab_with_banner() -> Result<Lab> {
+    let peer = Peer { name: "podwire", program: "podwire".to_owned(), lab: lab()? };
+    load(&peer)?;
+    Ok(peer.lab)
 }
 
 fn load(peer: &Peer) -> Result<()> {

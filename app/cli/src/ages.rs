@@ -68,7 +68,10 @@ pub(crate) fn parse_time(text: &str, now: Timestamp) -> Result<Timestamp, String
     let (seconds, nanos) = text.split_once('.').unwrap_or((text, "0"));
     let nanos = format!("{nanos:0<9}");
     match (seconds.parse(), nanos.get(..9).unwrap_or_default().parse()) {
-        (Ok(seconds), Ok(nanos)) => Timestamp::new(seconds, nanos).map_err(|e| e.to_string()),
+        (Ok(seconds), Ok(nanos)) => {
+            let (first, last) = (Timestamp::MIN.as_second(), Timestamp::MAX.as_second());
+            Timestamp::new(i64::clamp(seconds, first + 1, last - 1), nanos).map_err(|e| e.to_string())
+        }
         _ => Err(format!("failed to parse time/duration: {text:?}")),
     }
 }
@@ -138,6 +141,7 @@ mod tests {
         check("2026-11-24T10:00:00", "2026-11-24T10:00:00Z");
         check("2026-11-24", "2026-11-24T00:00:00Z");
         check("1795457471.5", "2026-11-23T18:11:11.5Z");
+        check("5000000000000", "9999-12-30T21:59:59Z");
         assert!(parse_time("yesterday", now).is_err());
     }
 

@@ -103,6 +103,12 @@ pub(crate) fn signed(text: &str) -> Result<i64, String> {
     integer(text, "ParseInt")
 }
 
+/// How long to wait before a kill, in seconds; a negative number is for ever.
+pub(crate) fn patience(text: &str) -> Result<u32, String> {
+    let seconds: i64 = integer(text, "ParseInt")?;
+    Ok(if seconds < 0 { u32::MAX } else { seconds.try_into().unwrap_or(u32::MAX) })
+}
+
 fn integer<T: std::str::FromStr<Err = std::num::ParseIntError>>(text: &str, function: &str) -> Result<T, String> {
     use std::num::IntErrorKind::{NegOverflow, PosOverflow};
     text.parse().map_err(|e: std::num::ParseIntError| {
@@ -217,7 +223,7 @@ fn route(args: &[String]) -> Result<Route, Failure> {
 /// Before the command only flags of ours may stand; of another one we could not say whether it takes a value.
 fn known_flag(globals: &Clap, flag: &str, words: &str) -> Result<(), Failure> {
     let name = flag.split('=').next().unwrap_or(flag);
-    let ours = globals.get_arguments().any(|arg| name.strip_prefix("--").is_some_and(|n| arg.get_long() == Some(n)));
+    let ours = name.strip_prefix("--").is_some_and(|name| globals.get_arguments().any(|arg| is_called(arg, name)));
     if ours || matches!(name, "-h" | "-v" | "--version") {
         return Ok(());
     }
@@ -235,8 +241,13 @@ fn known_flag(globals: &Clap, flag: &str, words: &str) -> Result<(), Failure> {
 
 /// Is the next argument this flag's value?
 fn takes_next(clap: &Clap, flag: &str) -> bool {
-    let long = |arg: &Arg| flag.strip_prefix("--").is_some_and(|name| arg.get_long() == Some(name));
+    let long = |arg: &Arg| flag.strip_prefix("--").is_some_and(|name| is_called(arg, name));
     clap.get_arguments().any(|arg| long(arg) && !is_switch(arg))
+}
+
+/// By its long name or an alias.
+fn is_called(arg: &Arg, name: &str) -> bool {
+    arg.get_long() == Some(name) || arg.get_all_aliases().is_some_and(|aliases| aliases.contains(&name))
 }
 
 pub(crate) fn is_switch(arg: &Arg) -> bool {
@@ -262,7 +273,12 @@ fn run_noun(route: &Route) -> Outcome {
         return crate::commands::version::short();
     }
     match clap.clone().try_get_matches_from(line) {
-        Ok(_) => help::noun(&route.words),
+        Ok(matches) if Global::from_arg_matches(&matches).is_ok_and(|global| global.help) => help::noun(&route.words),
+        Ok(_) => {
+            help::noun(&route.words)?;
+            let path = format!("podwire {}", route.words);
+            Err(Failure::new(format_args!("missing command '{} COMMAND'", path.trim_end())))
+        }
         Err(error) => {
             if is_help(&error) {
                 return help::noun(&route.words);

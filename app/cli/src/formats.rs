@@ -41,11 +41,12 @@ impl Listing<'_> {
         let format = if self.format.is_empty() || self.format == "table" { self.default } else { self.format };
         let unescaped = unescape(format);
         let (table, row) = match unescaped.strip_prefix("table ") {
-            Some(row) => (true, row),
-            None => (false, &*unescaped),
+            // Podman takes a space between columns for a tab.
+            Some(row) => (true, row.replace(' ', "\t")),
+            None => (false, unescaped.clone()),
         };
         let mut lines = String::new();
-        let failed = self.rows(row, table && self.header, rows, &mut lines).err();
+        let failed = self.rows(&row, table && self.header, rows, &mut lines).err();
         (if table { table::align(&lines) } else { lines }, failed)
     }
 
@@ -132,6 +133,10 @@ mod tests {
         assert_eq!(listing("").0, "NAME        DRIVER\nna          bridge\npodman      bridge\n");
         assert_eq!(
             listing(r"table {{.Driver}}\t{{.Name}}").0,
+            "DRIVER      NAME\nbridge      na\nbridge      podman\n"
+        );
+        assert_eq!(
+            listing("table {{.Driver}} {{ .Name }}").0,
             "DRIVER      NAME\nbridge      na\nbridge      podman\n"
         );
         assert_eq!(listing(r"{{.Name}}\t{{.Driver}}").0, "na\tbridge\npodman\tbridge\n");

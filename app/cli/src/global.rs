@@ -24,7 +24,7 @@ pub(crate) struct Global {
     #[arg(long, value_name = "string", default_value = "warn")]
     pub(crate) log_level: String,
     /// A set of networks of its own, named by a directory
-    #[arg(long, value_name = "string")]
+    #[arg(long, alias = "cni-config-dir", value_name = "string")]
     pub(crate) network_config_dir: Option<PathBuf>,
     /// The OCI runtime: a name or a path (default: crun, else runc)
     #[arg(long, value_name = "string")]

@@ -22,6 +22,9 @@ pub(crate) fn listed(network: &Network, truncate: bool) -> Value {
 /// An object of `network inspect`, with its containers.
 pub(crate) fn inspected(network: &Network, containers: Value) -> Value {
     let mut all = fields(network);
+    // In Podman the network is a struct inside this one, and `.Id` is read as `.ID`.
+    all.push(Field::method("Network", Value::record("types.Network", fields(network))));
+    all.push(Field::method("Id", network.id.to_string()));
     all.push(Field::named("Containers", "containers", containers));
     Value::record("entities.NetworkInspectReport", all)
 }
@@ -142,6 +145,16 @@ mod tests {
             "10.89.0.1 10.89.0.0/24;fd92:b6e7:b54c:564::1 fd92:b6e7:b54c:564::/64;"
         );
         assert_eq!(render("{{.NetworkDNSServers}}{{.Routes}}"), "[9.9.9.9][]");
+    }
+
+    #[test]
+    fn an_inspected_network_is_also_seen_through_its_other_names() {
+        let network: Network = serde_json::from_str(JSON).unwrap();
+        let value = inspected(&network, Value::text_map([]));
+        let mut out = String::new();
+        Template::parse("inspect", "{{.Network.Name}} {{.Id}}", 0).unwrap().render(&value, &mut out).unwrap();
+        assert_eq!(out, format!("full {}", network.id));
+        assert_eq!(value.to_json().to_string(), format!("{},\"containers\":{{}}}}", JSON.trim_end_matches('}').to_owned() + "}"));
     }
 
     #[test]

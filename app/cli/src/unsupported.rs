@@ -34,7 +34,6 @@ const FLAGS: &[(&str, &str)] = &[
     ("logs", "color latest/l"),
     ("exec", "cidfile detach-keys latest/l no-session preserve-fd preserve-fds privileged"),
     ("inspect", "latest/l size/s"),
-    ("port", "latest/l"),
     (
         "update",
         "blkio-weight blkio-weight-device cpu-period cpu-quota cpu-rt-period cpu-rt-runtime cpu-shares/c cpus cpuset-cpus \

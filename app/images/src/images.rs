@@ -167,6 +167,7 @@ impl<'s> Images<'s> {
             // A name among several is only a name, also of an image in use.
             Some(name) if names.len() > 1 => {
                 tx.name_remove(&name)?;
+                tx.event_add(&store::Event::image("untag", &image.to_string(), &name))?;
                 return Ok((Removed { untagged: vec![name], deleted: Vec::new() }, Vec::new()));
             }
             None if names.len() > 1 && !force => return Err(ImageError::SeveralNames { image, names }),
@@ -180,6 +181,11 @@ impl<'s> Images<'s> {
         tx.image_remove(&image)?;
         let unused: Vec<i64> = tx.layers_unused()?.into_iter().filter(|layer| own.contains(layer)).collect();
         unused.iter().try_for_each(|layer| tx.layer_remove(*layer))?;
+        for name in &names {
+            tx.event_add(&store::Event::image("untag", &image.to_string(), name))?;
+        }
+        let name = names.first().map_or("", String::as_str);
+        tx.event_add(&store::Event::image("remove", &image.to_string(), name))?;
         Ok((Removed { untagged: names, deleted: vec![image] }, unused))
     }
 

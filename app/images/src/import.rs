@@ -131,6 +131,7 @@ impl Images<'_> {
             document: document(vec![blob], config)?,
             layers: vec![NewLayer { diff_id: unpacked.diff.id.clone(), blob: None, size: None }],
             names,
+            arrival: "import",
         };
         self.install_staged(&new, staged, unpacked)
     }

@@ -41,6 +41,8 @@ pub(crate) struct NewImage {
     pub(crate) layers: Vec<NewLayer>,
     /// Names it gets.
     pub(crate) names: Vec<String>,
+    /// The event that tells of it: `pull`, `loadfromarchive`, `import`.
+    pub(crate) arrival: &'static str,
 }
 
 /// A layer to be had.
@@ -241,6 +243,8 @@ impl Images<'_> {
             }
             tx.image_put(&image.id, &document, &numbers)?;
             image.names.iter().try_for_each(|name| tx.name_set(name, &image.id))?;
+            let name = image.names.first().map_or("", String::as_str);
+            tx.event_add(&store::Event::image(image.arrival, &image.id.to_string(), name))?;
             Ok(superseded)
         })
     }

@@ -105,6 +105,9 @@ fn is_compressed(file: &File) -> io::Result<bool> {
     Ok(n < magic.len() || &magic[257..] != b"ustar")
 }
 
+/// Podman's word.
+const LOADED: &str = "loadfromarchive";
+
 /// Files by their names in the archive.
 enum Files {
     Archive(Index),
@@ -304,7 +307,7 @@ fn docker_image(files: &Files, image: DockerImage) -> Result<(NewImage, Vec<Stri
     }
     let document = document(descriptors, config.clone())?;
     let names = image.repo_tags.unwrap_or_default().iter().map(|tag| local_name(tag)).collect::<Result<_>>()?;
-    Ok((NewImage { id: image_id(&config), document, layers, names }, paths))
+    Ok((NewImage { id: image_id(&config), document, layers, names, arrival: LOADED }, paths))
 }
 
 /// The record of an image that came without a manifest: it gets one.
@@ -368,7 +371,8 @@ fn oci_image(files: &Files, descriptor: &Descriptor) -> Result<(NewImage, Vec<St
     let config = files.blob(&image.config, CONFIG_MAX)?;
     let paths = image.layers.iter().map(|layer| blob_path(&layer.digest)).collect();
     let names = descriptor.full_name().or(descriptor.name()).map(local_name).transpose()?;
-    Ok((new_image(bytes, image, config, names.into_iter().collect())?, paths))
+    let new = new_image(bytes, image, config, names.into_iter().collect())?;
+    Ok((NewImage { arrival: LOADED, ..new }, paths))
 }
 
 /// The full name of an image that comes with `text` written on it.

@@ -155,6 +155,7 @@ pub(crate) fn new_image(
         },
         layers,
         names,
+        arrival: "pull",
     })
 }
 

@@ -69,7 +69,8 @@ impl Lab {
             // A dead process has no command line; one that waits for its parent counts as a leak.
             let name =
                 if line.is_empty() { state.split_whitespace().take(3).collect::<Vec<_>>().join(" ") } else { line };
-            let name = name.trim().to_owned();
+            // Whoever starts netd has options of its own to tell it.
+            let name = if name.starts_with("podwire-netd ") { "podwire-netd" } else { name.trim() }.to_owned();
             let ours = ["peer.py", "docker-registry", "registry serve", "while ", "sleep "];
             (!ours.iter().any(|our| name.contains(our))).then_some(name)
         };
@@ -140,7 +141,10 @@ fn mount(line: &str) -> String {
 
 /// Foreign rules as they are; of podwire's tables only the elements of sets and maps.
 fn nft(json: &str) -> BTreeSet<String> {
-    let value: serde_json::Value = serde_json::from_str(json).unwrap_or_default();
+    // nft 1.0.6 prints no JSON for the flags of a table whose owner has just died.
+    let Ok(value) = serde_json::from_str::<serde_json::Value>(json) else {
+        return BTreeSet::from(["nft: it prints something that is not JSON".to_owned()]);
+    };
     let objects = value["nftables"].as_array().into_iter().flatten().filter(|o| o.get("metainfo").is_none());
     objects.flat_map(nft_facts).collect()
 }
@@ -178,7 +182,9 @@ fn files(dir: &Path, shown: &str, facts: &mut BTreeSet<String>) {
         let shown_entry = format!("{shown}/{name}");
         let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
         let furniture = is_dir && ROOTS.contains(&shown);
-        if !furniture && !name.starts_with("podwire.db") && !name.ends_with(".lock") {
+        // The log of netd tells what was, like any log.
+        let record = name.starts_with("podwire.db") || name.ends_with(".lock") || name == "netd.log";
+        if !furniture && !record {
             facts.insert(format!("file: {shown_entry}"));
         }
         if is_dir {

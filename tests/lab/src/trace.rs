@@ -4,9 +4,10 @@
 //!   labtool trace --role 0 --at 137 --kill            -- podwire run -d banner
 //!   labtool trace --role 1 --at 20  --errno ENOSPC    -- podwire run -d banner
 //!   labtool trace --report FILE                       -- podwire run -d banner     counts only
+//!   labtool trace --attach 4711 --at 9 --kill         -- podwire run -d banner     process 4711 meanwhile
 //! ```
 //!
-//! Role 0 is the command itself, role 1 the next podwire image that one of its descendants executes (the
+//! With `--attach`, role 0 is a process that runs already, and the command itself is let alone. Else role 0 is the command itself, role 1 the next podwire image that one of its descendants executes (the
 //! monitor), and so on. Other programs (the OCI runtime, the container) are let go when they are executed.
 
 use std::collections::{BTreeMap, HashMap};
@@ -37,6 +38,8 @@ pub enum Blow {
 pub struct Aim {
     /// The process: 0 the command, 1 the monitor.
     pub role: usize,
+    /// A process that runs already, instead of the command and what it starts.
+    pub attach: Option<u32>,
     /// Its n-th system call, from 1.
     pub at: u64,
     /// What happens then.
@@ -55,10 +58,14 @@ pub fn run(aim: &Aim, argv: &[String]) -> Result<i32> {
         .context("/bin/sh")?;
     let child = Pid::from_raw(child.id().cast_signed());
     waitpid(child, Some(WaitPidFlag::WUNTRACED))?;
-    let follow = Options::PTRACE_O_TRACEFORK | Options::PTRACE_O_TRACEVFORK | Options::PTRACE_O_TRACECLONE;
-    ptrace::seize(child, follow | Options::PTRACE_O_TRACEEXEC | Options::PTRACE_O_TRACESYSGOOD)?;
-    kill(child, Signal::SIGCONT)?;
     let mut tracer = Tracer { aim: aim.clone(), tasks: HashMap::new(), calls: BTreeMap::new(), roles: 0, hit: None };
+    let follow = Options::PTRACE_O_TRACEFORK | Options::PTRACE_O_TRACEVFORK | Options::PTRACE_O_TRACECLONE;
+    let all = follow | Options::PTRACE_O_TRACEEXEC | Options::PTRACE_O_TRACESYSGOOD;
+    match aim.attach {
+        None => ptrace::seize(child, all)?,
+        Some(running) => tracer.attach(running, all)?,
+    }
+    kill(child, Signal::SIGCONT)?;
     let code = tracer.follow(child)?;
     tracer.report()?;
     Ok(code)
@@ -103,6 +110,19 @@ struct Tracer {
 }
 
 impl Tracer {
+    /// Every thread of a process that runs; those it starts meanwhile are followed.
+    fn attach(&mut self, process: u32, options: Options) -> Result<()> {
+        for entry in std::fs::read_dir(format!("/proc/{process}/task"))? {
+            let thread = Pid::from_raw(entry?.file_name().to_string_lossy().parse()?);
+            ptrace::seize(thread, options)?;
+            self.tasks.insert(thread, Task { role: Some(0), ..Task::default() });
+            // Its next stop begins the counting: the call it may be in is made again.
+            ptrace::interrupt(thread)?;
+        }
+        self.roles = 1;
+        Ok(())
+    }
+
     /// Until the command has ended; then whatever else is traced is let go by our own end.
     fn follow(&mut self, main: Pid) -> Result<i32> {
         loop {

@@ -21,6 +21,10 @@ pub enum Need {
     Big,
     /// The kernel has `br_netfilter` loaded.
     BridgeNetfilter,
+    /// `dig`, the witness of what a DNS server says.
+    Dig,
+    /// `podman`, whose network files are read and written.
+    Podman,
 }
 
 impl Need {
@@ -30,6 +34,8 @@ impl Need {
             Self::Registry if !have("docker-registry") => Some("docker-registry is not installed"),
             Self::Registry if !have("skopeo") => Some("skopeo is not installed"),
             Self::Sctp if !speaks_sctp() => Some("this kernel has no SCTP"),
+            Self::Dig if !have("dig") => Some("dig (bind9-dnsutils) is not installed"),
+            Self::Podman if !have("podman") => Some("podman is not installed"),
             Self::Big if std::env::var_os("LAB_BIG").is_none() => Some("takes minutes: set LAB_BIG=1"),
             Self::BridgeNetfilter if !Path::new("/proc/sys/net/bridge/bridge-nf-call-iptables").exists() => {
                 Some("this kernel has no br_netfilter loaded")

@@ -5,6 +5,13 @@ usage: peer.py http PORT [ADDRESS]           answers every GET with the address 
        peer.py udp-ask ADDRESS PORT           sends a datagram, prints the answer; 1 when none comes within 2 s
        peer.py udp-keep ADDRESS PORT SECONDS  sends every 20 ms from one source port; prints each change of answer
        peer.py tcp-keep ADDRESS PORT          fetches a page every 20 ms until stdin ends; prints how many failed
+       peer.py dns-serve ADDRESS IPV4         says IPV4 of every name, 100 times of big.example; prints who asks what
+       peer.py dns-keep SERVER NAME IPV4      asks for NAME every 5 ms until stdin ends; prints how many failed
+       peer.py tcp-echo PORT [ADDRESS]        sends back what it gets, and an end after an end
+       peer.py tcp-count PORT                 reads to the end, answers how many bytes it were
+       peer.py tcp-push ADDRESS PORT BYTES    sends that many and an end, prints the answer
+       peer.py tcp-talk ADDRESS PORT          one connection: says each line of stdin, prints the answer
+       peer.py tcp-crowd ADDRESS PORT COUNT   that many connections at a time; prints how many are answered
        peer.py udp-wait PORT SECONDS          prints what comes from whom
        peer.py sctp-serve PORT TEXT | sctp-ask ADDRESS PORT
        peer.py arp LINK IP                    says, in raw frames, that IP is at LINK's MAC
@@ -98,6 +105,112 @@ def tcp_keep(address, port):
             failed += 1
             print(f"at {asked}: {error}", flush=True)
     print(f"{asked} asked, {failed} failed", flush=True)
+
+def dns_serve(address, ip):
+    import threading
+    def answer(question, by):
+        end = question.index(b"\0", 12) + 5
+        name, at = [], 12
+        while question[at]:
+            name.append(question[at + 1:at + 1 + question[at]].decode())
+            at += 1 + question[at]
+        name = ".".join(name)
+        print(f"{by} {name}", flush=True)
+        count = 100 if name == "big.example" else 1
+        # 0x8180: an answer with recursion; 0x200: there is more.
+        flags, count = (0x8380, 0) if by == "udp" and count > 1 else (0x8180, count)
+        record = b"\xc0\x0c\0\1\0\1\0\0\0<\0\4" + socket.inet_aton(ip)
+        return question[:2] + struct.pack("!5H", flags, 1, count, 0, 0) + question[12:end] + record * count
+    def by_tcp(listener):
+        while True:
+            c = listener.accept()[0]
+            question = c.recv(65535)[2:]
+            said = answer(question, "tcp")
+            c.sendall(struct.pack("!H", len(said)) + said)
+            c.close()
+    listener = socket.create_server((address, 53), family=family(address))
+    threading.Thread(target=by_tcp, args=[listener], daemon=True).start()
+    s = socket.socket(family(address), socket.SOCK_DGRAM)
+    s.bind((address, 53))
+    print("serving", flush=True)
+    while True:
+        question, peer = s.recvfrom(65535)
+        s.sendto(answer(question, "udp"), peer)
+
+def dns_keep(server, name, ip):
+    import select
+    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
+    asked = failed = 0
+    print("asking", flush=True)
+    while not select.select([sys.stdin], [], [], 0.005)[0]:
+        asked += 1
+        s = socket.socket(family(server), socket.SOCK_DGRAM)
+        try:
+            s.settimeout(1)
+            s.connect((server, 53))
+            question = struct.pack("!6H", asked & 0xFFFF, 0x100, 1, 0, 0, 0) + labels + b"\0\0\1\0\1"
+            s.send(question)
+            answer = s.recv(65535)
+            if answer[:2] != question[:2] or answer[3] & 15 or answer[-4:] != socket.inet_aton(ip):
+                raise OSError(f"another answer: {answer.hex()}")
+        except OSError as error:
+            failed += 1
+            print(f"at {asked}: {error}", flush=True)
+        s.close()
+    print(f"{asked} asked, {failed} failed", flush=True)
+
+def tcp_serve(port, address, serve):
+    import threading
+    s = socket.create_server((address, int(port)), family=family(address), backlog=512, dualstack_ipv6=address == "::")
+    print("listening", flush=True)
+    while True:
+        threading.Thread(target=serve, args=[s.accept()[0]], daemon=True).start()
+
+def tcp_echo(port, address="::"):
+    def echo(c):
+        while data := c.recv(65536):
+            c.sendall(data)
+        c.close()
+    tcp_serve(port, address, echo)
+
+def tcp_count(port):
+    def count(c):
+        total = 0
+        while data := c.recv(65536):
+            total += len(data)
+        c.sendall(str(total).encode())
+        c.close()
+    tcp_serve(port, "::", count)
+
+def tcp_push(address, port, count):
+    s = socket.create_connection((address, int(port)), timeout=20)
+    block, left = b"x" * 65536, int(count)
+    while left > 0:
+        left -= s.send(block[:left])
+    s.shutdown(socket.SHUT_WR)
+    answer = b""
+    while data := s.recv(65536):
+        answer += data
+    print(answer.decode())
+
+def tcp_talk(address, port):
+    s = socket.create_connection((address, int(port)), timeout=3)
+    print("connected", flush=True)
+    for line in sys.stdin:
+        s.sendall(line.encode())
+        print(s.recv(65536).decode(), end="", flush=True)
+
+def tcp_crowd(address, port, count):
+    crowd, answered = [], 0
+    for _ in range(int(count)):
+        try:
+            s = socket.create_connection((address, int(port)), timeout=3)
+            crowd.append(s)
+            s.sendall(b"hello")
+            answered += s.recv(100) == b"hello"
+        except OSError:
+            pass
+    print(answered, "answered", flush=True)
 
 def udp_wait(port, seconds):
     s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)

@@ -8,7 +8,7 @@ use crate::outcome::Outcome;
 
 #[derive(clap::Args)]
 pub(crate) struct NetworkDisconnect {
-    /// A container that is not there or not connected is no error
+    /// A container that is not connected is no error
     #[arg(short, long)]
     force: bool,
     /// Show the plan for the machine's network; change nothing
@@ -22,8 +22,9 @@ impl Command for NetworkDisconnect {
     fn run(self, podwire: &Podwire) -> Outcome {
         flags::exactly(2, &self.arguments)?;
         let mode = if self.dry_run { Mode::DryRun } else { Mode::Apply };
-        match podwire.engine()?.disconnect_network(&self.arguments[0], &self.arguments[1], mode) {
-            Err(error) if self.force && matches!(error.kind, Kind::NotFound | Kind::WrongState) => Ok(0),
+        let mut engine = podwire.engine()?;
+        match engine.disconnect_network(&self.arguments[0], &self.arguments[1], mode) {
+            Err(error) if self.force && error.kind == Kind::WrongState => Ok(0),
             done => podwire.show(&done?),
         }
     }

@@ -65,7 +65,7 @@ impl NetworkReload {
     }
 }
 
-fn latest(engine: &engine::Engine) -> Result<String, Failure> {
+pub(super) fn latest(engine: &engine::Engine) -> Result<String, Failure> {
     let containers = engine.list()?;
     let latest = containers.iter().max_by_key(|container| container.created);
     // Podman's words (GetLatestContainer in libpod).

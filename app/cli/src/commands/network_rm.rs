@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use engine::Kind;
 
 use super::{each, removal_code};
-use crate::flags::{self, Command, unsigned};
+use crate::flags::{self, Command, patience};
 use crate::global::Podwire;
 use crate::outcome::{Failure, Outcome};
 
@@ -16,8 +16,11 @@ pub(crate) struct NetworkRm {
     #[arg(short, long)]
     force: bool,
     /// Seconds to wait for running containers before they are killed
-    #[arg(short, long, visible_alias = "timeout", value_name = "uint", value_parser = unsigned)]
+    #[arg(short, long, visible_alias = "timeout", value_name = "int", value_parser = patience)]
     time: Option<u32>,
+    /// A network that is not there is no error
+    #[arg(short, long)]
+    ignore: bool,
     /// Show the plan for the machine's network; change nothing
     #[arg(long)]
     dry_run: bool,
@@ -44,7 +47,7 @@ impl Command for NetworkRm {
                 false => engine.remove_network(name, self.force, self.time).map(|()| name.to_owned()),
             };
             match removed {
-                Err(error) if self.force && error.kind == Kind::NotFound => Ok(None),
+                Err(error) if (self.force || self.ignore) && error.kind == Kind::NotFound => Ok(None),
                 other => other.map(Some),
             }
         })?;

@@ -2,6 +2,7 @@
 
 use model::{PortMapping, Protocol};
 
+use super::network_reload::latest;
 use crate::flags::Command;
 use crate::global::{Podwire, say};
 use crate::outcome::{Failure, Outcome};
@@ -12,6 +13,9 @@ pub(crate) struct Port {
     /// All running containers
     #[arg(short, long)]
     all: bool,
+    /// The container that was created last
+    #[arg(short, long)]
+    latest: bool,
     #[arg(hide = true)]
     arguments: Vec<String>,
 }
@@ -21,7 +25,14 @@ impl Command for Port {
         if self.arguments.len() > 2 {
             return Err(Failure::new("`port` accepts at most 2 arguments"));
         }
-        match (self.all, &self.arguments[..]) {
+        if self.all && self.latest {
+            return Err(Failure::new("--all and --latest cannot be used together"));
+        }
+        let mut arguments = self.arguments;
+        if self.latest {
+            arguments.insert(0, latest(&podwire.engine()?)?);
+        }
+        match (self.all, &arguments[..]) {
             (true, []) => {
                 for container in podwire.engine()?.list()?.iter().filter(|c| c.state.is_running()) {
                     for line in lines(&container.ports, None) {
@@ -30,7 +41,7 @@ impl Command for Port {
                 }
                 Ok(0)
             }
-            (true, _) => Err(Failure::new("additional arguments cannot be used with --all")),
+            (true, _) => Err(Failure::new("no arguments are needed with --all")),
             (false, []) => Err(Failure::new("you must supply a running container name or id")),
             (false, [name, rest @ ..]) => {
                 let wish = rest.first().map(|text| Wanted::parse(text)).transpose()?;

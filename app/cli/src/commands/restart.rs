@@ -1,7 +1,7 @@
 //! `podwire restart`
 
 use super::each;
-use crate::flags::{Command, unsigned};
+use crate::flags::{Command, patience};
 use crate::global::{Podwire, complain};
 use crate::outcome::{Failure, Outcome};
 
@@ -14,7 +14,7 @@ pub(crate) struct Restart {
     #[arg(long)]
     running: bool,
     /// Seconds to wait before a container is killed (default: its own, else 10)
-    #[arg(short, long, visible_alias = "timeout", value_name = "uint", value_parser = unsigned)]
+    #[arg(short, long, visible_alias = "timeout", value_name = "int", value_parser = patience)]
     time: Option<u32>,
     #[arg(hide = true)]
     arguments: Vec<String>,

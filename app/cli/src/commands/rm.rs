@@ -3,7 +3,7 @@
 use engine::Kind;
 
 use super::{each, removal_code};
-use crate::flags::{self, Command, unsigned};
+use crate::flags::{self, Command, patience};
 use crate::global::Podwire;
 use crate::outcome::Outcome;
 
@@ -22,7 +22,7 @@ pub(crate) struct Rm {
     #[arg(short, long)]
     ignore: bool,
     /// Seconds to wait before a running container is killed (default: its own, else 10)
-    #[arg(short, long, visible_alias = "timeout", value_name = "uint", value_parser = unsigned)]
+    #[arg(short, long, visible_alias = "timeout", value_name = "int", value_parser = patience)]
     time: Option<u32>,
     /// Remove its anonymous volumes
     #[arg(short, long)]

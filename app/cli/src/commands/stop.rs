@@ -3,7 +3,7 @@
 use engine::Kind;
 
 use super::each;
-use crate::flags::{self, Command, unsigned};
+use crate::flags::{self, Command, patience};
 use crate::global::{Podwire, complain};
 use crate::outcome::Outcome;
 
@@ -16,7 +16,7 @@ pub(crate) struct Stop {
     #[arg(short, long)]
     ignore: bool,
     /// Seconds to wait before the container is killed (default: its own, else 10)
-    #[arg(short, long, visible_alias = "timeout", value_name = "uint", value_parser = unsigned)]
+    #[arg(short, long, visible_alias = "timeout", value_name = "int", value_parser = patience)]
     time: Option<u32>,
     #[arg(hide = true)]
     arguments: Vec<String>,

@@ -128,11 +128,12 @@ impl NetworkFlags {
 
     fn dns(&self, mode: &NetworkMode) -> Result<Dns, Failure> {
         let servers = strings(&self.dns);
+        let given = [&self.dns, &self.dns_search, &self.dns_option].iter().any(|flags| !flags.is_empty());
+        if given && matches!(mode, NetworkMode::None | NetworkMode::Container(_)) {
+            return Err(Failure::new(format!("conflicting options: dns and the network mode: {}", word(mode))));
+        }
         if servers.is_empty() {
             return Ok(Dns::Host);
-        }
-        if matches!(mode, NetworkMode::None | NetworkMode::Container(_)) {
-            return Err(Failure::new(format!("conflicting options: dns and the network mode: {}", word(mode))));
         }
         if servers.iter().any(|s| s == "none") {
             if servers.len() > 1 {
@@ -515,6 +516,8 @@ mod tests {
         );
         check("--dns bad", "bad is not an ip address");
         check("--network none --dns 1.2.3.4", "conflicting options: dns and the network mode: none");
+        check("--network none --dns-search a.b", "conflicting options: dns and the network mode: none");
+        check("--network container:a --dns-opt debug", "conflicting options: dns and the network mode: container");
         check("--dns-search . --dns-search foo.com", "cannot pass additional search domains when also specifying '.'");
         check("--dns-search b@d", "b@d is not a valid domain");
     }

@@ -18,7 +18,7 @@ fn main() -> Result<()> {
         Some("time") => time(&args.collect::<Vec<_>>()),
         _ => bail!(
             "usage: labtool init DIRECTORY | labtool image FILE | labtool time COMMAND\n       \
-             labtool trace [--role N --at N --kill|--errno E] [--report FILE] -- COMMAND"
+             labtool trace [--role N | --attach PID] [--at N --kill|--errno E] [--report FILE] -- COMMAND"
         ),
     }
 }
@@ -51,11 +51,12 @@ fn time(argv: &[String]) -> Result<()> {
 }
 
 fn trace(args: Vec<String>) -> Result<()> {
-    let mut aim = Aim { role: 0, at: 0, blow: Blow::Nothing, report: None };
+    let mut aim = Aim { role: 0, attach: None, at: 0, blow: Blow::Nothing, report: None };
     let mut args = args.into_iter();
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--role" => aim.role = args.next().context("--role N")?.parse()?,
+            "--attach" => aim.attach = Some(args.next().context("--attach PID")?.parse()?),
             "--at" => aim.at = args.next().context("--at N")?.parse()?,
             "--kill" => aim.blow = Blow::Kill,
             "--errno" => aim.blow = Blow::Errno(errno(&args.next().context("--errno NAME")?)?),

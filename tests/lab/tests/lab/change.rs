@@ -11,7 +11,6 @@ pub(crate) fn sentences() -> Vec<Sentence> {
         leaving_the_last_network_leaves_loopback_and_nothing_on_the_host,
         a_stopped_container_joins_a_network_when_it_starts,
         a_container_started_in_another_mount_namespace_is_changed_shared_and_removed,
-        reload_brings_back_what_another_programs_flush_took,
         reload_changes_nothing_where_nothing_is_amiss,
         joining_and_leaving_are_refused_in_podmans_words,
         a_dry_run_of_joining_leaving_and_reloading_shows_the_plan_and_changes_nothing,
@@ -73,20 +72,6 @@ fn a_container_started_in_another_mount_namespace_is_changed_shared_and_removed(
     before.same(lab, "after a container in another mount namespace");
 }
 
-fn reload_brings_back_what_another_programs_flush_took(lab: &Lab) {
-    load(lab);
-    lab.host("podwire run -d --name web -p 8080:80 banner").ok();
-    let whole = lab.ok("nft list ruleset");
-    lab.host("nft flush ruleset").ok();
-    no_banner(lab.outside(&get(&format!("{HOST4}:8080"))));
-    lab.host("podwire network reload --all").ok();
-    assert_eq!(lab.ok("nft list ruleset"), whole);
-    banner_comes(|| lab.outside(&get(&format!("{HOST4}:8080"))));
-    lab.host("ip addr flush dev podman0").ok();
-    lab.host("podwire network reload web").ok();
-    banner_comes(|| lab.outside(&get(&format!("{HOST4}:8080"))));
-}
-
 fn reload_changes_nothing_where_nothing_is_amiss(lab: &Lab) {
     load(lab);
     lab.host("podwire run -d --name web -p 8080:80 banner").ok();
@@ -121,7 +106,4 @@ fn a_dry_run_of_joining_leaving_and_reloading_shows_the_plan_and_changes_nothing
     lab.host("podwire network disconnect --dry-run podman web").ok().says("- link podman0");
     assert_eq!(lab.ok("podwire network reload --dry-run web").trim(), "");
     before.same(lab, "after dry runs");
-    lab.host("nft flush ruleset").ok();
-    lab.host("podwire network reload --dry-run web").ok().says("publish4_any");
-    assert_eq!(lab.ok("nft list ruleset").trim(), "");
 }

@@ -28,54 +28,74 @@ pub(crate) fn sentences() -> Vec<Sentence> {
 }
 
 /// One command that things happen to.
-struct Victim {
+pub(crate) struct Victim {
     /// Makes what the command needs.
-    arrange: &'static str,
+    pub(crate) arrange: &'static str,
     /// The command.
-    command: &'static str,
+    pub(crate) command: &'static str,
+    /// Must succeed after the next command, whatever happened.
+    pub(crate) whole: &'static str,
     /// Takes away what is left when the command did what it should; says nothing otherwise.
-    clear: &'static str,
+    pub(crate) clear: &'static str,
 }
 
-const RUN: Victim = Victim {
+pub(crate) const RUN: Victim = Victim {
     arrange: "true",
     command: "podwire run -d --name victim -p 8080:80 banner",
+    whole: "true",
     clear: "podwire rm -f victim",
 };
 const REMOVE: Victim = Victim {
     arrange: "podwire run -d --name victim -p 8080:80 banner",
     command: "podwire rm -f victim",
+    whole: "true",
     clear: "podwire rm -f victim",
 };
 const STOP: Victim = Victim {
     arrange: "podwire run -d --name victim -p 8080:80 banner",
     command: "podwire stop victim",
+    whole: "true",
     clear: "podwire rm -f victim",
 };
 const START: Victim = Victim {
     arrange: "podwire run -d --name victim -p 8080:80 banner && podwire stop victim",
     command: "podwire start victim",
+    whole: "true",
     clear: "podwire rm -f victim",
 };
-const CREATE_NETWORK: Victim =
-    Victim { arrange: "true", command: "podwire network create --ipv6 victim", clear: "podwire network rm -f victim" };
+const CREATE_NETWORK: Victim = Victim {
+    arrange: "true",
+    command: "podwire network create --ipv6 victim",
+    whole: "true",
+    clear: "podwire network rm -f victim",
+};
+
+/// Which process is hit.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Whom {
+    /// The command (0), or the nth podwire that it starts.
+    Role(usize),
+    /// The netd that runs already.
+    Netd,
+}
 
 /// How one blow went.
-struct Blow {
-    role: usize,
+#[derive(Debug)]
+pub(crate) struct Blow {
+    whom: Whom,
     at: u64,
     errno: Option<&'static str>,
 }
 
-/// A lab with a neighbour container that is asked all the time, and the state with it.
-struct Watched<'lab> {
+/// A lab with a neighbour container, if any, that is asked all the time, and the state with it.
+pub(crate) struct Watched<'lab> {
     lab: &'lab Lab,
-    asker: Background,
+    asker: Option<Background>,
     before: State,
 }
 
 impl<'lab> Watched<'lab> {
-    fn new(lab: &'lab Lab) -> Self {
+    pub(crate) fn new(lab: &'lab Lab) -> Self {
         load(lab);
         lab.host("podwire run -d --name neighbour -p 9090:80 banner").ok();
         banner_comes(|| lab.outside(&get(&format!("{HOST4}:9090"))));
@@ -83,14 +103,30 @@ impl<'lab> Watched<'lab> {
         asker.until("asking");
         // Directories that the first published container needs stay; they are no leak.
         lab.host("podwire run --rm --name first -p 8080:80 banner true").ok();
-        Self { lab, asker, before: lab.settled_state() }
+        Self { lab, asker: Some(asker), before: lab.settled_state() }
     }
 
-    /// How many system calls each role makes.
-    fn count(&self, victim: &Victim) -> Vec<u64> {
+    /// Without a neighbour: whatever the command needs, it has to start itself.
+    pub(crate) fn alone(lab: &'lab Lab) -> Self {
+        load(lab);
+        lab.host("podwire run --rm --name first -p 8080:80 banner true").ok();
+        Self { lab, asker: None, before: lab.settled_state() }
+    }
+
+    /// The tracer's words for who is hit.
+    fn aim(&self, whom: Whom) -> String {
+        match whom {
+            Whom::Role(role) => format!("--role {role}"),
+            Whom::Netd => format!("--attach {}", self.lab.ok("pgrep -xo podwire-netd")),
+        }
+    }
+
+    /// How many system calls each role makes, or netd alone.
+    fn count(&self, victim: &Victim, whom: Whom) -> Vec<u64> {
         let report = self.lab.dir().join("calls");
         self.lab.host(victim.arrange).ok();
-        self.lab.host(&format!("labtool trace --report {} -- {}", report.display(), victim.command)).ok();
+        let whom = self.aim(whom);
+        self.lab.host(&format!("labtool trace {whom} --report {} -- {}", report.display(), victim.command)).ok();
         self.lab.host(victim.clear);
         let text = std::fs::read_to_string(&report).expect("the tracer reports");
         text.lines().filter_map(|line| line.split_once('\t')?.1.parse().ok()).collect()
@@ -101,7 +137,7 @@ impl<'lab> Watched<'lab> {
         self.lab.host(victim.arrange).ok();
         let report = self.lab.dir().join("hit");
         let how = blow.errno.map_or("--kill".to_owned(), |errno| format!("--errno {errno}"));
-        let aim = format!("--role {} --at {} {how} --report {}", blow.role, blow.at, report.display());
+        let aim = format!("{} --at {} {how} --report {}", self.aim(blow.whom), blow.at, report.display());
         let run = self.lab.host(&format!("labtool trace {aim} -- {}", victim.command));
         // Before main() begins, the standard library can only abort.
         let ours = run.err.contains("panicked") && !run.err.contains("library/std/src/sys/");
@@ -113,10 +149,11 @@ impl<'lab> Watched<'lab> {
     /// The next command works and, once what was wanted is taken away, everything is as it was.
     #[track_caller]
     fn settled(&self, victim: &Victim, blow: &Blow, hit: &str) {
-        let what =
-            format!("{} with role {} struck at call {} ({hit}; {:?})", victim.command, blow.role, blow.at, blow.errno);
+        let what = format!("{} with {blow:?} ({hit})", victim.command);
         let next = self.lab.host("podwire ps -a --no-trunc");
         assert!(next.code == 0, "the next command after {what}:\n{}{}", next.out, next.err);
+        let whole = self.lab.host(victim.whole);
+        assert!(whole.code == 0, "not whole after {what}:\n{}{}", whole.out, whole.err);
         if next.out.contains("victim") || victim.clear.contains("network") {
             let cleared = self.lab.host(victim.clear);
             let absent = cleared.err.contains("no such") || cleared.err.contains("not found");
@@ -128,28 +165,34 @@ impl<'lab> Watched<'lab> {
 
     /// The neighbour must not have missed anything.
     fn over(mut self) {
-        self.asker.write("over\n");
-        let told = self.asker.wait().out;
+        let Some(mut asker) = self.asker.take() else { return };
+        asker.write("over\n");
+        let told = asker.wait().out;
         assert!(told.contains(", 0 failed"), "the neighbour container was disturbed:\n{told}");
     }
 }
 
-/// Places spread over `calls`, different in every part, the same in every run.
-fn places(calls: u64) -> Vec<u64> {
-    let points = calls.min(if big() { 400 } else { 24 });
+/// Places spread over `calls`, different in every part, the same in every run; so many when there is little time.
+fn places(calls: u64, few: u64) -> Vec<u64> {
+    let points = calls.min(if big() { 400 } else { few });
     let width = calls / points.max(1);
     let jitter = |k: u64| k.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(17) % width.max(1);
     (0..points).map(|k| 1 + k * calls / points + jitter(k)).collect()
 }
 
 fn kill_anywhere(lab: &Lab, victim: &Victim, role: usize) {
-    let watched = Watched::new(lab);
-    let calls = watched.count(victim);
+    kill_sampled(lab, Watched::new(lab), victim, Whom::Role(role), 24);
+}
+
+/// Kills at places all over, at `few` of them when there is little time.
+pub(crate) fn kill_sampled(lab: &Lab, watched: Watched<'_>, victim: &Victim, whom: Whom, few: u64) {
+    let calls = watched.count(victim, whom);
     watched.before.same(lab, "after the counted run");
+    let role = if let Whom::Role(role) = whom { role } else { 0 };
     let calls =
         *calls.get(role).unwrap_or_else(|| panic!("{} has no process of role {role}: {calls:?}", victim.command));
-    for at in places(calls) {
-        let blow = Blow { role, at, errno: None };
+    for at in places(calls, few) {
+        let blow = Blow { whom, at, errno: None };
         let (_, hit) = watched.strike(victim, &blow);
         watched.settled(victim, &blow, &hit);
     }
@@ -159,10 +202,10 @@ fn kill_anywhere(lab: &Lab, victim: &Victim, role: usize) {
 
 fn fail_anywhere(lab: &Lab, victim: &Victim) {
     let watched = Watched::new(lab);
-    let calls = *watched.count(victim).first().expect("the command's own calls");
-    for (place, at) in places(calls).into_iter().enumerate() {
+    let calls = *watched.count(victim, Whom::Role(0)).first().expect("the command's own calls");
+    for (place, at) in places(calls, 24).into_iter().enumerate() {
         let errno = ["ENOSPC", "EMFILE", "EIO"][place % 3];
-        let blow = Blow { role: 0, at, errno: Some(errno) };
+        let blow = Blow { whom: Whom::Role(0), at, errno: Some(errno) };
         let (worked, hit) = watched.strike(victim, &blow);
         if worked && victim.command == RUN.command {
             banner_comes(|| lab.outside(&get(&format!("{HOST4}:8080"))));
@@ -174,7 +217,7 @@ fn fail_anywhere(lab: &Lab, victim: &Victim) {
 }
 
 /// No address and no port is held by a container that does not exist.
-fn no_orphan_leases(lab: &Lab) {
+pub(crate) fn no_orphan_leases(lab: &Lab) {
     let ask = "python3 - <<'END'
 import sqlite3
 db = sqlite3.connect('file:/var/lib/podwire/podwire.db?mode=ro', uri=True)
@@ -220,7 +263,7 @@ fn a_load_killed_at_any_system_call_leaks_nothing(lab: &Lab) {
     before.same(lab, "after rmi");
     let text = std::fs::read_to_string(&report).expect("the tracer reports");
     let calls = text.lines().find_map(|line| line.strip_prefix("0\t")?.parse().ok()).expect("calls of role 0");
-    for at in places(calls) {
+    for at in places(calls, 24) {
         lab.host(&format!("labtool trace --role 0 --at {at} --kill -- {load}"));
         if lab.ok("podwire images -q").is_empty() {
             before.same(lab, &format!("after a load killed at call {at}"));
@@ -245,13 +288,13 @@ fn a_network_creation_whose_system_calls_fail_leaks_nothing(lab: &Lab) {
     fail_anywhere(lab, &CREATE_NETWORK);
 }
 
-/// The processes of the lab that are podwire's own, but for commands of this suite: monitors.
-fn monitors(lab: &Lab) -> Vec<u32> {
+/// The processes of the lab that are podwire's own, but for commands of this suite: monitors and netd.
+fn own_processes(lab: &Lab) -> Vec<u32> {
     let entries = std::fs::read_dir(lab.path("/proc")).expect("the lab's /proc").flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     let podwire = |pid: &u32| {
-        let exe = std::fs::read_link(lab.path(&format!("/proc/{pid}/exe"))).unwrap_or_default();
-        exe.file_name().is_some_and(|name| name == "podwire")
+        let name = std::fs::read_to_string(lab.path(&format!("/proc/{pid}/comm"))).unwrap_or_default();
+        name.trim_end() == "podwire-monitor"
     };
     pids.filter(podwire).collect()
 }
@@ -261,9 +304,7 @@ fn a_container_outlives_its_monitor_and_the_next_command_adopts_it(lab: &Lab) {
     let before = lab.state();
     lab.host("podwire run -d --name web -p 8080:80 banner").ok();
     banner_comes(|| lab.outside(&get(&format!("{HOST4}:8080"))));
-    let killed = monitors(lab);
-    assert_eq!(killed.len(), 1, "one monitor: {:?}", lab.processes());
-    lab.host(&format!("kill -9 {}", killed[0])).ok();
+    lab.host("kill -9 $(pgrep -x podwire-monitor)").ok();
     banner_comes(|| lab.outside(&get(&format!("{HOST4}:8080"))));
     lab.host("podwire ps").ok().says("web").says("Up");
     banner_comes(|| lab.outside(&get(&format!("{HOST4}:8080"))));
@@ -294,9 +335,11 @@ fn everything_of_podwires_killed_at_once_leaks_nothing(lab: &Lab) {
     for name in ["one", "two", "three"] {
         lab.host(&format!("podwire run -d --name {name} -P banner")).ok();
     }
-    let pids: Vec<String> = monitors(lab).iter().map(u32::to_string).collect();
+    let pids: Vec<String> = own_processes(lab).iter().map(u32::to_string).collect();
     let inits = lab.ok("podwire inspect -f '{{.State.Pid}}' one two three").replace('\n', " ");
-    lab.host(&format!("kill -9 {} {inits}", pids.join(" "))).ok();
+    // A process that was killed needs a moment of the CPU to die.
+    let all = format!("{} {inits}", pids.join(" "));
+    lab.host(&format!("kill -9 {all}; timeout 5 sh -c 'while kill -0 {all} 2>/dev/null; do sleep 0.01; done'")).ok();
     let ps = lab.ok("podwire ps -a --format '{{.Names}} {{.State}}'");
     assert_eq!(ps.matches("exited").count(), 3, "{ps}");
     lab.host("podwire run -d --name web -p 8080:80 banner").ok();
@@ -312,7 +355,7 @@ fn a_machine_that_went_down_hard_starts_its_containers_again(lab: &Lab) {
     lab.host("podwire network create shop").ok();
     lab.host("podwire run -d --name web --network shop --ip 10.89.0.7 -p 8080:80 banner").ok();
     banner_comes(|| lab.outside(&get(&format!("{HOST4}:8080"))));
-    let pids: Vec<String> = monitors(lab).iter().map(u32::to_string).collect();
+    let pids: Vec<String> = own_processes(lab).iter().map(u32::to_string).collect();
     let init = lab.ok("podwire inspect -f '{{.State.Pid}}' web");
     let crash = [
         format!("kill -9 {} {init}", pids.join(" ")),

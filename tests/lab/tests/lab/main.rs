@@ -1,12 +1,20 @@
 //! What podwire promises, tried on test hosts: each test is a sentence, and runs in a lab of its own.
 
 mod change;
+mod churn;
+mod containers;
+mod dns;
 mod engine;
 mod errors;
 mod faults;
 mod guards;
+mod heal;
 mod images;
 mod many;
+mod matrix;
+mod network_faults;
+mod networks;
+mod ports;
 mod publish;
 mod reach;
 mod words;
@@ -15,13 +23,21 @@ fn main() {
     let all = [
         images::sentences(),
         publish::sentences(),
+        ports::sentences(),
         reach::sentences(),
         change::sentences(),
+        churn::sentences(),
+        containers::sentences(),
+        dns::sentences(),
+        networks::sentences(),
         guards::sentences(),
+        heal::sentences(),
         errors::sentences(),
         engine::sentences(),
         many::sentences(),
+        matrix::sentences(),
         faults::sentences(),
+        network_faults::sentences(),
     ];
     lab::trial::run(all.into_iter().flatten().collect());
 }
