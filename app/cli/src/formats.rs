@@ -42,7 +42,7 @@ impl Listing<'_> {
         let unescaped = unescape(format);
         let (table, row) = match unescaped.strip_prefix("table ") {
             // Podman takes a space between columns for a tab.
-            Some(row) => (true, row.replace(' ', "\t")),
+            Some(row) => (true, between_actions(row, |text| text.replace(' ', "\t"))),
             None => (false, unescaped.clone()),
         };
         let mut lines = String::new();
@@ -96,7 +96,20 @@ pub(crate) fn end_line(lines: &mut String) {
 
 /// In a shell's single quotes `\t` arrives as two characters.
 pub(crate) fn unescape(format: &str) -> String {
-    format.replace("\\t", "\t").replace("\\n", "\n")
+    between_actions(format, |text| text.replace("\\t", "\t").replace("\\n", "\n"))
+}
+
+/// Changes what stands outside of `{{…}}`.
+fn between_actions(format: &str, change: impl Fn(&str) -> String) -> String {
+    let mut changed = String::new();
+    let mut rest = format;
+    while let Some(start) = rest.find("{{") {
+        let end = rest[start..].find("}}").map_or(rest.len(), |length| start + length + 2);
+        changed += &change(&rest[..start]);
+        changed += &rest[start..end];
+        rest = &rest[end..];
+    }
+    changed + &change(rest)
 }
 
 /// JSON with `indent` per level, and a line end.
@@ -139,6 +152,7 @@ mod tests {
             listing("table {{.Driver}} {{ .Name }}").0,
             "DRIVER      NAME\nbridge      na\nbridge      podman\n"
         );
+        assert_eq!(listing(r#"{{"\n"}}{{.Name}}\t"#).0, "\nna\t\n\npodman\t\n");
         assert_eq!(listing(r"{{.Name}}\t{{.Driver}}").0, "na\tbridge\npodman\tbridge\n");
         assert_eq!(
             listing("{{json .}}").0,

@@ -62,6 +62,7 @@ impl Engine {
         }
         let mut engine = Self::open_as_is(options)?;
         engine.repair()?;
+        engine.read_network_files()?;
         Ok(engine)
     }
 

@@ -5,17 +5,23 @@
 //!   /etc/cni/net.d/NAME.conflist ────────┘                      │
 //!   DIR/NAME.json <── rename <── .NAME.json.new <── export_network
 //! ```
+//!
+//! Two places are looked at by every command, as Podman does, and what is new there is taken in: the directory that
+//! `--network-config-dir` names, and `podman.json` in Podman's own, which is how its manual changes the default
+//! network. A file is read once and again when it was written to; its network is the store's from then on.
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use model::{Network, NetworkId, NetworkName, cni};
+use host::Host;
+use model::{Network, NetworkId, NetworkName, Subnet, cni};
 use sha2::{Digest, Sha256};
 
 use crate::engine::Engine;
 use crate::error::{Error, Kind, Result};
+use crate::networking::DEFAULT_NETWORK;
 
 /// Where Podman keeps its networks.
 pub const PODMAN_NETWORKS: &str = "/etc/containers/networks";
@@ -26,6 +32,9 @@ pub const CNI_NETWORKS: &str = "/etc/cni/net.d";
 /// No network's file is larger; what is, is something else.
 const FILE_MAX: u64 = 1 << 20;
 
+/// Under this and its path the store has when a file was written that has been read.
+const SEEN: &str = "network-file:";
+
 /// Only for others to read, as Podman's own.
 const FILE_MODE: u32 = 0o644;
 
@@ -33,11 +42,46 @@ impl Engine {
     /// Adds the network that a file describes: Podman's JSON, or a CNI list when the name ends in `.conflist`.
     /// One that is there already, exactly so, is no error.
     pub fn import_network(&mut self, path: &Path) -> Result<Network> {
-        let (text, created) = read_bounded(path).map_err(|e| Error::usage(e.to_string()))?;
-        let network = match path.extension().is_some_and(|extension| extension == "conflist") {
-            true => cni::read(&text, cni_id, &created).map_err(|e| Error::usage(e.to_string()))?,
-            false => serde_json::from_str(&text).map_err(|e| Error::usage(e.to_string()))?,
-        };
+        self.networking().adopt(read_network(path)?)
+    }
+
+    /// Takes in what is new in the files that are followed. One that cannot be taken is told once; one of the
+    /// default network waits until nobody is on it.
+    pub(crate) fn read_network_files(&mut self) -> Result<()> {
+        for path in self.followed_files()? {
+            let Some(written) = written(&path) else { continue };
+            let key = format!("{SEEN}{}", path.display());
+            if self.store.read(|tx| tx.meta_get(&key))?.is_some_and(|seen| seen == written) {
+                continue;
+            }
+            match self.follow(&path) {
+                Err(error) if error.kind == Kind::InUse => {
+                    tracing::info!("{} is read when it can be: {error}", path.display());
+                    continue;
+                }
+                Err(error) => tracing::warn!("{} is not used: {error}", path.display()),
+                Ok(network) => tracing::info!("network {} is as {} says", network.name, path.display()),
+            }
+            self.store.write(|tx| tx.meta_set(&key, &written))?;
+        }
+        Ok(())
+    }
+
+    fn followed_files(&self) -> Result<Vec<PathBuf>> {
+        match &self.options().network_config_dir {
+            Some(dir) => Self::network_files(dir),
+            None => Ok(vec![Path::new(PODMAN_NETWORKS).join(DEFAULT_NETWORK).with_extension("json")]),
+        }
+    }
+
+    /// Unlike an import on somebody's word, it does not take what the host has: Podman may run beside us.
+    fn follow(&mut self, path: &Path) -> Result<Network> {
+        let network = read_network(path)?;
+        let facts = Host::open().and_then(|mut host| host.facts()).map_err(|e| Error::usage(e.to_string()))?;
+        let used = |subnet: &Subnet| facts.used.iter().any(|used| used.overlaps(subnet));
+        if let Some(taken) = network.subnets.iter().find(|s| used(&s.subnet)).filter(|_| !network.may_share()) {
+            return Err(Error::usage(format!("subnet {} is already used on the host", taken.subnet)));
+        }
         self.networking().adopt(network)
     }
 
@@ -78,6 +122,20 @@ impl Engine {
         write_whole(dir, &path, network).map_err(at)?;
         Ok(path)
     }
+}
+
+fn read_network(path: &Path) -> Result<Network> {
+    let (text, created) = read_bounded(path).map_err(|e| Error::usage(e.to_string()))?;
+    match path.extension().is_some_and(|extension| extension == "conflist") {
+        true => cni::read(&text, cni_id, &created).map_err(|e| Error::usage(e.to_string())),
+        false => serde_json::from_str(&text).map_err(|e| Error::usage(e.to_string())),
+    }
+}
+
+/// When a file was last written, and how long it is; `None` when there is none.
+fn written(path: &Path) -> Option<String> {
+    let about = path.metadata().ok()?;
+    Some(format!("{}.{:09} {}", about.mtime(), about.mtime_nsec(), about.len()))
 }
 
 /// Podman's ids of CNI networks follow from their names.
