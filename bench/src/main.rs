@@ -16,7 +16,7 @@ mod networks;
 mod peers;
 mod table;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use peers::Peer;
 use table::{Case, Table};
 
@@ -58,12 +58,13 @@ fn wish() -> Result<Wish> {
         Wish { rounds: 15, existing: vec![0, 100, 500], all: false, only_names: false, only_networks: false };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
-        match (arg.as_str(), args.next()) {
-            ("--rounds", Some(rounds)) => wish.rounds = rounds.parse()?,
-            ("--existing", Some(list)) => wish.existing = list.split(',').map(str::parse).collect::<Result<_, _>>()?,
-            ("--all", _) => wish.all = true,
-            ("--names", _) => wish.only_names = true,
-            ("--networks", _) => wish.only_networks = true,
+        let mut value = || args.next().with_context(|| format!("{arg} needs a value"));
+        match arg.as_str() {
+            "--rounds" => wish.rounds = value()?.parse()?,
+            "--existing" => wish.existing = value()?.split(',').map(str::parse).collect::<Result<_, _>>()?,
+            "--all" => wish.all = true,
+            "--names" => wish.only_names = true,
+            "--networks" => wish.only_networks = true,
             _ => bail!("usage: ./x bench [--rounds 15] [--existing 0,100,500] [--all | --names | --networks]"),
         }
     }

@@ -398,7 +398,10 @@ mod tests {
         ipam::default_network(&surroundings, "").unwrap()
     }
 
-    fn table(name: &str, chains: &[(&str, Option<Base>, Vec<Vec<Step>>)]) -> ForeignTable {
+    /// Name, hook, rules.
+    type Chain<'a> = (&'a str, Option<Base>, Vec<Vec<Step>>);
+
+    fn table(name: &str, chains: &[Chain<'_>]) -> ForeignTable {
         let chains = chains
             .iter()
             .map(|(name, base, rules)| ((*name).to_owned(), ForeignChain { base: *base, rules: rules.clone() }));

@@ -77,7 +77,13 @@ impl Engine {
     /// Unlike an import on somebody's word, it does not take what the host has: Podman may run beside us.
     fn follow(&mut self, path: &Path) -> Result<Network> {
         let network = read_network(path)?;
-        let facts = Host::open().and_then(|mut host| host.facts()).map_err(|e| Error::usage(e.to_string()))?;
+        if let Ok(known) = self.network(network.name.as_str())
+            && !self.networking().endpoints_on(&known.id)?.is_empty()
+        {
+            return Err(Error::new(Kind::InUse, format!("network {} has running containers", known.name)));
+        }
+        let mut host = Host::open().map_err(|e| Error::usage(e.to_string()))?;
+        let facts = host.facts().map_err(|e| Error::usage(e.to_string()))?;
         let used = |subnet: &Subnet| facts.used.iter().any(|used| used.overlaps(subnet));
         if let Some(taken) = network.subnets.iter().find(|s| used(&s.subnet)).filter(|_| !network.may_share()) {
             return Err(Error::usage(format!("subnet {} is already used on the host", taken.subnet)));
@@ -132,9 +138,10 @@ fn read_network(path: &Path) -> Result<Network> {
     }
 }
 
-/// When a file was last written, and how long it is; `None` when there is none.
+/// When a file was last written, and how long it is; `None` when there is none, or nothing in it yet: in
+/// `podwire network inspect podman | jq '.[]' > FILE` the shell makes it before podwire starts.
 fn written(path: &Path) -> Option<String> {
-    let about = path.metadata().ok()?;
+    let about = path.metadata().ok().filter(|about| about.len() > 0)?;
     Some(format!("{}.{:09} {}", about.mtime(), about.mtime_nsec(), about.len()))
 }
 

@@ -14,6 +14,7 @@ mod many;
 mod matrix;
 mod network_faults;
 mod networks;
+mod podman;
 mod ports;
 mod publish;
 mod reach;
@@ -33,6 +34,7 @@ fn main() {
         guards::sentences(),
         heal::sentences(),
         errors::sentences(),
+        podman::sentences(),
         engine::sentences(),
         many::sentences(),
         matrix::sentences(),
