@@ -401,7 +401,10 @@ fn published(
     for port in &network.publish {
         let spec = port.spec;
         let first = spec.host_port.map_or_else(|| crate::ports::choose(spec.host, spec.range, spec.protocol), Ok)?;
-        ports.push(spec.at(first));
+        let mapping = spec.at(first);
+        if !ports.iter().any(|earlier| says_as_much(earlier, &mapping)) {
+            ports.push(mapping);
+        }
     }
     for &(first, range, protocol) in expose.iter().filter(|_| network.publish_all) {
         let covers = |m: &PortMapping| m.protocol == protocol && m.container_port == first && m.range == range;
@@ -411,14 +414,29 @@ fn published(
             ports.push(PortMapping { host, host_port, container_port: first, range, protocol });
         }
     }
-    let clash = ports.iter().enumerate().find_map(|(n, a)| ports[..n].iter().find(|b| a.clashes(b)).map(|_| a));
+    let clash = ports.iter().enumerate().find_map(|(n, a)| Some((a, ports[..n].iter().find(|b| a.clashes(b))?)));
     match clash {
-        Some(port) => Err(Error::cannot_start(format!(
+        // Podman reads ranges together, and leaves what is wanted twice otherwise to the kernel.
+        Some((port, other)) if port.host == other.host && port.range.max(other.range) > 1 => Err(Error::usage(format!(
+            "conflicting port mappings for host port {} (protocol {})",
+            port.host_port.max(other.host_port),
+            port.protocol
+        ))),
+        Some((port, _)) => Err(Error::cannot_start(format!(
             "cannot bind {} port :{}: address already in use (this container wants it twice)",
             port.protocol, port.host_port
         ))),
         None => Ok(ports),
     }
+}
+
+/// Does the first mapping publish all that the second does?
+fn says_as_much(one: &PortMapping, other: &PortMapping) -> bool {
+    let skipped = |of: fn(&PortMapping) -> u16| of(other).checked_sub(of(one));
+    one.host == other.host
+        && one.protocol == other.protocol
+        && skipped(|m| m.host_port) == skipped(|m| m.container_port)
+        && skipped(|m| m.host_port).is_some_and(|n| n.saturating_add(other.range) <= one.range)
 }
 
 const ADJECTIVES: [&str; 72] = [

@@ -22,8 +22,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 
 use host::{ApplyError, Host};
-use model::{ContainerId, LinkName, Network, NetworkId};
-use plan::{Key, Object, Op, Plan, SandboxName};
+use model::{ContainerId, HostAddress, LinkName, Network, NetworkId, PortMapping, Protocol};
+use plan::{Field, Key, Object, Op, Plan, SandboxName};
 
 use crate::connect::{Mode, show_sandbox};
 use crate::endpoints::AttachedEndpoint;
@@ -334,6 +334,7 @@ impl Networking<'_> {
                 Ok::<_, store::StoreError>(())
             })
         })?;
+        ports.extend(journaled.plan.ops.iter().filter_map(moved_names));
         let ips: Vec<_> = again.iter().flat_map(|(_, endpoints)| container_ips(endpoints)).collect();
         host.flush_udp(&ports, &ips).map_err(usage)
     }
@@ -358,6 +359,18 @@ fn log(plan: &Plan) {
     if let Some(more) = plan.ops.len().checked_sub(LINES).filter(|more| *more > 0) {
         tracing::info!("healing: and {more} steps more");
     }
+}
+
+/// The gateway's port 53, where names are served on another port than before: whoever asks from the same port
+/// again would go on asking the old one.
+fn moved_names(op: &Op) -> Option<PortMapping> {
+    let Op::Change { to: Object::Element(element), .. } = op else { return None };
+    let Some(Field::Ip(gateway)) = element.key.first().filter(|_| ["dns4", "dns6"].contains(&element.set.as_str()))
+    else {
+        return None;
+    };
+    let (host, protocol) = (HostAddress::Ip(*gateway), Protocol::Udp);
+    Some(PortMapping { host, host_port: 53, container_port: 53, range: 1, protocol })
 }
 
 /// Who has plans for everybody in the journal.

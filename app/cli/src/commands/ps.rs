@@ -56,7 +56,11 @@ impl Command for Ps {
         if self.latest && self.last >= 0 {
             return Err(Failure::new("last and latest are mutually exclusive"));
         }
-        let filters = Filters::parse(&flags::strings(&self.filter), KNOWN)?;
+        let filters = flags::strings(&self.filter);
+        if let Some(wrong) = filters.iter().find(|filter| !filter.contains('=')) {
+            return Err(Failure::new(format!("invalid filter {wrong:?}")));
+        }
+        let filters = Filters::parse(&filters, KNOWN)?;
         let engine = podwire.engine()?;
         let containers = engine.list()?;
         let selection = Selection::read(&filters, &containers)?;
@@ -68,7 +72,7 @@ impl Command for Ps {
         if let Ok(last) = usize::try_from(last) {
             shown.drain(..shown.len().saturating_sub(last));
         }
-        if self.quiet {
+        if self.quiet && self.format.is_empty() {
             for container in shown {
                 if self.no_trunc { say(container.id)? } else { say(container.id.short())? }
             }

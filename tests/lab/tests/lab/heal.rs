@@ -15,6 +15,7 @@ pub(crate) fn sentences() -> Vec<Sentence> {
         a_link_set_down_taken_off_its_bridge_or_robbed_of_its_address_is_mended,
         forwarding_that_is_switched_off_is_switched_on_again,
         a_killed_netd_is_back_within_a_second_and_with_it_what_was_flushed_meanwhile,
+        names_are_served_again_when_somebody_took_their_port_meanwhile,
         without_the_watch_reload_brings_back_what_was_flushed,
         twenty_containers_start_under_a_storm_of_flushes,
         a_foreign_link_in_the_place_of_one_bridge_keeps_no_other_network_from_being_mended,
@@ -148,6 +149,30 @@ fn a_killed_netd_is_back_within_a_second_and_with_it_what_was_flushed_meanwhile(
     // The new one owns them again.
     lab.host("nft flush ruleset").ok();
     assert_eq!(lab.ok("nft list ruleset"), whole);
+}
+
+fn names_are_served_again_when_somebody_took_their_port_meanwhile(lab: &Lab) {
+    load(lab);
+    lab.host("podwire network create --subnet 10.91.0.0/24 shop").ok();
+    lab.host("podwire run -d --name db --network shop banner").ok();
+    let port = "nft list map inet podwire dns4 | grep -o '10.91.0.1 . [0-9]*' | tail -1";
+    let before = lab.ok(port);
+    let squatter = format!(
+        "m=$(pgrep -x podwire-monitor); kill -STOP $m; kill -9 $(pgrep -x podwire-netd); python3 -c 'import socket, time
+port = int(\"{before}\".split()[-1])
+for kind in socket.SOCK_DGRAM, socket.SOCK_STREAM:
+    for attempt in range(200):
+        taken = socket.socket(socket.AF_INET, kind)
+        try: taken.bind((\"10.91.0.1\", port)); break
+        except OSError: time.sleep(0.01)
+    globals()[str(kind)] = taken
+print(\"taken\", flush=True)
+time.sleep(60)' & sleep 1; kill -CONT $m; wait"
+    );
+    let mut squatting = lab.background(&squatter);
+    squatting.until("taken");
+    eventually(|| lab.host("podwire exec db nslookup db 10.91.0.1"), |run| run.code == 0).ok();
+    assert_ne!(lab.ok(port), before);
 }
 
 fn without_the_watch_reload_brings_back_what_was_flushed(lab: &Lab) {

@@ -11,6 +11,7 @@ pub(crate) fn sentences() -> Vec<Sentence> {
         each_address_is_shown_with_the_gateway_of_its_subnet,
         a_container_that_comes_back_to_a_network_has_another_address,
         networks_described_by_files_are_there_and_follow_them,
+        ports_are_read_together_and_a_conflict_among_them_is_named,
         what_is_published_on_all_of_ipv6_is_served_to_a_container_without_it,
         forced_and_ignoring_commands_fail_only_where_podmans_do,
     ]
@@ -103,6 +104,18 @@ fn networks_described_by_files_are_there_and_follow_them(lab: &Lab) {
     let told = lab.host(&format!("{podwire} ps"));
     assert!(told.code == 0 && told.err.contains("/run/own/bad.json is not used"), "{}", told.err);
     assert_eq!(lab.host(&format!("{podwire} ps")).err, "");
+}
+
+fn ports_are_read_together_and_a_conflict_among_them_is_named(lab: &Lab) {
+    load(lab);
+    let ports = |name: &str| lab.ok(&format!("podwire ps -a -q --filter name={name} --format '{{{{.Ports}}}}'"));
+    lab.host("podwire create --name web -p 8080-8081:80-81 -p 8081:81 -p 8080:80 banner").ok();
+    assert_eq!(ports("web"), "0.0.0.0:8080-8081->80-81/tcp");
+    lab.host("podwire create --name two -p 8080:80 -p 8090:80 banner").ok();
+    assert_eq!(ports("two"), "0.0.0.0:8080->80/tcp, 0.0.0.0:8090->80/tcp");
+    let ranges = "podwire create -p 1000-2000:2000-3000 -p 1999-2999:3001-4001 banner";
+    lab.host(ranges).refuses(125, "conflicting port mappings for host port 1999 (protocol tcp)");
+    lab.host("podwire run -p 8080:80 -p 8080:81 banner").refuses(126, "address already in use");
 }
 
 fn what_is_published_on_all_of_ipv6_is_served_to_a_container_without_it(lab: &Lab) {
