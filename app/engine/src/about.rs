@@ -7,6 +7,9 @@ use crate::error::{Error, Result};
 use crate::record::State;
 use crate::seccomp::go_arch;
 
+/// Neither netavark nor CNI.
+const NETWORK_BACKEND: &str = "podwire";
+
 impl Engine {
     /// Host, store and version, with Podman's field names as far as they mean something here.
     pub fn info(&self) -> Result<Value> {
@@ -19,6 +22,7 @@ impl Engine {
             Ok(runtime) => json!({ "name": runtime.name, "path": runtime.path }),
             Err(missing) => json!({ "name": "", "path": "", "error": missing.message }),
         };
+        let executable = std::env::current_exe().unwrap_or_default();
         let cgroup = if linux::mounts::is_cgroup2(std::path::Path::new("/sys/fs/cgroup")) { "v2" } else { "v1" };
         Ok(json!({
             "host": {
@@ -32,10 +36,17 @@ impl Engine {
                 "logDriver": "k8s-file",
                 "memFree": memory("MemFree"),
                 "memTotal": memory("MemTotal"),
-                "networkBackend": "podwire",
+                "networkBackend": NETWORK_BACKEND,
+                "networkBackendInfo": {
+                    "backend": NETWORK_BACKEND,
+                    "version": concat!("podwire ", env!("CARGO_PKG_VERSION")),
+                    "path": executable,
+                    "dns": { "version": concat!("podwire ", env!("CARGO_PKG_VERSION")), "path": executable },
+                },
                 "ociRuntime": runtime,
                 "os": std::env::consts::OS,
                 "security": { "rootless": false, "seccompEnabled": true },
+                "serviceIsRemote": false,
             },
             "store": {
                 "containerStore": {

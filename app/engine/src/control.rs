@@ -165,9 +165,11 @@ impl Engine {
         }
         let mut removed = Vec::new();
         let dependants = self.dependants(&record)?;
-        if let Some(first) = dependants.first().filter(|_| !options.depend) {
+        if !dependants.is_empty() && !options.depend {
+            let ids: Vec<String> = dependants.iter().map(ToString::to_string).collect();
+            let ids = ids.join(", ");
             let text = format!(
-                "container {} has dependent containers which must be removed before it: {first}: container already exists",
+                "container {} has dependent containers which must be removed before it: {ids}: container already exists",
                 record.id
             );
             return Err(Error::usage(text));

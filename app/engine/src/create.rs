@@ -417,11 +417,13 @@ fn published(
     let clash = ports.iter().enumerate().find_map(|(n, a)| Some((a, ports[..n].iter().find(|b| a.clashes(b))?)));
     match clash {
         // Podman reads ranges together, and leaves what is wanted twice otherwise to the kernel.
-        Some((port, other)) if port.host == other.host && port.range.max(other.range) > 1 => Err(Error::usage(format!(
-            "conflicting port mappings for host port {} (protocol {})",
-            port.host_port.max(other.host_port),
-            port.protocol
-        ))),
+        Some((port, other)) if port.host == other.host && port.range.max(other.range) > 1 => {
+            Err(Error::usage(format!(
+                "conflicting port mappings for host port {} (protocol {})",
+                port.host_port.max(other.host_port),
+                port.protocol
+            )))
+        }
         Some((port, _)) => Err(Error::cannot_start(format!(
             "cannot bind {} port :{}: address already in use (this container wants it twice)",
             port.protocol, port.host_port

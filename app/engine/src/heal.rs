@@ -103,7 +103,7 @@ impl Engine {
         let mut machine = networking.lock()?;
         let healed = networking.heal(&mut machine, Firewall::Asked, mode, &|id| self.shown(id))?;
         if mode == Mode::Apply {
-            networking.tell(&mut machine, true);
+            networking.tell(&mut machine, None);
             drop(machine);
             self.warn_of_blockers(&self.one_of_each_network()?);
         }
@@ -208,7 +208,7 @@ impl Networking<'_> {
     ) -> Result<Healed> {
         if firewall == Firewall::Asked && mode == Mode::Apply {
             self.repair_with(machine)?;
-            self.ensure_netd(machine)?;
+            self.take_firewall(machine)?;
         }
         let mut obstacles: BTreeMap<String, Error> = BTreeMap::new();
         loop {

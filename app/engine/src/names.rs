@@ -1,10 +1,12 @@
 //! Who is called what, for the DNS server: the store's attachments as a directory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use dns::{Directory, Member, Presence, Reach, ZoneNetwork, Zones};
 use model::{ContainerId, DnsName, Network, NetworkId, NetworkName};
+use serde_json::Value;
+use store::Tx;
 
 use crate::endpoints::AttachedEndpoint;
 use crate::engine::{Engine, EngineOptions};
@@ -16,15 +18,34 @@ pub(crate) const DNS_SUFFIX: &str = "dns.podman";
 
 const DNS_PORT: u16 = 53;
 
-/// What netd serves.
-#[derive(Debug)]
+/// What netd serves: the store's view, kept from one change to the next.
+#[derive(Debug, Default)]
 pub struct Served {
+    networks: Vec<ZoneNetwork>,
+    members: BTreeMap<ContainerId, Member>,
+    ports: BTreeMap<NetworkId, u16>,
+}
+
+impl Served {
     /// Names of the networks that have somebody on them; without the host's upstreams.
-    pub directory: Directory,
+    pub fn directory(&self) -> Result<Directory> {
+        let attached: BTreeSet<NetworkId> =
+            self.members.values().flat_map(|member| &member.presences).map(|presence| presence.network).collect();
+        let mut directory = Directory::new(DNS_SUFFIX.parse()?);
+        directory.networks = self.networks.iter().filter(|network| attached.contains(&network.id)).cloned().collect();
+        directory.members = self.members.values().cloned().collect();
+        Ok(directory)
+    }
+
     /// Where a network was listened at before.
-    pub ports: BTreeMap<NetworkId, u16>,
+    pub fn port(&self, network: &NetworkId) -> Option<u16> {
+        self.ports.get(network).copied()
+    }
+
     /// Is anybody on any network, with names or without?
-    pub is_anybody_attached: bool,
+    pub fn is_anybody_attached(&self) -> bool {
+        !self.members.is_empty()
+    }
 }
 
 impl Engine {
@@ -38,34 +59,39 @@ impl Engine {
         self.store.instance()
     }
 
+    /// Is anybody on any network? One look-up, however many there are.
+    pub fn is_anybody_attached(&self) -> Result<bool> {
+        Ok(self.store.read(|tx| tx.attachments_any())?)
+    }
+
     /// What the store says now that netd is to serve.
     pub fn served(&self) -> Result<Served> {
         self.store.read(|tx| {
-            let rows = tx.attachments_up()?;
-            let is_anybody_attached = !rows.is_empty();
-            let networks = tx.networks_of_all_scopes()?;
-            let mut directory = Directory::new(DNS_SUFFIX.parse()?);
-            let mut ports = BTreeMap::new();
-            let attached = |id: &NetworkId| rows.iter().any(|(_, network, _)| network == id);
-            for network in networks.iter().filter(|network| network.serves_names() && attached(&network.id)) {
-                ports.extend(dns_port(tx, &network.id)?.map(|port| (network.id, port)));
-                directory.networks.push(zone(network));
+            let mut served = Served::default();
+            for (container, network, endpoint) in tx.attachments_up()? {
+                let member = served.members.entry(container).or_insert_with(nobody);
+                add(member, &container, network, endpoint)?;
             }
-            let mut members: BTreeMap<ContainerId, Member> = BTreeMap::new();
-            for (container, network, endpoint) in rows {
-                let endpoint: AttachedEndpoint = serde_json::from_value(endpoint)
-                    .map_err(|e| Error::at(format!("the endpoint of container {container}"), e))?;
-                let member =
-                    members.entry(container).or_insert(Member { upstreams: Vec::new(), presences: Vec::new() });
-                member.upstreams = endpoint.dns_servers.iter().map(|ip| upstream(*ip)).collect();
-                member.presences.push(Presence {
-                    network,
-                    addresses: endpoint.endpoint.addrs.iter().map(|addr| addr.ip).collect(),
-                    names: endpoint.names,
-                });
+            served.read_networks(tx)?;
+            Ok(served)
+        })
+    }
+
+    /// As [`Engine::served`], where only what concerns one container has changed: the cost does not grow with the
+    /// number of the others.
+    pub fn serve_again(&self, served: &mut Served, container: &ContainerId) -> Result<()> {
+        self.store.read(|tx| {
+            let mut member = nobody();
+            for (network, _, endpoint) in tx.attachments_of(container)? {
+                if !endpoint.is_null() {
+                    add(&mut member, container, network, endpoint)?;
+                }
             }
-            directory.members = members.into_values().collect();
-            Ok(Served { directory, ports, is_anybody_attached })
+            match member.presences.is_empty() {
+                true => served.members.remove(container),
+                false => served.members.insert(*container, member),
+            };
+            served.read_networks(tx)
         })
     }
 
@@ -76,9 +102,36 @@ impl Engine {
 
     /// The addresses that containers on networks with DNS have under a name, bare or with `.dns.podman`.
     pub fn resolve_name(&self, name: &DnsName) -> Result<Vec<(NetworkName, IpAddr)>> {
-        let zones = Zones::new(&self.served()?.directory);
+        let zones = Zones::new(&self.served()?.directory()?);
         Ok(zones.resolve(name).into_iter().map(|(network, ip)| (network.clone(), ip)).collect())
     }
+}
+
+impl Served {
+    fn read_networks(&mut self, tx: &Tx<'_>) -> Result<()> {
+        let networks = tx.networks_of_all_scopes()?;
+        self.networks = networks.iter().filter(|network| network.serves_names()).map(zone).collect();
+        self.ports.clear();
+        for network in &self.networks {
+            self.ports.extend(dns_port(tx, &network.id)?.map(|port| (network.id, port)));
+        }
+        Ok(())
+    }
+}
+
+/// A member that is nowhere yet.
+fn nobody() -> Member {
+    Member { upstreams: Vec::new(), presences: Vec::new() }
+}
+
+/// An attachment becomes a presence.
+fn add(member: &mut Member, container: &ContainerId, network: NetworkId, endpoint: Value) -> Result<()> {
+    let endpoint: AttachedEndpoint =
+        serde_json::from_value(endpoint).map_err(|e| Error::at(format!("the endpoint of container {container}"), e))?;
+    member.upstreams = endpoint.dns_servers.iter().map(|ip| upstream(*ip)).collect();
+    let addresses = endpoint.endpoint.addrs.iter().map(|addr| addr.ip).collect();
+    member.presences.push(Presence { network, addresses, names: endpoint.names });
+    Ok(())
 }
 
 fn zone(network: &Network) -> ZoneNetwork {

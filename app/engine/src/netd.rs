@@ -3,10 +3,11 @@
 //! ```text
 //!   command, holding the host lock                  podwire-netd ORDER
 //!     Netd::ensure ── connect, or start it ───────> /run/lock/podwire-INODE/INSTANCE.sock
-//!     Hello ──────────────────────────────────────> <── Done + the socket that owns our firewall tables
+//!     Hello ──────────────────────────────────────>
+//!     … plan …                                      <── Done + the socket that owns our firewall tables
 //!     Serve{network, gateways} ───────────────────> listens <── Port(834)
-//!     … plan, apply, commit …
-//!     Changed ────────────────────────────────────> reads the store, swaps its zones <── Done
+//!     … apply, commit …
+//!     Changed{container} ─────────────────────────> reads the store, swaps its zones <── Done
 //! ```
 //!
 //! **How it works.** netd keeps nothing that the store does not have: it can be killed at any moment, and
@@ -24,7 +25,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use linux::{NsId, Packets, ProcessRef, Spawn};
-use model::NetworkId;
+use model::{ContainerId, NetworkId};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::EngineOptions;
@@ -54,9 +55,12 @@ pub enum Request {
         /// The port it had before.
         wished: Option<u16>,
     },
-    /// Attachments or networks changed in the store. Answered [`Answer::Done`] when names follow it. When nobody
-    /// is attached any more, netd leaves after its answer.
-    Changed,
+    /// The store has changed. Answered [`Answer::Done`] when names follow it. When nobody is attached any more, netd
+    /// leaves after its answer.
+    Changed {
+        /// Only what this container is attached to; anything, when there is none.
+        container: Option<ContainerId>,
+    },
 }
 
 /// What netd answers.
@@ -101,16 +105,21 @@ pub fn make_directory(namespace: NsId) -> io::Result<PathBuf> {
     }
 }
 
-/// A conversation with netd.
+/// A conversation with netd. It begins with [`Request::Hello`], whose answer is only waited for when something
+/// depends on it: a netd that is being started has the time until then.
 #[derive(Debug)]
-pub struct Netd(Packets);
+pub struct Netd {
+    packets: Packets,
+    /// What Hello is answered with; `None` while that is still to come.
+    greeting: Option<OwnedFd>,
+}
 
 impl Netd {
     /// The netd that runs, or a new one. The caller holds the host lock of `namespace`.
     pub(crate) fn ensure(options: &EngineOptions, namespace: NsId, instance: &str) -> Result<Self> {
         match Self::find(namespace, instance)? {
             Some(running) => Ok(running),
-            None => Self::start(options),
+            None => Self::begin(Self::start(options)?),
         }
     }
 
@@ -122,14 +131,19 @@ impl Netd {
     /// Whoever listens at `path`.
     pub fn at(path: &Path) -> Result<Option<Self>> {
         match Packets::connect(path) {
-            Ok(packets) => Ok(Some(Self(packets))),
+            Ok(packets) => Self::begin(packets).map(Some),
             Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => Ok(None),
             Err(e) => Err(Error::at(format!("cannot talk to netd at {}", path.display()), e)),
         }
     }
 
+    fn begin(packets: Packets) -> Result<Self> {
+        send(&packets, &Request::Hello)?;
+        Ok(Self { packets, greeting: None })
+    }
+
     /// It answers when it is ready, or says why it is not.
-    fn start(options: &EngineOptions) -> Result<Self> {
+    fn start(options: &EngineOptions) -> Result<Packets> {
         let wrong = |e| Error::at("cannot start netd", e);
         let argument = serde_json::to_string(&Order { options: options.clone() }).map_err(Error::usage)?;
         let (ours, theirs) = Packets::pair().map_err(wrong)?;
@@ -141,44 +155,63 @@ impl Netd {
         command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null());
         // Not waited for: it outlives us.
         call.spawn().map(drop).map_err(wrong)?;
-        Ok(Self(ours))
+        Ok(ours)
     }
 
     /// The socket that owns the firewall's tables.
     pub fn firewall(&mut self) -> Result<OwnedFd> {
-        match self.ask(&Request::Hello)? {
-            (Answer::Done, Some(socket)) => Ok(socket),
-            (answer, _) => Err(unexpected(&answer)),
+        self.greeting()?.try_clone().map_err(|e| Error::at("netd's firewall socket", e))
+    }
+
+    fn greeting(&mut self) -> Result<&OwnedFd> {
+        if self.greeting.is_none() {
+            self.greeting = match receive(&self.packets)? {
+                (Answer::Done, Some(socket)) => Some(socket),
+                (answer, _) => return Err(unexpected(&answer)),
+            };
         }
+        self.greeting.as_ref().ok_or_else(|| Error::usage("netd has not answered"))
     }
 
     /// Listens for DNS on the gateways of a network; the port.
     pub(crate) fn serve(&mut self, network: NetworkId, gateways: Vec<IpAddr>, wished: Option<u16>) -> Result<u16> {
         match self.ask(&Request::Serve { network, gateways, wished })? {
-            (Answer::Port(port), _) => Ok(port),
-            (answer, _) => Err(unexpected(&answer)),
+            Answer::Port(port) => Ok(port),
+            answer => Err(unexpected(&answer)),
         }
     }
 
     /// Names follow the store when this returns.
-    pub(crate) fn changed(&mut self) -> Result<()> {
-        match self.ask(&Request::Changed)? {
-            (Answer::Done, _) => Ok(()),
-            (answer, _) => Err(unexpected(&answer)),
+    pub(crate) fn changed(&mut self, container: Option<ContainerId>) -> Result<()> {
+        match self.ask(&Request::Changed { container })? {
+            Answer::Done => Ok(()),
+            answer => Err(unexpected(&answer)),
         }
     }
 
-    fn ask(&mut self, request: &Request) -> Result<(Answer, Option<OwnedFd>)> {
-        let failed = |e| Error::at("cannot talk to netd", e);
-        self.0.send(&serde_json::to_vec(request).map_err(Error::usage)?, None).map_err(failed)?;
-        let Some((answer, fd)) = self.0.receive().map_err(failed)? else {
-            return Err(Error::usage("netd has ended; netd.log in the run directory may say why"));
-        };
-        match serde_json::from_slice(&answer).map_err(|e| Error::at("netd's answer", e))? {
-            Answer::Failed(why) => Err(Error::usage(why)),
-            answer => Ok((answer, fd)),
-        }
+    fn ask(&mut self, request: &Request) -> Result<Answer> {
+        self.greeting()?;
+        send(&self.packets, request)?;
+        Ok(receive(&self.packets)?.0)
     }
+}
+
+fn send(packets: &Packets, request: &Request) -> Result<()> {
+    packets.send(&serde_json::to_vec(request).map_err(Error::usage)?, None).map_err(cannot_talk)
+}
+
+fn receive(packets: &Packets) -> Result<(Answer, Option<OwnedFd>)> {
+    let Some((answer, fd)) = packets.receive().map_err(cannot_talk)? else {
+        return Err(Error::usage("netd has ended; netd.log in the run directory may say why"));
+    };
+    match serde_json::from_slice(&answer).map_err(|e| Error::at("netd's answer", e))? {
+        Answer::Failed(why) => Err(Error::usage(why)),
+        answer => Ok((answer, fd)),
+    }
+}
+
+fn cannot_talk(error: io::Error) -> Error {
+    Error::at("cannot talk to netd", error)
 }
 
 /// Brings netd back when it died while containers need it. For who waits for a running container's end.

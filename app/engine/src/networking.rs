@@ -114,6 +114,8 @@ pub(crate) struct Machine {
     pub(crate) host: Host,
     /// Once it was needed: for the firewall, whose tables it owns, and for names.
     netd: Option<Netd>,
+    /// Are the firewall's tables changed by the socket that netd has lent us?
+    has_firewall: bool,
 }
 
 /// A plan in the journal, with what must be written when it is done.
@@ -178,7 +180,9 @@ impl<'a> Networking<'a> {
         let mut machine = self.lock()?;
         self.repair_with(&mut machine)?;
         let attached = self.up_with(&mut machine, wish);
-        self.tell(&mut machine, !wish.attachments.is_empty());
+        if !wish.attachments.is_empty() {
+            self.tell(&mut machine, Some(wish.container));
+        }
         attached
     }
 
@@ -218,7 +222,9 @@ impl<'a> Networking<'a> {
         self.repair_with(&mut machine)?;
         let was_attached = !self.store.read(|tx| tx.attachments_of(container))?.is_empty();
         let journaled = self.begin_down(&mut machine, container, &[])?;
-        self.tell(&mut machine, was_attached);
+        if was_attached {
+            self.tell(&mut machine, Some(*container));
+        }
         Ok(Leaving { machine, journaled })
     }
 
@@ -240,7 +246,7 @@ impl<'a> Networking<'a> {
         let mut machine = self.lock()?;
         self.repair_with(&mut machine)?;
         let after = self.change_or_restore(&mut machine, container, change);
-        self.tell(&mut machine, true);
+        self.tell(&mut machine, Some(*container));
         after
     }
 
@@ -389,7 +395,7 @@ impl<'a> Networking<'a> {
             return Ok(());
         }
         let repaired = self.repair_each(machine, journal);
-        self.tell(machine, true);
+        self.tell(machine, None);
         repaired
     }
 
@@ -546,17 +552,28 @@ impl<'a> Networking<'a> {
     /// For a change that is meant, netd is there and has given us the firewall's socket.
     fn with_netd<'m>(&self, machine: &'m mut Machine, intent: Intent) -> Result<&'m mut Machine> {
         if intent == Intent::Apply && machine.netd.is_none() {
-            let mut netd = Netd::ensure(self.options, machine.host.namespace(), self.store.instance())?;
-            let socket = netlink::Socket::from_fd(netd.firewall()?).map_err(usage)?;
-            machine.host.use_firewall_socket(socket);
-            machine.netd = Some(netd);
+            machine.netd = Some(Netd::ensure(self.options, machine.host.namespace(), self.store.instance())?);
         }
         Ok(machine)
     }
 
     fn need_firewall(&self, machine: &mut Machine, plan: &Plan) -> Result<()> {
-        let needs = plan.ops.iter().any(|op| op.object().is_firewall());
-        self.with_netd(machine, if needs { Intent::Apply } else { Intent::DryRun }).map(drop)
+        match plan.ops.iter().any(|op| op.object().is_firewall()) {
+            true => self.take_firewall(machine),
+            false => Ok(()),
+        }
+    }
+
+    /// netd is there, and its socket is the one by which the firewall is changed.
+    pub(crate) fn take_firewall(&self, machine: &mut Machine) -> Result<()> {
+        let Machine { host, netd: Some(netd), has_firewall, .. } = self.with_netd(machine, Intent::Apply)? else {
+            return Err(usage("netd is not there"));
+        };
+        if !*has_firewall {
+            host.use_firewall_socket(netlink::Socket::from_fd(netd.firewall()?).map_err(usage)?);
+            *has_firewall = true;
+        }
+        Ok(())
     }
 
     /// The outer error: netd could not be had, and nothing was tried.
@@ -565,17 +582,16 @@ impl<'a> Networking<'a> {
         Ok(machine.host.apply(plan))
     }
 
-    /// Lets netd know that the store has changed, if `changed`. It reads the store when it starts, so one that
-    /// cannot be told now has missed nothing.
-    pub(crate) fn tell(&self, machine: &mut Machine, changed: bool) {
-        if !changed {
-            return;
-        }
+    /// Lets netd know that the store has changed, about one container or about anything. It reads the store when it
+    /// starts, so one that cannot be told now has missed nothing.
+    pub(crate) fn tell(&self, machine: &mut Machine, container: Option<ContainerId>) {
+        // It may leave after this, and the socket is another one's then.
+        machine.has_firewall = false;
         let running = match machine.netd.take() {
             Some(netd) => Ok(Some(netd)),
             None => Netd::find(machine.host.namespace(), self.store.instance()),
         };
-        if let Err(error) = running.and_then(|netd| netd.map_or(Ok(()), |mut netd| netd.changed())) {
+        if let Err(error) = running.and_then(|netd| netd.map_or(Ok(()), |mut netd| netd.changed(container))) {
             tracing::warn!(%error, "netd does not know of a change");
         }
     }
@@ -583,7 +599,7 @@ impl<'a> Networking<'a> {
     /// Networks changed in the store: names and upstreams follow.
     pub(crate) fn announce_change(&self) -> Result<()> {
         let mut machine = self.lock()?;
-        self.tell(&mut machine, true);
+        self.tell(&mut machine, None);
         Ok(())
     }
 
@@ -604,20 +620,17 @@ impl<'a> Networking<'a> {
             }
             Ok::<_, Error>((record, !members.is_empty()))
         })?;
-        self.tell(&mut machine, attached);
+        if attached {
+            self.tell(&mut machine, Some(*container));
+        }
         Ok(record)
-    }
-
-    /// Starts netd if it is not there, and has its firewall socket used from here on.
-    pub(crate) fn ensure_netd(&self, machine: &mut Machine) -> Result<()> {
-        self.with_netd(machine, Intent::Apply).map(drop)
     }
 
     /// Starts netd if somebody is attached and it is not there.
     pub(crate) fn revive(&self) -> Result<()> {
         let mut machine = self.lock()?;
         if self.store.read(|tx| tx.attachments_any())? {
-            self.with_netd(&mut machine, Intent::Apply)?;
+            self.take_firewall(&mut machine)?;
         }
         Ok(())
     }
@@ -627,7 +640,7 @@ impl<'a> Networking<'a> {
         let host = Host::open().map_err(|e| usage(format!("could not open a netlink socket: {e}")))?;
         let path = lock::path(host.namespace());
         let lock = HostLock::take(&path).map_err(|e| usage(format!("could not lock {}: {e}", path.display())))?;
-        Ok(Machine { _lock: lock, host, netd: None })
+        Ok(Machine { _lock: lock, host, netd: None, has_firewall: false })
     }
 
     /// Records the members as the container's attachments, and adds what they and its sandbox should be.

@@ -11,8 +11,8 @@ use engine::error::Result;
 use engine::netd::{self, Answer, Request};
 use engine::{Engine, Error, Served};
 use linux::file::{Durability, write_atomic};
-use linux::{NsId, PacketListener, Packets, ProcessRef};
-use model::NetworkId;
+use linux::{HostLock, NsId, PacketListener, Packets, ProcessRef};
+use model::{ContainerId, NetworkId};
 use netlink::Socket;
 
 use crate::dns::Dns;
@@ -27,13 +27,15 @@ pub(crate) struct Places {
     socket: PathBuf,
     pid: PathBuf,
     directory: PathBuf,
+    /// The host lock.
+    lock: PathBuf,
 }
 
 impl Places {
     pub(crate) fn make(namespace: NsId, instance: &str) -> io::Result<Self> {
         let directory = netd::make_directory(namespace)?;
         let (socket, pid) = (netd::socket_path(namespace, instance), netd::pid_path(namespace, instance));
-        Ok(Self { socket, pid, directory })
+        Ok(Self { socket, pid, directory, lock: linux::lock::path(namespace) })
     }
 
     /// Sockets of other stores' netds in this network namespace.
@@ -63,6 +65,7 @@ impl Places {
 /// Everything netd has.
 pub(crate) struct Control {
     engine: Mutex<Engine>,
+    served: Mutex<Served>,
     firewall: Socket,
     /// For as long as we are there.
     _watch: Watch,
@@ -73,17 +76,12 @@ pub(crate) struct Control {
     conversations: AtomicUsize,
 }
 
-/// What following the store came to.
-pub(crate) struct Followed {
-    /// Somebody is on a network: there is a reason to be.
-    pub(crate) is_needed: bool,
-}
-
 impl Control {
     pub(crate) fn new(engine: Engine, firewall: Socket, watch: Watch, places: Places) -> Result<Self> {
         let dns = Dns::start(::dns::Limits::default()).map_err(|e| Error::at("cannot start the DNS server", e))?;
         Ok(Self {
             engine: Mutex::new(engine),
+            served: Mutex::default(),
             firewall,
             _watch: watch,
             dns,
@@ -102,27 +100,31 @@ impl Control {
         PacketListener::bind(&self.places.socket).map_err(|e| Error::at(self.places.socket.display(), e))
     }
 
-    /// Listens and answers as the store says.
-    pub(crate) fn follow_store(&self) -> Result<Followed> {
+    /// Listens and answers as the store says, where `container` has changed, or anything. Does anybody need us?
+    pub(crate) fn follow_store(&self, container: Option<ContainerId>) -> Result<bool> {
+        let mut served = lock(&self.served);
         let engine = lock(&self.engine);
-        let Served { directory, ports, is_anybody_attached } = engine.served()?;
+        match container {
+            Some(container) => engine.serve_again(&mut served, &container)?,
+            None => *served = engine.served()?,
+        }
+        let directory = served.directory()?;
         for network in &directory.networks {
-            let wished = ports.get(&network.id).copied();
+            let wished = served.port(&network.id);
             let port = self.listen_at(network.id, &network.gateways, wished)?;
             if Some(port) != wished {
                 // The watch's first look puts it into the firewall's elements.
                 engine.remember_dns_port(&network.id, port)?;
             }
         }
-        drop(engine);
-        let served: BTreeSet<NetworkId> = directory.networks.iter().map(|network| network.id).collect();
+        let names: BTreeSet<NetworkId> = directory.networks.iter().map(|network| network.id).collect();
         let mut listening = lock(&self.listening);
-        for gone in listening.difference(&served) {
+        for gone in listening.difference(&names) {
             self.dns.unlisten(gone);
         }
-        *listening = served;
+        *listening = names;
         self.dns.follow(directory);
-        Ok(Followed { is_needed: is_anybody_attached })
+        Ok(served.is_anybody_attached())
     }
 
     fn listen_at(&self, network: NetworkId, gateways: &[std::net::IpAddr], wished: Option<u16>) -> Result<u16> {
@@ -145,6 +147,10 @@ impl Control {
         let talk = move || {
             if let Err(error) = control.talk(&packets) {
                 tracing::debug!(%error, "a conversation ended");
+            }
+            drop(packets);
+            if let Err(error) = control.leave_if_forgotten() {
+                tracing::warn!(%error, "cannot tell whether anybody needs netd");
             }
             control.conversations.fetch_sub(1, Ordering::Relaxed);
         };
@@ -173,6 +179,21 @@ impl Control {
         Ok(())
     }
 
+    /// A command that was killed may have started us for a container that never came to be. Whoever has the host
+    /// lock now will tell us what it did, or end like that one.
+    fn leave_if_forgotten(&self) -> Result<()> {
+        if lock(&self.engine).is_anybody_attached()? {
+            return Ok(());
+        }
+        let wrong = |e: io::Error| Error::at(self.places.lock.display(), e);
+        let Some(_lock) = HostLock::try_take(&self.places.lock).map_err(wrong)? else { return Ok(()) };
+        if !lock(&self.engine).is_anybody_attached()? {
+            self.places.remove();
+            std::process::exit(0);
+        }
+        Ok(())
+    }
+
     /// The answer, and whether it is the last one.
     fn handle(&self, message: &[u8]) -> Result<(Answer, bool)> {
         match serde_json::from_slice(message).map_err(|e| Error::at("what netd was told", e))? {
@@ -180,8 +201,8 @@ impl Control {
             Request::Serve { network, gateways, wished } => {
                 Ok((Answer::Port(self.listen_at(network, &gateways, wished)?), false))
             }
-            Request::Changed => {
-                let leaves = !self.follow_store()?.is_needed;
+            Request::Changed { container } => {
+                let leaves = !self.follow_store(container)?;
                 if leaves {
                     // Before the answer: whoever takes the host lock next must not find us.
                     self.places.remove();

@@ -74,7 +74,7 @@ fn start(order: Order) -> Result<(Arc<Control>, PacketListener)> {
     let firewall = firewall::take(&places)?;
     let watch = watch_over(engine.options().clone(), &firewall).map_err(wrong)?;
     let control = Control::new(engine, firewall, watch, places)?;
-    control.follow_store()?;
+    control.follow_store(None)?;
     let listener = control.listen()?;
     Ok((Arc::new(control), listener))
 }

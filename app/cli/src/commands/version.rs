@@ -38,11 +38,19 @@ pub(crate) fn short() -> Outcome {
 
 /// Podman's object: the client's version; there is no server.
 fn client(os_arch: &str) -> Value {
-    let client = Value::record(
-        "*define.Version",
-        vec![Field::same("Version", VERSION), Field::same("OsArch", os_arch), Field::same("Os", std::env::consts::OS)],
-    );
-    Value::record("entities.SystemVersionReport", vec![Field::same("Client", client)])
+    let version = || {
+        Value::record(
+            "*define.Version",
+            vec![
+                Field::same("Version", VERSION),
+                Field::same("OsArch", os_arch),
+                Field::same("Os", std::env::consts::OS),
+            ],
+        )
+    };
+    // A template that asks for the server is told of the client, as by Podman.
+    let fields = vec![Field::same("Client", version()), Field::method("Server", version())];
+    Value::record("entities.SystemVersionReport", fields)
 }
 
 /// Go's name of this machine's architecture.

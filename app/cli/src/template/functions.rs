@@ -89,7 +89,9 @@ fn length(value: &Value) -> Result<Value, String> {
         Value::Text(text) => text.len(),
         Value::List(items) => items.len(),
         Value::Map(map) => map.len(),
-        Value::Nil | Value::Missing => return Err("len of nil pointer".to_owned()),
+        // What is null in JSON is a slice or a map of Podman's, but for a few pointers.
+        Value::Nil => 0,
+        Value::Missing => return Err("len of nil pointer".to_owned()),
         other => return Err(format!("len of type {}", other.type_name())),
     };
     Ok(Value::Int(length as i64))

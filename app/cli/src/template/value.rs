@@ -338,8 +338,13 @@ fn print_row<'a>(out: &mut String, open: &str, close: &str, items: impl Iterator
 
 /// Go's name of a lower-case JSON key.
 fn capital(key: &str) -> String {
-    const OTHERS: &[(&str, &str)] =
-        &[("ociRuntime", "OCIRuntime"), ("cpus", "CPUs"), ("os", "OS"), ("cgroupVersion", "CgroupsVersion")];
+    const OTHERS: &[(&str, &str)] = &[
+        ("ociRuntime", "OCIRuntime"),
+        ("cpus", "CPUs"),
+        ("os", "OS"),
+        ("dns", "DNS"),
+        ("cgroupVersion", "CgroupsVersion"),
+    ];
     match OTHERS.iter().find(|(json, _)| *json == key) {
         Some((_, go)) => (*go).to_owned(),
         None => key.chars().take(1).flat_map(char::to_uppercase).chain(key.chars().skip(1)).collect(),
