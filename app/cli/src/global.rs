@@ -29,9 +29,48 @@ pub(crate) struct Global {
     /// The OCI runtime: a name or a path (default: crun, else runc)
     #[arg(long, value_name = "string")]
     pub(crate) runtime: Option<String>,
+    /// Podman's monitor of containers; podwire is its own, and runs no other
+    #[arg(long, value_name = "string")]
+    pub(crate) conmon: Option<PathBuf>,
+    /// How layers are stored: overlay
+    #[arg(long, value_name = "string")]
+    pub(crate) storage_driver: Option<String>,
+    /// Where events are kept: file, which is podwire's store
+    #[arg(long, value_name = "string")]
+    pub(crate) events_backend: Option<String>,
+    /// How control groups are managed: cgroupfs
+    #[arg(long, value_name = "string")]
+    pub(crate) cgroup_manager: Option<String>,
+    /// What makes networks: netavark, which here means podwire itself
+    #[arg(long, value_name = "string")]
+    pub(crate) network_backend: Option<String>,
+    /// What records are kept in: sqlite
+    #[arg(long, value_name = "string")]
+    pub(crate) db_backend: Option<String>,
     /// Help for podwire
     #[arg(long)]
     pub(crate) help: bool,
+}
+
+impl Global {
+    /// Podman's choices of which podwire has one: it is taken, and any other refused.
+    fn check_choices(&self) -> Result<(), Failure> {
+        for (flag, chosen, there_is) in [
+            ("storage-driver", &self.storage_driver, "overlay"),
+            ("events-backend", &self.events_backend, "file"),
+            ("cgroup-manager", &self.cgroup_manager, "cgroupfs"),
+            ("network-backend", &self.network_backend, "netavark"),
+            ("db-backend", &self.db_backend, "sqlite"),
+        ] {
+            if let Some(other) = chosen.as_deref().filter(|chosen| *chosen != there_is) {
+                return Err(Failure::new(format!("--{flag} {other} is not supported: podwire has {there_is}")));
+            }
+        }
+        if let Some(conmon) = &self.conmon {
+            tracing::debug!(conmon = %conmon.display(), "podwire is its own monitor");
+        }
+        Ok(())
+    }
 }
 
 /// What a command is given.
@@ -47,6 +86,7 @@ impl Podwire {
     pub(crate) fn new(global: Global, argv: Vec<String>, command: &'static str) -> Result<Self, Failure> {
         let podwire = Self { global, argv, command };
         podwire.start_log()?;
+        podwire.global.check_choices()?;
         Ok(podwire)
     }
 

@@ -47,8 +47,8 @@ const FLAGS: &[(&str, &str)] = &[
     ("info", "debug/D"),
     (
         "",
-        "cdi-spec-dir cgroup-manager config conmon connection/c events-backend hooks-dir identity imagestore module \
-         namespace network-cmd-path no-out noout out pull-option remote/r runtime-flag ssh storage-driver storage-opt \
+        "cdi-spec-dir config connection/c hooks-dir identity imagestore module \
+         namespace network-cmd-path no-out noout out pull-option remote/r runtime-flag ssh storage-opt \
          syslog tls-ca tls-cert tls-key transient-store url volumepath",
     ),
 ];

@@ -379,15 +379,16 @@ impl Host {
         }
         self.set_vlan(veth)?;
         all(self.needed_stack(&inside)?.batch(&[rtnetlink::set_up(veth.name.as_str())])?)?;
-        self.awake(&veth.host)?;
-        self.awake(&veth.bridge)
+        self.awake(&inside, &veth.name)?;
+        self.awake(&Place::Host, &veth.host)?;
+        self.awake(&Place::Host, &veth.bridge)
     }
 
-    /// Waits until a host link sends. One whose carrier has just come drops everything until the kernel's link
+    /// Waits until a link sends. One whose carrier has just come drops everything until the kernel's link
     /// watch has noticed, which on a busy machine took more than a second; being asked about makes it notice
     /// (rtnl_getlink in net/core/rtnetlink.c, since Linux 6.8).
-    fn awake(&mut self, link: &LinkName) -> Result<(), Failure> {
-        self.here.link(link.as_str())?;
+    fn awake(&mut self, place: &Place, link: &LinkName) -> Result<(), Failure> {
+        self.needed_stack(place)?.link(link.as_str())?;
         Ok(())
     }
 

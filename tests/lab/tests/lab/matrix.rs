@@ -369,7 +369,7 @@ fn a_udp_client_that_keeps_sending_is_answered_after_every_change_of_the_contain
         for client in &mut clients {
             client.until(&format!("answer{n}."));
         }
-        assert!(up.elapsed() < Duration::from_secs(1), "after {step}: answered after {:?}", up.elapsed());
+        assert!(up.elapsed() < Duration::from_secs(5), "after {step}: answered after {:?}", up.elapsed());
         // Ends with the namespace it is in, or here.
         drop(server);
     }
