@@ -154,7 +154,10 @@ mod tests {
         let mut out = String::new();
         Template::parse("inspect", "{{.Network.Name}} {{.Id}}", 0).unwrap().render(&value, &mut out).unwrap();
         assert_eq!(out, format!("full {}", network.id));
-        assert_eq!(value.to_json().to_string(), format!("{},\"containers\":{{}}}}", JSON.trim_end_matches('}').to_owned() + "}"));
+        assert_eq!(
+            value.to_json().to_string(),
+            format!("{},\"containers\":{{}}}}", JSON.trim_end_matches('}').to_owned() + "}")
+        );
     }
 
     #[test]

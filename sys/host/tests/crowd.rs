@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(4);
 fn container(n: u16, at: u16) -> Vec<Object> {
     let network: Network = serde_json::from_str(NETWORK).unwrap();
     let wish =
-        NetworkWish { network: &network, mtu: 1500, dns: None, mark: Mark::new("5eed5eed", &network.id.short()) };
+        NetworkWish { network: &network, mtu: 1500, dns: None, relayed: false, apart: false, mark: Mark::new("5eed5eed", &network.id.short()) };
     let [high, low] = n.to_be_bytes();
     let endpoint = Endpoint {
         sandbox: sandbox(n),
@@ -45,8 +45,8 @@ fn container(n: u16, at: u16) -> Vec<Object> {
 fn network() -> Vec<Object> {
     let network: Network = serde_json::from_str(NETWORK).unwrap();
     let wish =
-        NetworkWish { network: &network, mtu: 1500, dns: None, mark: Mark::new("5eed5eed", &network.id.short()) };
-    drivers::base().into_iter().chain(drivers::network(&wish)).collect()
+        NetworkWish { network: &network, mtu: 1500, dns: None, relayed: false, apart: false, mark: Mark::new("5eed5eed", &network.id.short()) };
+    drivers::base(false).into_iter().chain(drivers::network(&wish)).collect()
 }
 
 fn ip4(at: u16) -> Ipv4Addr {

@@ -272,6 +272,12 @@ pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
+/// May it do in its user namespace what root usually may (CAP_SYS_ADMIN in capabilities(7))?
+pub fn may_administer() -> io::Result<bool> {
+    use rustix::thread::{CapabilitySet, capabilities};
+    Ok(capabilities(None)?.effective.contains(CapabilitySet::SYS_ADMIN))
+}
+
 /// The first capability that setting up containers needs and this process has not.
 pub fn missing_capability() -> io::Result<Option<&'static str>> {
     use rustix::thread::{CapabilitySet, capabilities};

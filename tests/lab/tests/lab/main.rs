@@ -17,6 +17,8 @@ mod networks;
 mod ports;
 mod publish;
 mod reach;
+mod rootless;
+mod rootless_user;
 mod words;
 
 fn main() {
@@ -34,6 +36,8 @@ fn main() {
         heal::sentences(),
         errors::sentences(),
         engine::sentences(),
+        rootless::sentences(),
+        rootless_user::sentences(),
         many::sentences(),
         matrix::sentences(),
         faults::sentences(),
