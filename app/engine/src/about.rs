@@ -62,7 +62,8 @@ impl Engine {
 fn id_mappings() -> Value {
     let Some((uids, gids)) = crate::rootless::id_maps() else { return Value::Null };
     let show = |map: &[linux::userns::IdRange]| -> Value {
-        let one = |r: &linux::userns::IdRange| json!({ "container_id": r.inside, "host_id": r.outside, "size": r.count });
+        let one =
+            |r: &linux::userns::IdRange| json!({ "container_id": r.inside, "host_id": r.outside, "size": r.count });
         map.iter().map(one).collect()
     };
     json!({ "gidmap": show(&gids), "uidmap": show(&uids) })

@@ -113,7 +113,10 @@ impl Engine {
     /// A container whose monitor was killed gets another one.
     fn adopt(&self, record: &ContainerRecord, me: ProcessRef) -> Result<()> {
         // Traffic goes by DNAT all the same where somebody has taken the port meanwhile.
-        let held = hold_what_is_free(&record.settings.ports);
+        let held = match self.options().rootless {
+            true => Vec::new(),
+            false => hold_what_is_free(&record.settings.ports),
+        };
         let runtime = self.runtime()?;
         let order = Order { options: self.options_with(&runtime), id: record.id, mode: Mode::Adopt { finder: me } };
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(Error::usage)?;

@@ -315,7 +315,9 @@ mod tests {
     fn on_networks_with_names_their_gateways_are_asked_and_their_domain_is_searched_first() {
         let host = ResolvConf::parse("search example.org dns.podman\nnameserver 192.0.2.1\noptions ndots:2");
         let gateways = ["10.89.0.1".parse().unwrap(), "fd00::1".parse().unwrap()];
-        let text = |wish: &NetworkConfig| host.clone().for_container(wish, &ResolvAround { gateways: gateways.to_vec(), ..around(true) }).text();
+        let text = |wish: &NetworkConfig| {
+            host.clone().for_container(wish, &ResolvAround { gateways: gateways.to_vec(), ..around(true) }).text()
+        };
         let servers = "nameserver 10.89.0.1\nnameserver fd00::1\noptions ndots:2\n";
         assert_eq!(text(&network(Dns::Host)), format!("search dns.podman example.org\n{servers}"));
         let mut wish = network(Dns::Servers(vec!["1.2.3.4".parse().unwrap()]));

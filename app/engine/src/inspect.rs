@@ -272,7 +272,11 @@ impl Shown {
     fn of_namespace(path: &Path) -> Self {
         let links = linux::NetNs::open(path).and_then(host::links_in).unwrap_or_default();
         let gateway = |v4: bool| {
-            links.iter().flat_map(|link| &link.gateways).find(|ip| ip.is_ipv4() == v4).map_or_else(String::new, IpAddr::to_string)
+            links
+                .iter()
+                .flat_map(|link| &link.gateways)
+                .find(|ip| ip.is_ipv4() == v4)
+                .map_or_else(String::new, IpAddr::to_string)
         };
         let mut shown = Self { gateway: gateway(true), gateway6: gateway(false), ..Self::default() };
         for link in links.iter().filter(|link| !link.addrs.is_empty()) {

@@ -275,7 +275,7 @@ impl<'a> Networking<'a> {
         if let (Change::Ports(now, _), true) = (change, self.options.rootless) {
             rootless_net::check_ports(now)?;
             let added: Vec<PortMapping> = now.iter().filter(|port| !ports.contains(port)).copied().collect();
-            self.hold_relayed(machine, container, &added)?;
+            self.hold_relayed(machine, container, &added).map_err(|error| usage(error.message))?;
         }
         let (journaled, after) = kept(self.plan_change(machine, container, change, &[], Intent::Apply))?;
         match self.apply(machine, &journaled.plan)? {

@@ -218,7 +218,8 @@ pub(crate) fn record(
 
 /// Chooses host ports for what was published without one.
 pub(crate) fn choose(host: HostAddress, range: u16, protocol: Protocol) -> Result<u16> {
-    home().run(|| ports::free_ports(host, range, protocol))
+    home()
+        .run(|| ports::free_ports(host, range, protocol))
         .map(|(first, _)| first)
         .map_err(|e| Error::cannot_start(format!("cannot find a free {protocol} port: {e}")))
 }

@@ -501,9 +501,10 @@ impl Pump {
     }
 
     /// The exit code of a first process that is our child. It is one of the runtime's last process, which may
-    /// end a moment after it; only then is it ours to reap.
+    /// end a moment after it; only then is it ours to reap. Of other children, helpers that we brought back, we
+    /// do not wait for the end.
     fn own_code(&mut self, init: ProcessRef) -> Option<i32> {
-        while self.code.is_none() {
+        while self.code.is_none() && linux::process::is_descendant(init.pid) {
             let ended = linux::process::wait_any().ok()??;
             if ended.pid == init.pid {
                 self.code = Some(ended.code);

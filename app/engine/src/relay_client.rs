@@ -91,7 +91,7 @@ pub enum Request {
         /// Whom.
         container: ContainerId,
         /// How.
-        relayed: Relayed,
+        relayed: Box<Relayed>,
     },
     /// Serve this container no more; nothing of it may be known.
     Remove {
@@ -257,7 +257,7 @@ impl Relay {
 
     /// Serves the container so.
     pub(crate) fn put(&mut self, container: ContainerId, relayed: Relayed) -> Result<(), Refusal> {
-        self.ask_for_ports(&Request::Put { container, relayed })
+        self.ask_for_ports(&Request::Put { container, relayed: Box::new(relayed) })
     }
 
     /// Serves the container no more.

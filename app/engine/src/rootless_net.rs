@@ -32,7 +32,8 @@ use linux::{HostLock, NetNs, NsId};
 use model::addr::offset;
 use model::relayed::{Family, Outbound, slirp_subnet6};
 use model::{
-    ContainerId, LinkName, Network, NetworkId, NetworkSubnet, PastaOptions, Pool, PortMapping, Protocol, SlirpOptions, Subnet,
+    ContainerId, LinkName, Network, NetworkId, NetworkSubnet, PastaOptions, Pool, PortMapping, Protocol, SlirpOptions,
+    Subnet,
 };
 use sha2::{Digest, Sha256};
 use store::{StoreError, Tx};
@@ -166,9 +167,9 @@ pub(crate) fn settle_mode(wish: &NetworkMode, rootless: bool) -> Result<NetworkM
         NetworkMode::Private(attachment) if *attachment == AttachmentConfig::default() => {
             Ok(NetworkMode::Pasta(PastaOptions::default()))
         }
-        NetworkMode::Private(attachment) if !attachment.aliases.is_empty() => Err(Error::usage(
-            "--network-alias can only be set when the network mode is bridge: invalid argument",
-        )),
+        NetworkMode::Private(attachment) if !attachment.aliases.is_empty() => {
+            Err(Error::usage("--network-alias can only be set when the network mode is bridge: invalid argument"))
+        }
         NetworkMode::Private(_) => Err(Error::usage(
             "invalid config provided: networks and static ip/mac address can only be used with Bridge mode networking",
         )),
@@ -189,7 +190,11 @@ fn pasta_wish(options: &PastaOptions) -> Result<AttachmentConfig> {
     let request = HiddenRequest {
         name: String::new(),
         link: "pasta",
-        subnets: options.addresses.iter().map(|addr| pasta_subnet(options, addr.subnet(), addr.ip)).collect::<Result<_>>()?,
+        subnets: options
+            .addresses
+            .iter()
+            .map(|addr| pasta_subnet(options, addr.subnet(), addr.ip))
+            .collect::<Result<_>>()?,
         ip4: wanted(Family::Ip4) && chosen(true),
         ip6: wanted(Family::Ip6) && chosen(false),
         mtu: options.mtu.unwrap_or(RELAY_MTU),
@@ -258,7 +263,9 @@ fn relayed(mode: &NetworkMode, endpoints: &[AttachedEndpoint], set: &NetworkSett
     Relayed {
         addresses: endpoints.iter().flat_map(|attached| attached.endpoint.addrs.iter().map(|addr| addr.ip)).collect(),
         gateways: publishing.map(|attached| attached.network_gateways.clone()).unwrap_or_default(),
-        targets: publishing.map(|attached| attached.endpoint.addrs.iter().map(|addr| addr.ip).collect()).unwrap_or_default(),
+        targets: publishing
+            .map(|attached| attached.endpoint.addrs.iter().map(|addr| addr.ip).collect())
+            .unwrap_or_default(),
         ports: publishing.map(|attached| attached.endpoint.ports.clone()).unwrap_or_default(),
         settings: settings(mode, endpoints, set),
     }
@@ -312,9 +319,10 @@ pub(crate) fn check_outbound(mode: &NetworkMode) -> Result<()> {
         NetworkMode::Pasta(options) => {
             ([options.outbound_link4.as_ref(), options.outbound_link6.as_ref()], ["--outbound-if4", "--outbound-if6"])
         }
-        NetworkMode::Slirp4netns(options) => {
-            ([outbound_link(&options.outbound4), outbound_link(&options.outbound6)], ["outbound_addr", "outbound_addr6"])
-        }
+        NetworkMode::Slirp4netns(options) => (
+            [outbound_link(&options.outbound4), outbound_link(&options.outbound6)],
+            ["outbound_addr", "outbound_addr6"],
+        ),
         _ => return Ok(()),
     };
     let named: Vec<_> = named.into_iter().zip(flags).filter_map(|(link, flag)| Some((link?, flag))).collect();
@@ -487,7 +495,9 @@ impl Networking<'_> {
 
     fn refused(&self, refusal: Refusal) -> Error {
         match refusal {
-            Refusal::Port { mapping, port, error } => crate::ports::cannot_bind_port(self.store, &mapping, port, &error),
+            Refusal::Port { mapping, port, error } => {
+                crate::ports::cannot_bind_port(self.store, &mapping, port, &error)
+            }
             Refusal::Other(error) => Error::new(Kind::CannotStart, error.message),
         }
     }
@@ -549,7 +559,8 @@ mod tests {
             format!(" {} via {}{pool}", s.subnet, s.gateway.unwrap())
         });
         let name = if request.name.contains('-') { "other" } else { &request.name };
-        let chosen = [(request.ip4, " +4"), (request.ip6, " +6")].iter().filter(|c| c.0).map(|c| c.1).collect::<String>();
+        let chosen =
+            [(request.ip4, " +4"), (request.ip6, " +6")].iter().filter(|c| c.0).map(|c| c.1).collect::<String>();
         format!("{name}{}{chosen} mtu {}", subnets.collect::<String>(), request.mtu)
     }
 
@@ -569,14 +580,18 @@ mod tests {
         assert_eq!(shown(&pasta("-m,1500")), "other +4 +6 mtu 1500");
         assert_eq!(shown(&pasta("-a,10.5.0.9,-n,24,-g,10.5.0.254,-4")), "other 10.5.0.0/24 via 10.5.0.254 mtu 65520");
         assert_eq!(shown(&pasta("-a,10.5.0.1/24")), "other 10.5.0.0/24 via 10.5.0.2 +6 mtu 65520");
-        assert_eq!(shown(&slirp("cidr=10.41.0.0/24,enable_ipv6=false,mtu=1500")), "other 10.41.0.0/24 via 10.41.0.2 10.41.0.100-10.41.0.254 mtu 1500");
+        assert_eq!(
+            shown(&slirp("cidr=10.41.0.0/24,enable_ipv6=false,mtu=1500")),
+            "other 10.41.0.0/24 via 10.41.0.2 10.41.0.100-10.41.0.254 mtu 1500"
+        );
         assert_eq!(request(&pasta("-4,-m,1500")).name, request(&pasta("-m,1500,-4,--map-gw")).name);
         assert_ne!(request(&pasta("-4")).name, request(&pasta("-6")).name);
     }
 
     #[test]
     fn a_private_network_is_a_users_own_way() {
-        let said = |mode, rootless| settle_mode(&mode, rootless).map_or_else(|e| e.message, |mode| mode.word().to_owned());
+        let said =
+            |mode, rootless| settle_mode(&mode, rootless).map_or_else(|e| e.message, |mode| mode.word().to_owned());
         let fixed = AttachmentConfig { static_ips: vec![HOST.into()], ..AttachmentConfig::default() };
         assert_eq!(said(NetworkMode::Private(AttachmentConfig::default()), false), "bridge");
         assert_eq!(said(NetworkMode::Private(AttachmentConfig::default()), true), "pasta");
@@ -598,7 +613,8 @@ mod tests {
         let settings = |mode: &NetworkMode| settings(mode, &[], &NetworkSettings::default());
         assert_eq!(settings(&pasta("")), RelaySettings::default());
         assert_eq!(settings(&slirp("")), RelaySettings::default());
-        let mapped = settings(&pasta("--map-host-loopback,10.9.9.9,--map-guest-addr,10.9.9.8,--dns-forward,10.9.9.7,--no-udp"));
+        let mapped =
+            settings(&pasta("--map-host-loopback,10.9.9.9,--map-guest-addr,10.9.9.8,--dns-forward,10.9.9.7,--no-udp"));
         let ip = |text: &str| vec![text.parse::<IpAddr>().unwrap()];
         assert_eq!((mapped.loopback, mapped.host, mapped.dns), (ip("10.9.9.9"), ip("10.9.9.8"), ip("10.9.9.7")));
         assert!(mapped.no_udp && !mapped.no_tcp && !mapped.no_host && settings(&pasta("--no-host")).no_host);

@@ -217,8 +217,8 @@ impl Engine {
 
     /// The first of the host's addresses that is not a gateway of ours.
     fn own_address(&self) -> Result<Option<IpAddr>> {
-        let facts = linux::netns::home()
-            .run(|| host::Host::open().map_err(Error::usage)?.facts().map_err(Error::usage))?;
+        let facts =
+            linux::netns::home().run(|| host::Host::open().map_err(Error::usage)?.facts().map_err(Error::usage))?;
         let networks = self.store.read(|tx| tx.networks(&self.scope))?;
         let gateways: Vec<_> = networks.iter().flat_map(|n| &n.subnets).filter_map(|subnet| subnet.gateway).collect();
         Ok(facts.addresses.into_iter().find(|ip| !gateways.contains(ip)))

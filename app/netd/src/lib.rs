@@ -31,9 +31,9 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 
-use engine::{Engine, EngineOptions, SETTINGS_FILE};
 use engine::error::Result;
 use engine::netd::{NETD_NAME, Order};
+use engine::{Engine, EngineOptions, SETTINGS_FILE};
 use linux::{PacketListener, Packets};
 
 use control::Control;

@@ -139,7 +139,7 @@ impl Control {
         match request {
             Request::Hello | Request::Leave => Ok(()),
             Request::Hold { container, ports } => self.hold(container, &ports, held),
-            Request::Put { container, relayed } => self.put(container, relayed, held),
+            Request::Put { container, relayed } => self.put(container, *relayed, held),
             Request::Remove { container } => {
                 held.retain(|(of, _), _| *of != container);
                 self.remove(container)
@@ -243,7 +243,7 @@ impl Control {
                 Protocol::Tcp | Protocol::Sctp => {
                     crate::tcp::prepare(&socket)?;
                     rustix::io::ioctl_fionbio(&socket, true)?;
-                    rustix::net::listen(&socket, BACKLOG)?;
+                    linux::ports::listen_held(&socket, BACKLOG)?;
                     self.parts.published.serve(number, socket, door.clone())?;
                     Listener::Tcp(number)
                 }

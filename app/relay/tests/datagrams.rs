@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use engine::relay_client::RelaySettings;
 use linux::NetNs;
+use linux::mounts;
 use linux::trains::{self, Batch, Complaint, Envelope};
 use linux::tun::Tun;
 use relay::book::{self, Book};
@@ -25,8 +26,6 @@ use relay::outside::Outside;
 use relay::place::Place;
 use relay::udp::{self, Datagrams, Published};
 use relay_core::flows::Limits;
-use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
-use rustix::thread::UnshareFlags;
 
 const SETUP: &str = "
     set -e
@@ -73,9 +72,8 @@ fn rig(limits: Limits, test: impl FnOnce(&Rig) + Send) {
         return;
     }
     let body = || {
-        rustix::thread::unshare(UnshareFlags::NEWNS | UnshareFlags::FS).unwrap();
-        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
-        mount("none", "/run", "tmpfs", MountFlags::empty(), c"mode=755").unwrap();
+        mounts::enter_private_namespace().unwrap();
+        mounts::tmpfs(Path::new("/run"), None, 0o755).unwrap();
         shell(SETUP);
         let rig = Rig::start(limits);
         test(&rig);
@@ -348,11 +346,11 @@ fn the_host_is_reached_as_far_as_the_settings_say() {
         };
         assert!(can("169.254.1.2:7000") && !can("169.254.1.2:7001"));
         assert!(can("198.51.100.10:7000"));
-        let loopback = vec!["169.254.1.3".parse().unwrap()];
+        let loopback = vec!["169.254.1.4".parse().unwrap()];
         rig.settings("10.42.0.2", RelaySettings { loopback, ..RelaySettings::default() });
-        assert!(can("169.254.1.3:7001") && can("169.254.1.2:7000"));
+        assert!(can("169.254.1.4:7001") && can("169.254.1.2:7000"));
         rig.settings("10.42.0.2", RelaySettings { no_host: true, ..RelaySettings::default() });
-        assert!(!can("169.254.1.2:7000") && !can("198.51.100.10:7000") && !can("169.254.1.3:7001"));
+        assert!(!can("169.254.1.2:7000") && !can("198.51.100.10:7000") && !can("169.254.1.4:7001"));
         assert_eq!(complaint_about("c1", "198.51.100.10:7000", b"x").map(|(kind, code, ..)| (kind, code)), Some((3, 13)));
         rig.settings("10.42.0.2", RelaySettings { no_udp: true, ..RelaySettings::default() });
         echo_server("out", "198.51.100.20:7000");

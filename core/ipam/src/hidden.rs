@@ -79,8 +79,8 @@ fn private_subnet4(used: &[Subnet]) -> Option<Subnet> {
 
 /// The first of `fd00:42::/64` to `fd00:4f::/64` that nobody uses.
 fn private_subnet6(used: &[Subnet]) -> Option<Subnet> {
-    let pools = (0x42..0x50)
-        .filter_map(|n| Subnet::around(IpAddr::from(Ipv6Addr::new(0xfd00, n, 0, 0, 0, 0, 0, 0)), 64).ok());
+    let pools =
+        (0x42..0x50).filter_map(|n| Subnet::around(IpAddr::from(Ipv6Addr::new(0xfd00, n, 0, 0, 0, 0, 0, 0)), 64).ok());
     free(pools, used)
 }
 
@@ -117,7 +117,13 @@ mod tests {
         for text in networks {
             let around = Surroundings { networks: &others, used: &[], links: &[] };
             let subnets = vec![subnet(text)];
-            let request = HiddenRequest { name: format!("n{}", others.len()), subnets, ip4: false, ip6: false, ..request.clone() };
+            let request = HiddenRequest {
+                name: format!("n{}", others.len()),
+                subnets,
+                ip4: false,
+                ip6: false,
+                ..request.clone()
+            };
             let other = hidden_network(&request, &around, &Fresh { id: [0xb0; 32], ..fresh }).unwrap();
             others.push(other);
         }
@@ -136,8 +142,18 @@ mod tests {
     #[test]
     fn a_hidden_network_keeps_clear_of_the_host_and_of_networks() {
         check(&[], &[], &[], "pasta0 10.42.0.0/16 via 10.42.0.1, fd00:42::/64 via fd00:42::1");
-        check(&[], &["10.42.0.0/16"], &["10.43.7.0/24", "fd00:42::/32"], "pasta1 10.44.0.0/16 via 10.44.0.1, fd00:43::/64 via fd00:43::1");
-        check(&[], &[], &["10.0.0.0/9", "fd00::/16"], "pasta0 10.128.0.0/24 via 10.128.0.1, fda1:a1a1:a1a1:a1a1::/64 via fda1:a1a1:a1a1:a1a1::1");
+        check(
+            &[],
+            &["10.42.0.0/16"],
+            &["10.43.7.0/24", "fd00:42::/32"],
+            "pasta1 10.44.0.0/16 via 10.44.0.1, fd00:43::/64 via fd00:43::1",
+        );
+        check(
+            &[],
+            &[],
+            &["10.0.0.0/9", "fd00::/16"],
+            "pasta0 10.128.0.0/24 via 10.128.0.1, fda1:a1a1:a1a1:a1a1::/64 via fda1:a1a1:a1a1:a1a1::1",
+        );
         check(&[], &[], &["10.0.0.0/8"], "no private IPv4 subnet is free on this host");
     }
 

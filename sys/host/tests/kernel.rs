@@ -610,7 +610,7 @@ kernel_tests! {
         let knows = |to: &str| {
             sh(&format!("ip -n other neigh flush all; ip netns exec other bash -c 'echo > /dev/udp/{to}/9'"));
             (0..20).any(|_| {
-                std::thread::sleep(std::time::Duration::from_millis(10));
+                std::thread::sleep(Duration::from_millis(10));
                 sh(&format!("ip -n other neigh show {to}")).contains("lladdr")
             })
         };

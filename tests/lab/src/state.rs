@@ -184,8 +184,11 @@ fn files(dir: &Path, shown: &str, facts: &mut BTreeSet<String>) {
         let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
         let furniture = is_dir && ROOTS.contains(&shown);
         // The log of netd tells what was, like any log.
-        let record =
-            name.starts_with("podwire.db") || name.ends_with(".lock") || name == "netd.log" || name == "relay.log" || name == "runroot";
+        let record = name.starts_with("podwire.db")
+            || name.ends_with(".lock")
+            || name == "netd.log"
+            || name == "relay.log"
+            || name == "runroot";
         if !furniture && !record {
             facts.insert(format!("file: {shown_entry}"));
         }

@@ -194,6 +194,8 @@ impl Doors {
             };
             let begun = SocketAddr::try_from(from).map_err(io::Error::from).and_then(|from| {
                 let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+                // Else what is left of it would keep whoever comes after us from the port.
+                linux::ports::let_later_sockets_bind(&client)?;
                 let (appears, to) = self.neighbours.appearance(from, door)?;
                 let (of_container, all) = wires.count(to.ip());
                 if of_container >= self.bounds.container || all >= self.bounds.all {

@@ -46,14 +46,15 @@ fn own_ip(lab: &Lab, name: &str) -> String {
 /// A web server that says whom it sees, in the network stack of a user's container.
 fn whoami(lab: &Lab, name: &str, port: u16) -> Background {
     let pid = said(lab, &format!("podwire inspect -f '{{{{.State.Pid}}}}' {name}"));
-    let mut server = lab.background(&format!("exec nsenter -t {pid} -n sh -c '{}'", peer(lab, &format!("http {port}"))));
+    let mut server =
+        lab.background(&format!("exec nsenter -t {pid} -n sh -c '{}'", peer(lab, &format!("http {port}"))));
     server.until("listening");
     server
 }
 
-/// The shell line by which a new container fetches a page.
+/// The shell line by which a new container fetches a page. Its first process could not be ended from inside.
 fn fetch(network: &str, url: &str) -> String {
-    format!("podwire run --rm {network} banner timeout 2 wget -q -O - http://{url}/")
+    format!("podwire run --rm {network} banner sh -c 'timeout 2 wget -q -O - http://{url}/; exit $?'")
 }
 
 fn the_guides_rootless_web_server_is_seen_by_a_second_container_and_outside_and_rm_leaves_nothing(lab: &Lab) {
@@ -168,7 +169,7 @@ fn containers_that_name_no_network_are_kept_apart(lab: &Lab) {
     // Nor by way of the gateway.
     lab.user(&format!("podwire exec b ip route add {a}/32 via 10.42.0.1")).ok();
     no_banner(lab.user(&knock_from_b));
-    lab.user("podwire run --rm banner ping -c 1 -W 1 10.42.0.1").ok();
+    lab.user("podwire run --rm --cap-add NET_RAW banner ping -c 1 -W 1 10.42.0.1").ok();
     lab.user("podwire rm -fa -t 0").ok();
 }
 
@@ -184,7 +185,8 @@ fn an_ordinary_users_networks_are_kept_apart_and_internal_ones_have_no_way_out(l
     assert_eq!(lab.user(&fetch("--network a", &outside)).ok().out.trim_end(), HOST4);
     assert_eq!(lab.user(&fetch("", &outside)).ok().out.trim_end(), HOST4);
     // On an internal network even who makes himself a route stays inside.
-    let routed = format!("sh -c 'ip route add default via 10.89.2.1; timeout 1 wget -q -O - http://{outside}/'");
+    let routed =
+        format!("sh -c 'ip route add default via 10.89.2.1; timeout 1 wget -q -O - http://{outside}/; exit $?'");
     assert_ne!(lab.user(&format!("podwire run --rm --network c --cap-add NET_ADMIN banner {routed}")).code, 0);
     // A published port is for everybody, by the host's address.
     banner_comes(|| lab.user(&fetch("--network b", &format!("{HOST4}:8080"))));
@@ -213,9 +215,12 @@ fn the_hosts_loopback_address_is_reached_only_when_asked_for(lab: &Lab) {
 fn pasta_and_slirp4netns_are_accepted_with_their_options(lab: &Lab) {
     load(lab);
     let before = lab.settled_state();
-    let ask = |network: &str, question: &str| said(lab, &format!("podwire run --rm --network {network} banner {question}"));
+    let ask =
+        |network: &str, question: &str| said(lab, &format!("podwire run --rm --network {network} banner {question}"));
     let slirp = ask("slirp4netns", "sh -c 'ip addr show tap0; ip route; cat /etc/hosts'");
-    for word in ["inet 10.0.2.100/24", "inet6 fd00::", "default via 10.0.2.2 dev tap0", "169.254.1.2\thost.containers.internal"] {
+    for word in
+        ["inet 10.0.2.100/24", "inet6 fd00::", "default via 10.0.2.2 dev tap0", "169.254.1.2\thost.containers.internal"]
+    {
         assert!(slirp.contains(word), "{word} in {slirp}");
     }
     let small = ask("slirp4netns:cidr=10.41.0.0/24,mtu=1400,enable_ipv6=false", "ip addr show tap0");
@@ -229,7 +234,8 @@ fn pasta_and_slirp4netns_are_accepted_with_their_options(lab: &Lab) {
     assert_eq!((own_ip(lab, "one"), own_ip(lab, "two")), ("10.0.2.100".to_owned(), "10.0.2.101".to_owned()));
     lab.user("podwire run -d --name three --network pasta:-t,8080:80 banner").ok();
     banner_comes(|| lab.outside(&get(&format!("{HOST4}:8080"))));
-    lab.user("podwire network connect podman one").refuses(125, "\"slirp4netns\" is not supported: invalid network mode");
+    lab.user("podwire network connect podman one")
+        .refuses(125, "\"slirp4netns\" is not supported: invalid network mode");
     lab.user("podwire network reload three").refuses(125, "\"pasta\" is not supported: invalid network mode");
     lab.user("podwire network reload -a").ok();
     lab.user("podwire network inspect pasta").code(125);
@@ -265,7 +271,7 @@ fn an_ordinary_users_names_are_asked_of_the_hosts_servers(lab: &Lab) {
     load(lab);
     lab.host("echo nameserver 127.0.0.1 >/run/resolv.conf; mount --bind /run/resolv.conf /etc/resolv.conf").ok();
     let mut server = lab.background(&peer(lab, "dns-serve 127.0.0.1 192.0.2.7"));
-    server.until("listening");
+    server.until("serving");
     lab.user("podwire network create app").ok();
     for network in ["", "--network app", "--network podman", "--network slirp4netns"] {
         let ask = format!("podwire run --rm {network} banner nslookup www.example");
