@@ -3,6 +3,7 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
+use engine::rootless::Environment;
 use engine::{Engine, EngineOptions, Summary};
 
 use crate::flags;
@@ -12,11 +13,11 @@ use crate::outcome::{Failure, Outcome};
 #[derive(clap::Args, Debug, Clone)]
 pub(crate) struct Global {
     /// Where images, containers and networks are kept
-    #[arg(long, value_name = "string", default_value = "/var/lib/podwire", hide_default_value = true)]
-    pub(crate) root: PathBuf,
+    #[arg(long, value_name = "string")]
+    pub(crate) root: Option<PathBuf>,
     /// Where the state of running containers is kept; gone after a reboot
-    #[arg(long, value_name = "string", default_value = "/run/podwire", hide_default_value = true)]
-    pub(crate) runroot: PathBuf,
+    #[arg(long, value_name = "string")]
+    pub(crate) runroot: Option<PathBuf>,
     /// Where temporary files go (default: tmp in the runroot)
     #[arg(long, value_name = "string")]
     pub(crate) tmpdir: Option<PathBuf>,
@@ -114,14 +115,30 @@ impl Podwire {
 
     /// Opens the engine with the global flags.
     pub(crate) fn engine(&self) -> Result<Engine, Failure> {
+        let options = self.options()?;
+        engine::rootless::enter(&options)?;
+        Ok(Engine::open(options)?)
+    }
+
+    /// What the global flags and the environment say.
+    pub(crate) fn options(&self) -> Result<EngineOptions, Failure> {
         let Global { root, runroot, tmpdir, network_config_dir, runtime, .. } = &self.global;
-        Ok(Engine::open(EngineOptions {
-            root: absolute(root)?,
-            runroot: absolute(runroot)?,
-            tmpdir: absolute(tmpdir.as_ref().unwrap_or(&runroot.join("tmp")))?,
-            network_config_dir: network_config_dir.as_deref().map(absolute).transpose()?,
+        let given = |path: &Option<PathBuf>| path.as_deref().map(absolute).transpose();
+        let set = |variable| std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let environment =
+            Environment { home: set("HOME"), data_home: set("XDG_DATA_HOME"), runtime_dir: set("XDG_RUNTIME_DIR") };
+        let located = engine::rootless::locate(given(root)?, given(runroot)?, &environment)?;
+        if let Some(warning) = located.warning {
+            tracing::warn!("{warning}");
+        }
+        Ok(EngineOptions {
+            tmpdir: given(tmpdir)?.unwrap_or_else(|| located.runroot.join("tmp")),
+            root: located.root,
+            runroot: located.runroot,
+            network_config_dir: given(network_config_dir)?,
+            rootless: located.rootless,
             runtime: runtime.clone(),
-        })?)
+        })
     }
 
     /// The containers named; with `--all`, the ids of those that are `wanted`.

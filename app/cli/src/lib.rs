@@ -12,7 +12,7 @@
 //! **Invariants.** Nothing is done before the whole command line has been understood. A flag is obeyed or
 //! refused, never ignored. Only this crate prints.
 //!
-//! **Limits.** Rootful only. What Podman has beyond this is refused by name ([`unsupported`]).
+//! **Limits.** What Podman has beyond this is refused by name ([`unsupported`]).
 //!
 //! **Start reading** at [`commands::COMMANDS`], then `commands/run.rs`.
 
@@ -52,6 +52,12 @@ pub fn main() -> ExitCode {
     }
     if named(engine::KEEPER_NAME) {
         return ExitCode::from((engine::keeper_main() & 0xff) as u8);
+    }
+    if named(engine::relay_client::RELAY_NAME) {
+        return ExitCode::from((relay::relay_main() & 0xff) as u8);
+    }
+    if named(engine::rootless::HOLDER_NAME) {
+        return ExitCode::from((engine::rootless::holder_main() & 0xff) as u8);
     }
     std::panic::set_hook(Box::new(|panic| {
         let panic = panic.to_string().replace('\n', " ");

@@ -16,7 +16,7 @@ const FLAGS: &[(&str, &str)] = &[
          no-hostname oom-kill-disable oom-score-adj os passwd passwd-entry personality pid pids-limit \
          platform pod pod-id-file preserve-fd preserve-fds rdt-class read-only-tmpfs requires restart retry \
          retry-delay rmi rootfs sdnotify seccomp-policy secret security-opt shm-size shm-size-systemd \
-         subgidname subuidname sysctl systemd timeout tz uidmap ulimit umask unsetenv unsetenv-all userns uts \
+         subgidname subuidname sysctl systemd timeout tz uidmap ulimit umask unsetenv unsetenv-all uts \
          variant volumes-from",
     ),
     ("create", "attach/a init-ctr"),
@@ -56,7 +56,7 @@ const FLAGS: &[(&str, &str)] = &[
 /// Commands, and nouns with all that belongs to them.
 const COMMANDS: &str = "artifact attach auto-update build commit cp diff export farm generate healthcheck history \
     init kube login logout machine manifest mount pause play pod push quadlet save search secret stats \
-    system tag top umount unmount unpause unshare untag volume";
+    system tag top umount unmount unpause untag volume";
 
 const CONTAINER_COMMANDS: &str = "attach checkpoint cleanup clone commit cp diff export init mount pause prune \
     restore runlabel stats top umount unmount unpause";

@@ -23,6 +23,7 @@ impl Engine {
             Err(missing) => json!({ "name": "", "path": "", "error": missing.message }),
         };
         let executable = std::env::current_exe().unwrap_or_default();
+        let rootless = options.rootless;
         let cgroup = if linux::mounts::is_cgroup2(std::path::Path::new("/sys/fs/cgroup")) { "v2" } else { "v1" };
         Ok(json!({
             "host": {
@@ -31,6 +32,7 @@ impl Engine {
                 "cgroupVersion": cgroup,
                 "cpus": std::thread::available_parallelism().map(usize::from).unwrap_or(1),
                 "distribution": distribution(),
+                "idMappings": id_mappings(),
                 "hostname": linux::machine::host_name(),
                 "kernel": linux::machine::kernel_release(),
                 "logDriver": "k8s-file",
@@ -45,7 +47,7 @@ impl Engine {
                 },
                 "ociRuntime": runtime,
                 "os": std::env::consts::OS,
-                "security": { "rootless": false, "seccompEnabled": true },
+                "security": { "rootless": rootless, "seccompEnabled": true },
                 "serviceIsRemote": false,
             },
             "store": {
@@ -65,6 +67,17 @@ impl Engine {
             "version": { "OsArch": format!("{}/{}", std::env::consts::OS, go_arch()), "Version": env!("CARGO_PKG_VERSION") },
         }))
     }
+}
+
+/// Podman's: none for root.
+fn id_mappings() -> Value {
+    let Some((uids, gids)) = crate::rootless::id_maps() else { return Value::Null };
+    let show = |map: &[linux::userns::IdRange]| -> Value {
+        let one =
+            |r: &linux::userns::IdRange| json!({ "container_id": r.inside, "host_id": r.outside, "size": r.count });
+        map.iter().map(one).collect()
+    };
+    json!({ "gidmap": show(&gids), "uidmap": show(&uids) })
 }
 
 /// From os-release(5).

@@ -55,6 +55,10 @@ enum Way {
 impl Engine {
     /// Tells, as warnings, whose rules are sure to drop what these endpoints need.
     pub(crate) fn warn_of_blockers(&self, endpoints: &[AttachedEndpoint]) {
+        // An ordinary user sees no rules of the host's, and in his own namespace there are none but ours.
+        if self.options().rootless {
+            return;
+        }
         match self.find_blockers(endpoints) {
             Ok(sentences) => sentences.iter().for_each(|sentence| tracing::warn!("{sentence}")),
             // What cannot be read hinders nobody.

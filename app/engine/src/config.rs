@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use model::{ContainerName, DnsName, Hostname, LinkName, MacAddr, PortSpec, Protocol};
+use ipam::HiddenRequest;
+use model::{ContainerName, DnsName, Hostname, LinkName, MacAddr, PastaOptions, PortSpec, Protocol, SlirpOptions};
 use serde::{Deserialize, Serialize};
 
 /// Everything `create` needs to know.
@@ -187,8 +188,15 @@ pub struct HostEntry {
 /// `--network`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NetworkMode {
-    /// `bridge`, `private`, `default`, a name, several names: attachments in the order given.
+    /// `bridge`, a name, several names: attachments in the order given.
     Networks(Vec<AttachmentConfig>),
+    /// `private`, `default`, or nothing said: [`NetworkMode::Networks`] for root, [`NetworkMode::Pasta`] for an
+    /// ordinary user. In no record.
+    Private(AttachmentConfig),
+    /// `pasta[:OPTIONS]`: behind an ordinary user's relay, apart from all other containers.
+    Pasta(PastaOptions),
+    /// `slirp4netns[:OPTIONS]`: as above, with what these look like.
+    Slirp4netns(SlirpOptions),
     /// `none`: a sandbox with only `lo`.
     None,
     /// `host`: the host's own namespace.
@@ -197,6 +205,30 @@ pub enum NetworkMode {
     Container(String),
     /// `ns:PATH`
     Path(PathBuf),
+}
+
+impl NetworkMode {
+    /// Has it endpoints of ours?
+    pub fn is_networked(&self) -> bool {
+        match self {
+            Self::Networks(_) | Self::Private(_) | Self::Pasta(_) | Self::Slirp4netns(_) => true,
+            Self::None | Self::Host | Self::Container(_) | Self::Path(_) => false,
+        }
+    }
+
+    /// The word users know it by.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Networks(_) => "bridge",
+            Self::Private(_) => "private",
+            Self::Pasta(_) => "pasta",
+            Self::Slirp4netns(_) => "slirp4netns",
+            Self::None => "none",
+            Self::Host => "host",
+            Self::Container(_) => "container",
+            Self::Path(_) => "ns",
+        }
+    }
 }
 
 /// The wish that a sandbox joins a network.
@@ -219,6 +251,10 @@ pub struct AttachmentConfig {
     /// route; of equals the first.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub gw_priority: i32,
+    /// What a network is like that the engine makes for it, and nobody sees. In no record.
+    #[doc(hidden)]
+    #[serde(skip)]
+    pub hidden: Option<HiddenRequest>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]

@@ -127,6 +127,9 @@ impl Engine {
 
     fn reloadable_record(&self, container: &str) -> Result<ContainerRecord> {
         let record = self.named(container)?;
+        if let mode @ (NetworkMode::Pasta(_) | NetworkMode::Slirp4netns(_)) = &record.settings.network.mode {
+            return Err(Error::usage(format!("{:?} is not supported: invalid network mode", mode.word())));
+        }
         if !matches!(record.settings.network.mode, NetworkMode::Networks(_)) {
             let text = format!(
                 "container {} network is not configured, refusing to reload: container state improper",
@@ -179,9 +182,7 @@ impl Engine {
 
     /// The running containers that have networks of ours.
     pub fn reloadable(&self) -> Result<Vec<ContainerId>> {
-        let networked = |r: &ContainerRecord| {
-            r.state == State::Running && matches!(r.settings.network.mode, NetworkMode::Networks(_))
-        };
+        let networked = |r: &ContainerRecord| r.state == State::Running && r.settings.network.mode.is_networked();
         Ok(self.records()?.into_iter().filter(networked).map(|record| record.id).collect())
     }
 
@@ -223,7 +224,7 @@ impl AttachmentConfig {
 /// A running container's namespace may have been mounted where we do not see it. Files of namespaces that are
 /// not its own are left alone: they may stand for others by now.
 pub(crate) fn show_sandbox(record: &ContainerRecord) -> Result<()> {
-    if !matches!(record.settings.network.mode, NetworkMode::Networks(_) | NetworkMode::None) {
+    if !record.settings.network.mode.is_networked() && record.settings.network.mode != NetworkMode::None {
         return Ok(());
     }
     match (&record.netns, &record.init) {
@@ -236,7 +237,14 @@ pub(crate) fn show_sandbox(record: &ContainerRecord) -> Result<()> {
 fn attachments(record: &ContainerRecord) -> Result<&[AttachmentConfig]> {
     match &record.settings.network.mode {
         NetworkMode::Networks(attachments) => Ok(attachments),
-        NetworkMode::None | NetworkMode::Host | NetworkMode::Container(_) | NetworkMode::Path(_) => {
+        mode @ (NetworkMode::Pasta(_) | NetworkMode::Slirp4netns(_)) => {
+            Err(Error::usage(format!("{:?} is not supported: invalid network mode", mode.word())))
+        }
+        NetworkMode::None
+        | NetworkMode::Host
+        | NetworkMode::Container(_)
+        | NetworkMode::Path(_)
+        | NetworkMode::Private(_) => {
             // Podman's sentence, with its empty name.
             Err(Error::usage("\"\" is not supported: invalid network mode"))
         }

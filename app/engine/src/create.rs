@@ -21,6 +21,7 @@ use crate::engine::{Engine, insert};
 use crate::error::{Error, Kind, Result};
 use crate::networking::{DEFAULT_NETWORK, SandboxWish};
 use crate::record::{ContainerRecord, Mount, Settings, State};
+use crate::rootless_net::{self, settle_mode};
 use crate::spec;
 use crate::talk::Talk;
 
@@ -38,16 +39,16 @@ impl Engine {
     pub fn plan_run(&mut self, config: &ContainerConfig) -> Result<Plan> {
         let image = self.images()?.find(&config.image)?;
         let record = self.resolve(config, &image, &mut |_| {})?;
-        let attachments = match &record.settings.network.mode {
-            NetworkMode::Networks(attachments) => attachments.as_slice(),
-            NetworkMode::None => &[],
-            NetworkMode::Host | NetworkMode::Container(_) | NetworkMode::Path(_) => return Ok(Plan::default()),
-        };
-        drop(self.hold_ports(&record.settings.ports)?);
+        let mode = &record.settings.network.mode;
+        if *mode == NetworkMode::None && self.options().rootless {
+            return Ok(Plan::default());
+        }
+        let Some(attachments) = rootless_net::wishes(mode)? else { return Ok(Plan::default()) };
+        self.could_hold(&record.settings.ports)?;
         self.networking().plan_of_up(&SandboxWish {
             container: record.id,
             identity: Identity::of(&record),
-            attachments,
+            attachments: &attachments,
             ports: &record.settings.ports,
         })
     }
@@ -178,8 +179,9 @@ impl Engine {
 
     /// The wish with what it names looked up.
     fn look_up_network(&self, wish: &NetworkConfig) -> Result<NetworkConfig> {
-        let mut network = wish.clone();
-        match &wish.mode {
+        let mut network = NetworkConfig { mode: settle_mode(&wish.mode, self.options().rootless)?, ..wish.clone() };
+        rootless_net::check_outbound(&network.mode)?;
+        match &network.mode {
             NetworkMode::Container(name) => {
                 network.mode = NetworkMode::Container(self.network_owner(name)?.to_string())
             }
@@ -201,7 +203,12 @@ impl Engine {
                     path.display()
                 )));
             }
-            NetworkMode::None | NetworkMode::Host | NetworkMode::Path(_) => {}
+            NetworkMode::None
+            | NetworkMode::Host
+            | NetworkMode::Path(_)
+            | NetworkMode::Private(_)
+            | NetworkMode::Pasta(_)
+            | NetworkMode::Slirp4netns(_) => {}
         }
         Ok(network)
     }
@@ -382,14 +389,8 @@ fn published(
     expose: &[(u16, u16, Protocol)],
     warn: &mut dyn FnMut(&str),
 ) -> Result<Vec<PortMapping>> {
-    let mode = match &network.mode {
-        NetworkMode::Networks(_) => "",
-        NetworkMode::None => "none",
-        NetworkMode::Host => "host",
-        NetworkMode::Container(_) => "container",
-        NetworkMode::Path(_) => "ns",
-    };
-    if !mode.is_empty() {
+    if !network.mode.is_networked() {
+        let mode = network.mode.word();
         if !network.publish.is_empty() {
             warn(&format!(
                 "Port mappings have been discarded because \"{mode}\" network namespace mode does not support them"
@@ -413,6 +414,9 @@ fn published(
             let host_port = crate::ports::choose(host, range, protocol)?;
             ports.push(PortMapping { host, host_port, container_port: first, range, protocol });
         }
+    }
+    if let NetworkMode::Pasta(options) = &network.mode {
+        ports.extend(&options.ports);
     }
     let clash = ports.iter().enumerate().find_map(|(n, a)| Some((a, ports[..n].iter().find(|b| a.clashes(b))?)));
     match clash {

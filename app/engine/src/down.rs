@@ -54,7 +54,8 @@ impl Engine {
             if code.is_some() { runtime.forget(id)? } else { runtime.kill(id)? }
         }
         self.unshare_hosts(&record)?;
-        let ours = matches!(record.settings.network.mode, NetworkMode::Networks(_) | NetworkMode::None);
+        let mode = &record.settings.network.mode;
+        let ours = mode.is_networked() || (*mode == NetworkMode::None && !self.options().rootless);
         let leaving = ours.then(|| self.networking().down(id)).transpose()?;
         let vanishes = match record.fate {
             Some(Fate::Vanish { volumes }) => Some(volumes),
@@ -112,7 +113,10 @@ impl Engine {
     /// A container whose monitor was killed gets another one.
     fn adopt(&self, record: &ContainerRecord, me: ProcessRef) -> Result<()> {
         // Traffic goes by DNAT all the same where somebody has taken the port meanwhile.
-        let held = hold_what_is_free(&record.settings.ports);
+        let held = match self.options().rootless {
+            true => Vec::new(),
+            false => hold_what_is_free(&record.settings.ports),
+        };
         let runtime = self.runtime()?;
         let order = Order { options: self.options_with(&runtime), id: record.id, mode: Mode::Adopt { finder: me } };
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(Error::usage)?;
@@ -122,11 +126,15 @@ impl Engine {
     }
 
     /// After a reboot nothing in the kernel is ours any more. Also when the root is used from another
-    /// network namespace than before, unless somebody there is still at work.
+    /// network namespace (an ordinary user's: from other user and mount namespaces) than before, unless somebody
+    /// there is still at work.
     fn notice_reboot(&self) -> Result<bool> {
         let boot = linux::machine::boot_id().map_err(Error::usage)?;
-        let namespace = linux::NetNs::current().and_then(|ns| ns.inode()).map_err(Error::usage)?;
-        let identity = format!("{boot} {}", namespace.ino);
+        let namespace = match self.options().rootless {
+            true => crate::rootless::identity(self.options())?,
+            false => linux::NetNs::current().and_then(|ns| ns.inode()).map_err(Error::usage)?.ino.to_string(),
+        };
+        let identity = format!("{boot} {namespace}");
         let known = self.store.read(|tx| tx.identity())?;
         if known.as_ref() == Some(&identity) {
             return Ok(false);
@@ -137,8 +145,9 @@ impl Engine {
             let alive = |(_, column): &&(ContainerId, String)| owner_in(column).is_some_and(|owner| owner.alive());
             if let Some((id, _)) = owned.iter().find(alive).filter(|_| same_boot) {
                 return Err(Error::usage(format!(
-                    "{} is in use from another network namespace: container {id} runs there",
-                    self.options().root.display()
+                    "{} is in use from another {} namespace: container {id} runs there",
+                    self.options().root.display(),
+                    if self.options().rootless { "user" } else { "network" },
                 )));
             }
             if known.is_some() {

@@ -25,6 +25,9 @@ pub struct EngineOptions {
     pub tmpdir: PathBuf,
     /// `--network-config-dir`: a set of network definitions of its own.
     pub network_config_dir: Option<PathBuf>,
+    /// Do we work for an ordinary user, as root of a user namespace of his own? See [`crate::rootless`].
+    #[serde(default)]
+    pub rootless: bool,
     /// `--runtime`: a name in PATH or a path; crun, else runc, when absent.
     pub runtime: Option<String>,
 }
@@ -36,6 +39,7 @@ impl Default for EngineOptions {
             runroot: PathBuf::from("/run/podwire"),
             tmpdir: PathBuf::from("/run/podwire/tmp"),
             network_config_dir: None,
+            rootless: false,
             runtime: None,
         }
     }
@@ -55,7 +59,7 @@ impl Engine {
     /// left behind.
     pub fn open(options: EngineOptions) -> Result<Self> {
         if !linux::process::is_root() {
-            return Err(Error::usage("podwire must be run as root: rootless containers are not supported yet"));
+            return Err(Error::usage("neither root nor in a user namespace: an engine can work nowhere else"));
         }
         if let Some(missing) = linux::process::missing_capability().map_err(Error::usage)? {
             return Err(Error::usage(format!("podwire needs the capability {missing}, which this process has not")));
@@ -68,6 +72,7 @@ impl Engine {
 
     /// As [`Engine::open`], without a look at what others left: for processes of ours that were just started.
     pub(crate) fn open_as_is(options: EngineOptions) -> Result<Self> {
+        crate::rootless::settle(&options)?;
         for dir in [&options.root, &options.runroot, &options.tmpdir] {
             make_dir(dir)?;
         }

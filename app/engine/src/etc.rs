@@ -18,12 +18,13 @@ impl Engine {
     pub(crate) fn rewrite_files(&self, record: &ContainerRecord, endpoints: &[AttachedEndpoint]) -> Result<()> {
         let places = self.places(&record.id);
         let network = &record.settings.network;
+        let rootless = self.options().rootless;
         if !network.no_hosts {
             let sharers: String = self.sharers(record)?.iter().map(sharer_line).collect();
-            put_in_place(&places.hosts(), &(hosts_text(record, endpoints) + &sharers))?;
+            put_in_place(&places.hosts(), &(hosts_text(record, endpoints, rootless) + &sharers))?;
         }
         if wants_resolv_conf(network) {
-            put_in_place(&places.resolv_conf(), &resolv_conf_text(network, endpoints))?;
+            put_in_place(&places.resolv_conf(), &resolv_conf_text(network, endpoints, rootless))?;
         }
         Ok(())
     }

@@ -123,7 +123,7 @@ impl Engine {
         let at = |e: io::Error| Error::at(format!("cannot write {}", path.display()), e);
         std::fs::create_dir_all(dir).map_err(at)?;
         // Two exports at once would write to one file.
-        let _machine = self.networking().lock()?;
+        let _machine = self.networking().lock_as_it_is()?;
         check_replaced(&path, network)?;
         write_whole(dir, &path, network).map_err(at)?;
         Ok(path)

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
-use crate::config::{Dns, HostEntry, NetworkConfig};
+use model::PastaOptions;
+
+use crate::config::{Dns, HostEntry, NetworkConfig, NetworkMode};
 use crate::names::DNS_SUFFIX;
 
 /// What a hosts file is made of.
@@ -73,6 +75,19 @@ pub(crate) struct ResolvConf {
     pub(crate) options: Vec<String>,
 }
 
+/// Where a container is whose resolv.conf is made.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct ResolvAround {
+    /// Is it not in the host's network namespace?
+    pub(crate) own_stack: bool,
+    /// Has it any IPv6 address?
+    pub(crate) ipv6: bool,
+    /// Those of its networks with names.
+    pub(crate) gateways: Vec<IpAddr>,
+    /// Where an ordinary user's relay asks the host's servers for it, also those on the host's loopback address.
+    pub(crate) forwarders: Vec<IpAddr>,
+}
+
 impl ResolvConf {
     /// Reads a file; lines that are not understood are skipped, as the C library does. A zone index of an
     /// IPv6 server (`fe80::1%eth0`) names a link of the host, so that server is left out.
@@ -90,29 +105,31 @@ impl ResolvConf {
         conf
     }
 
-    /// The container's, made from the host's. `ipv6`: has the container any IPv6 address? `gateways`: those of
-    /// its networks with names. They ask whom `--dns` names, or else the host's servers.
-    pub(crate) fn for_container(
-        mut self,
-        network: &NetworkConfig,
-        own_stack: bool,
-        ipv6: bool,
-        gateways: &[IpAddr],
-    ) -> Self {
+    /// The container's, made from the host's. The gateways of networks with names ask whom `--dns` names, or else
+    /// the host's servers.
+    pub(crate) fn for_container(mut self, network: &NetworkConfig, around: &ResolvAround) -> Self {
+        let ipv6 = around.ipv6;
         match &network.dns {
-            _ if !gateways.is_empty() => {
-                self.servers = gateways.to_vec();
+            _ if !around.gateways.is_empty() => {
+                self.servers.clone_from(&around.gateways);
                 self.search.retain(|domain| domain != DNS_SUFFIX);
                 self.search.insert(0, DNS_SUFFIX.to_owned());
             }
             Dns::Servers(servers) => self.servers = servers.clone(),
-            Dns::Host | Dns::Image if own_stack => {
+            Dns::Host | Dns::Image if around.own_stack => {
+                if let NetworkMode::Pasta(PastaOptions { dns: Some(servers), .. }) = &network.mode {
+                    self.servers.clone_from(servers);
+                }
                 self.servers.retain(|ip| !ip.is_loopback() && (ip.is_ipv4() || ipv6));
+                self.servers.splice(0..0, around.forwarders.iter().copied());
                 if self.servers.is_empty() {
                     self.servers = fallback(ipv6);
                 }
             }
             Dns::Host | Dns::Image => {}
+        }
+        if let NetworkMode::Pasta(PastaOptions { search: Some(search), .. }) = &network.mode {
+            self.search = search.iter().map(|domain| domain.to_string()).collect();
         }
         if let Some(search) = &network.dns_search {
             self.search = search.iter().map(|domain| domain.to_string()).collect();
@@ -187,7 +204,6 @@ pub(crate) fn host_resolv_conf() -> ResolvConf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::NetworkMode;
 
     fn network(dns: Dns) -> NetworkConfig {
         NetworkConfig {
@@ -201,6 +217,23 @@ mod tests {
             dns_search: None,
             dns_options: Vec::new(),
         }
+    }
+
+    fn around(ipv6: bool) -> ResolvAround {
+        ResolvAround { own_stack: true, ipv6, ..ResolvAround::default() }
+    }
+
+    #[test]
+    fn behind_a_relay_the_hosts_servers_are_asked_by_way_of_it_even_those_on_its_loopback_address() {
+        let relayed = ResolvAround { forwarders: vec!["169.254.1.1".parse().unwrap()], ..around(false) };
+        let text = |host: &str, wish: &NetworkConfig| ResolvConf::parse(host).for_container(wish, &relayed).text();
+        let (stub, plain) = ("nameserver 127.0.0.53\n", "nameserver 192.0.2.1\nnameserver 2001:db8::1\n");
+        assert_eq!(text(stub, &network(Dns::Host)), "nameserver 169.254.1.1\n");
+        assert_eq!(text(plain, &network(Dns::Host)), "nameserver 169.254.1.1\nnameserver 192.0.2.1\n");
+        assert_eq!(text(plain, &network(Dns::Servers(vec!["192.0.2.9".parse().unwrap()]))), "nameserver 192.0.2.9\n");
+        let mode = NetworkMode::Pasta(PastaOptions::parse("-D,192.0.2.7,-S,a.example").unwrap());
+        let wish = NetworkConfig { mode, ..network(Dns::Host) };
+        assert_eq!(text(plain, &wish), "search a.example\nnameserver 169.254.1.1\nnameserver 192.0.2.7\n");
     }
 
     fn entry(names: &[&str], ip: Option<&str>) -> HostEntry {
@@ -241,7 +274,7 @@ mod tests {
     }
 
     fn check(host: &str, dns: Dns, ipv6: bool, expected: &str) {
-        assert_eq!(ResolvConf::parse(host).for_container(&network(dns), true, ipv6, &[]).text(), expected);
+        assert_eq!(ResolvConf::parse(host).for_container(&network(dns), &around(ipv6)).text(), expected);
     }
 
     #[test]
@@ -273,16 +306,18 @@ mod tests {
         let conf = ResolvConf::parse("search a.example b.example\nnameserver 192.0.2.1");
         let mut wish = network(Dns::Host);
         wish.dns_search = Some(vec!["c.example".parse().unwrap()]);
-        assert_eq!(conf.clone().for_container(&wish, true, false, &[]).search, ["c.example"]);
+        assert_eq!(conf.clone().for_container(&wish, &around(false)).search, ["c.example"]);
         wish.dns_search = Some(Vec::new());
-        assert!(conf.for_container(&wish, true, false, &[]).search.is_empty());
+        assert!(conf.for_container(&wish, &around(false)).search.is_empty());
     }
 
     #[test]
     fn on_networks_with_names_their_gateways_are_asked_and_their_domain_is_searched_first() {
         let host = ResolvConf::parse("search example.org dns.podman\nnameserver 192.0.2.1\noptions ndots:2");
         let gateways = ["10.89.0.1".parse().unwrap(), "fd00::1".parse().unwrap()];
-        let text = |wish: &NetworkConfig| host.clone().for_container(wish, true, true, &gateways).text();
+        let text = |wish: &NetworkConfig| {
+            host.clone().for_container(wish, &ResolvAround { gateways: gateways.to_vec(), ..around(true) }).text()
+        };
         let servers = "nameserver 10.89.0.1\nnameserver fd00::1\noptions ndots:2\n";
         assert_eq!(text(&network(Dns::Host)), format!("search dns.podman example.org\n{servers}"));
         let mut wish = network(Dns::Servers(vec!["1.2.3.4".parse().unwrap()]));

@@ -103,8 +103,9 @@ impl Engine {
         let mut machine = networking.lock()?;
         let healed = networking.heal(&mut machine, Firewall::Asked, mode, &|id| self.shown(id))?;
         if mode == Mode::Apply {
+            networking.put_all_relayed(&mut machine)?;
             networking.tell(&mut machine, None);
-            drop(machine);
+            networking.leave_if_unused(machine)?;
             self.warn_of_blockers(&self.one_of_each_network()?);
         }
         Ok(healed)
@@ -269,7 +270,7 @@ impl Networking<'_> {
         obstacles: &BTreeMap<String, Error>,
         shown: &dyn Fn(&ContainerId) -> bool,
     ) -> Result<Everybody> {
-        let mtu = host.uplink().map_err(usage)?.mtu;
+        let mtu = self.usual_mtu(host)?;
         self.store.read(|tx| {
             let mut everybody = Everybody::default();
             let attached = tx.attachments_up()?;
@@ -281,7 +282,7 @@ impl Networking<'_> {
                 tx.networks_of_all_scopes()?.into_iter().filter(|n| used.contains(&n.id)).collect();
             let mut wishes = BTreeMap::new();
             let mut owners = BTreeSet::from([BASE.to_owned()]);
-            everybody.desired.add(BASE, drivers::base());
+            everybody.desired.add(BASE, drivers::base(self.options.rootless));
             for network in networks.iter().filter(|n| !obstacles.contains_key(&owner_of_network(&n.id))) {
                 let (owner, wish) = (owner_of_network(&network.id), self.network_wish(tx, network, mtu)?);
                 everybody.desired.add(&owner, drivers::network(&wish));

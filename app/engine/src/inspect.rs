@@ -153,7 +153,9 @@ impl Engine {
             }
             _ => {}
         }
-        for attached in endpoints {
+        // Podman shows no network of who is on none by name.
+        let named = matches!(record.settings.network.mode, NetworkMode::Networks(_));
+        for attached in endpoints.iter().filter(|_| named) {
             let entry = Shown::of(attached).entry(&attached.network_id.to_string());
             let entry = with_wish(entry, record, &attached.aliases, attached.gw_priority);
             shown.insert(attached.network.to_string(), entry);
@@ -530,11 +532,9 @@ fn host_text(entry: &HostEntry) -> String {
 
 fn mode_text(mode: &NetworkMode) -> String {
     match mode {
-        NetworkMode::Networks(_) => "bridge".to_owned(),
-        NetworkMode::None => "none".to_owned(),
-        NetworkMode::Host => "host".to_owned(),
         NetworkMode::Container(id) => format!("container:{id}"),
         NetworkMode::Path(path) => format!("ns:{}", path.display()),
+        mode => mode.word().to_owned(),
     }
 }
 

@@ -19,7 +19,7 @@
 //! owner dead takes over by writing itself into the same row. `run` is all or nothing: it fails before the
 //! command runs and leaves no container, or the command ran.
 //!
-//! **Limits.** Rootful only. One container is one process tree; pods come later.
+//! **Limits.** As root, or as root of an ordinary user's namespaces ([`rootless`]). One container is one process tree; pods come later.
 //!
 //! **Start reading** at [`Engine`], then [`config::ContainerConfig`], then `start.rs`.
 
@@ -39,9 +39,11 @@ mod exchange;
 mod exec;
 mod files;
 mod foreground;
+mod fuse;
 #[doc(hidden)]
 pub mod fuzzing;
 mod heal;
+mod host_servers;
 mod inspect;
 mod keeper;
 mod list;
@@ -57,8 +59,11 @@ mod protocol;
 mod pump;
 mod record;
 mod relay;
+pub mod relay_client;
 mod rename;
 mod revival;
+pub mod rootless;
+mod rootless_net;
 mod runtime;
 mod seccomp;
 mod settings;
@@ -78,6 +83,7 @@ pub use exec::ExecConfig;
 pub use files::{RESOLV_CONF, RESOLVED_SERVERS, RESOLVED_STUB, nameservers};
 pub use heal::{Healed, LeftOut, Suspicion};
 pub use host::LINK_GROUP;
+pub use host_servers::HostServers;
 pub use inspect::inspect_image;
 pub use ipam::NetworkRequest;
 pub use keeper::{KEEPER_NAME, keeper_main};
@@ -89,6 +95,7 @@ pub use names::Served;
 pub use networks::{InterfaceAddress, NetworkContainer, NetworkInterface};
 pub use ports::PortsUpdate;
 pub use record::State;
+pub use rootless_net::enter_for_netd;
 pub use settings::{NetworkSettings, SETTINGS_FILE, Settings};
 pub use store::Event;
 pub use talk::{Attach, DetachKeys, Foreground, RunEnd, RunResult, Talk};

@@ -30,17 +30,18 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use jiff::Timestamp;
-use linux::{ProcessRef, Spawn, fds, mounts};
+use linux::{ProcessRef, Spawn, fds, mounts, userns};
 use model::ContainerId;
 use serde::{Deserialize, Serialize};
 
+use crate::config::NetworkMode;
 use crate::engine::{Engine, EngineOptions, Places, change_if_owned, remove_if_says};
 use crate::error::{Error, Result};
 use crate::keeper::Keeper;
 use crate::ports::Holds;
 use crate::pump::{Pump, Source};
 use crate::record::{ContainerRecord, State};
-use crate::revival::NetdGuard;
+use crate::revival::Guard;
 use crate::runtime::Runtime;
 use crate::{spec, user};
 
@@ -77,6 +78,8 @@ pub(crate) enum Mode {
 }
 
 /// Starts a monitor. It keeps `ports` open; `starter` is the other end of its conversation.
+///
+/// It begins where this process began: from there it can bring back helpers whose sockets are to belong there.
 pub(crate) fn spawn(order: &Order, ports: Vec<OwnedFd>, starter: Option<UnixStream>, places: &Places) -> Result<()> {
     let argument = serde_json::to_string(order).map_err(Error::usage)?;
     let wrong = |e| Error::at("cannot start the container's monitor", e);
@@ -94,7 +97,7 @@ pub(crate) fn spawn(order: &Order, ports: Vec<OwnedFd>, starter: Option<UnixStre
     command.stdin(starter.map_or_else(Stdio::null, |socket| OwnedFd::from(socket).into()));
     command.stdout(Stdio::null()).stderr(complaints);
     // Not waited for: it outlives us, and is nobody's business when it does not.
-    call.spawn().map(drop).map_err(wrong)
+    linux::netns::home().run(|| call.spawn().map(drop)).map_err(wrong)
 }
 
 /// What `main` runs when its own name is [`MONITOR_NAME`]. Returns the process's exit code.
@@ -228,7 +231,7 @@ impl Monitor {
     fn stay(&mut self, mut pump: Pump, up: Up, record: &ContainerRecord) -> Result<()> {
         pump.listen(&self.places)?;
         pump.tell_started(up.init);
-        pump.netd = NetdGuard::of(&self.engine, record);
+        pump.guards = Guard::of(&self.engine, record);
         let code = pump.run(up)?;
         self.end(pump, code)
     }
@@ -255,7 +258,7 @@ impl Monitor {
         }
         pump.listen(&self.places)?;
         pump.tell_started(init);
-        pump.netd = NetdGuard::of(&self.engine, &record);
+        pump.guards = Guard::of(&self.engine, &record);
         let code = pump.run(up)?;
         self.end(pump, code)
     }
@@ -292,11 +295,14 @@ impl Launch<'_> {
         let record = self.record;
         mounts::enter_private_namespace().map_err(|e| Error::at("cannot make a mount namespace", e))?;
         let merged = self.places.merged();
-        mounts::overlay(&self.layers, &self.places.upper(), &self.places.work(), &merged)
-            .map_err(Error::cannot_start)?;
+        self.mount_root(&merged)?;
         let cgroup = Path::new("/sys/fs/cgroup");
         if self.runtime.wants_cgroup2() && cgroup.is_dir() && !mounts::is_cgroup2(cgroup) {
-            mounts::cgroup2(cgroup).map_err(Error::cannot_start)?;
+            match mounts::cgroup2(cgroup) {
+                // The runtime says itself whether it can do without.
+                Err(e) if self.order.options.rootless => tracing::debug!(%e, "no version 2 control groups"),
+                done => done.map_err(Error::cannot_start)?,
+            }
         }
         let root = File::open(&merged).map_err(|e| Error::at(merged.display(), e))?;
         let user = user::resolve(&record.settings.user, &root).map_err(Error::cannot_start)?;
@@ -304,6 +310,15 @@ impl Launch<'_> {
         self.write_spec(&user)?;
         let streams = if record.settings.tty { Streams::Terminal } else { Streams::pipes(record, self.places)? };
         self.call_runtime(streams)
+    }
+
+    fn mount_root(&self, merged: &Path) -> Result<()> {
+        let (upper, work) = (self.places.upper(), self.places.work());
+        match mounts::overlay(&self.layers, &upper, &work, merged) {
+            Err(native) if self.order.options.rootless => crate::fuse::overlay(&self.layers, &upper, &work, merged)
+                .map_err(|fuse| Error::cannot_start(format!("{native}. The way around that: {fuse}"))),
+            done => done.map_err(Error::cannot_start),
+        }
     }
 
     fn write_spec(&self, user: &user::User) -> Result<()> {
@@ -320,7 +335,12 @@ impl Launch<'_> {
         let around = spec::Surroundings {
             root: &self.places.merged(),
             user,
-            netns: netns.as_deref(),
+            stack: match (netns, &record.settings.network.mode) {
+                (Some(path), _) => spec::Stack::At(path),
+                (None, NetworkMode::None) => spec::Stack::New,
+                (None, _) => spec::Stack::Host,
+            },
+            groups: crate::rootless::id_maps().map(|(_, gids)| userns::mapped(&gids)),
             files: &files,
             console: *console,
             oom_score_adj: self.oom_score_adj,

@@ -153,8 +153,8 @@ impl Netd {
         command.arg0(NETD_NAME).arg(argument).current_dir("/");
         command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
         command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null());
-        // Not waited for: it outlives us.
-        call.spawn().map(drop).map_err(wrong)?;
+        // Where its sockets to upstreams belong. Not waited for: it outlives us.
+        linux::netns::home().run(|| call.spawn().map(drop)).map_err(wrong)?;
         Ok(ours)
     }
 

@@ -33,6 +33,8 @@ use crate::engine::EngineOptions;
 use crate::netd::Netd;
 use crate::ports;
 use crate::record::ContainerRecord;
+use crate::relay_client::Relay;
+use crate::rootless_net::{self, Missing};
 use crate::{Error, Kind, error::Result};
 
 /// The owner of what every network needs: the firewall's rules, forwarding.
@@ -78,9 +80,9 @@ pub(crate) enum Change<'a> {
 /// One command's view of networks.
 pub(crate) struct Networking<'a> {
     pub(crate) store: &'a Store,
-    options: &'a EngineOptions,
+    pub(crate) options: &'a EngineOptions,
     /// Which set of network definitions: the text of `--network-config-dir`.
-    scope: &'a str,
+    pub(crate) scope: &'a str,
 }
 
 /// Desired objects and whose they are.
@@ -110,12 +112,14 @@ pub(crate) struct Leaving {
 
 /// The machine while it is ours to change.
 pub(crate) struct Machine {
-    _lock: HostLock,
+    pub(crate) _lock: HostLock,
     pub(crate) host: Host,
     /// Once it was needed: for the firewall, whose tables it owns, and for names.
     netd: Option<Netd>,
     /// Are the firewall's tables changed by the socket that netd has lent us?
     has_firewall: bool,
+    /// An ordinary user's, once it was needed.
+    pub(crate) relay: Option<Relay>,
 }
 
 /// A plan in the journal, with what must be written when it is done.
@@ -183,15 +187,27 @@ impl<'a> Networking<'a> {
         if !wish.attachments.is_empty() {
             self.tell(&mut machine, Some(wish.container));
         }
+        if attached.is_err() {
+            self.leave_if_unused(machine)?;
+        }
         attached
     }
 
     fn up_with(&self, machine: &mut Machine, wish: &SandboxWish<'_>) -> Result<Attached> {
+        if self.options.rootless {
+            rootless_net::check_ports(wish.ports)?;
+            self.ensure_relay(machine)?;
+            self.hold_relayed(machine, &wish.container, wish.ports)?;
+        }
         let (journaled, attached) = kept(self.plan_up(machine, wish, Intent::Apply))?;
         match self.apply(machine, &journaled.plan)? {
             Ok(()) => {
                 self.finish(&journaled)?;
                 machine.host.flush_udp(wish.ports, &container_ips(&attached.endpoints)).map_err(cannot_start)?;
+                if let Err(error) = self.put_relayed(machine, &wish.container, &attached.endpoints) {
+                    self.down_with(machine, &wish.container, &[])?;
+                    return Err(error);
+                }
                 Ok(attached)
             }
             // The journal entry stays: whoever takes the lock next tries again to take back what remains.
@@ -209,7 +225,9 @@ impl<'a> Networking<'a> {
     /// The plan [`Networking::up`] would apply; changes nothing.
     pub(crate) fn plan_of_up(&self, wish: &SandboxWish<'_>) -> Result<Plan> {
         let mut machine = self.lock()?;
-        looked_at(self.plan_up(&mut machine, wish, Intent::DryRun))
+        let plan = looked_at(self.plan_up(&mut machine, wish, Intent::DryRun));
+        self.leave_if_unused(machine)?;
+        plan
     }
 
     /// Takes the container's endpoints and sandbox away, with whatever only they needed. Idempotent.
@@ -218,7 +236,7 @@ impl<'a> Networking<'a> {
     /// answered that a bridge nobody needs any more is gone, and closes the journal. Until then the host lock
     /// is held, so that whoever repairs or starts something waits too.
     pub(crate) fn down(&self, container: &ContainerId) -> Result<Leaving> {
-        let mut machine = self.lock()?;
+        let mut machine = self.lock_as_it_is()?;
         self.repair_with(&mut machine)?;
         let was_attached = !self.store.read(|tx| tx.attachments_of(container))?.is_empty();
         let journaled = self.begin_down(&mut machine, container, &[])?;
@@ -231,7 +249,8 @@ impl<'a> Networking<'a> {
     /// Ends what [`Networking::down`] began.
     pub(crate) fn gone(&self, mut leaving: Leaving) -> Result<()> {
         leaving.machine.host.settle().map_err(usage)?;
-        self.finish(&leaving.journaled)
+        self.finish(&leaving.journaled)?;
+        self.leave_if_unused(leaving.machine)
     }
 
     /// The plan [`Networking::down`] would apply to these containers together; changes nothing.
@@ -258,6 +277,12 @@ impl<'a> Networking<'a> {
     ) -> Result<Vec<AttachedEndpoint>> {
         let before = self.endpoints_of(container)?;
         let ports = self.store.read(|tx| tx.ports_of(container))?;
+        self.ensure_relay(machine)?;
+        if let (Change::Ports(now, _), true) = (change, self.options.rootless) {
+            rootless_net::check_ports(now)?;
+            let added: Vec<PortMapping> = now.iter().filter(|port| !ports.contains(port)).copied().collect();
+            self.hold_relayed(machine, container, &added).map_err(|error| usage(error.message))?;
+        }
         let (journaled, after) = kept(self.plan_change(machine, container, change, &[], Intent::Apply))?;
         match self.apply(machine, &journaled.plan)? {
             Ok(()) => {
@@ -267,6 +292,7 @@ impl<'a> Networking<'a> {
                 };
                 machine.host.flush_udp(&moved, &container_ips(&after)).map_err(usage)?;
                 self.finish(&journaled)?;
+                self.put_relayed(machine, container, &after)?;
                 Ok(after)
             }
             Err(error @ host::ApplyError::Stuck { .. }) => Err(usage(error)),
@@ -292,7 +318,7 @@ impl<'a> Networking<'a> {
         intent: Intent,
     ) -> Result<(Journaled, Vec<AttachedEndpoint>), Stop> {
         let Machine { host, netd, .. } = self.with_netd(machine, intent)?;
-        let mtu = host.uplink().map_err(usage)?.mtu;
+        let mtu = self.usual_mtu(host)?;
         self.store.write(|tx| {
             let mut members = self.members(tx, container)?;
             let ports = match change {
@@ -336,7 +362,7 @@ impl<'a> Networking<'a> {
             self.serve(tx, netd.as_mut(), &members)?;
             let mut desired = Desired::default();
             if tx.attachments_any()? || host.used_by_others(self.store.instance()).map_err(usage)? {
-                desired.add(BASE, drivers::base());
+                desired.add(BASE, drivers::base(self.options.rootless));
             }
             self.put(tx, container, &members, &ports, mtu, &mut desired)?;
             owners.extend(members.iter().map(|(network, _)| owner_of_network(&network.id)));
@@ -386,7 +412,8 @@ impl<'a> Networking<'a> {
         }
         // Somebody alive may be in the middle of it: then the lock is held, and the entry gone when we get it.
         let mut machine = self.lock()?;
-        self.repair_with(&mut machine)
+        self.repair_with(&mut machine)?;
+        self.leave_if_unused(machine)
     }
 
     pub(crate) fn repair_with(&self, machine: &mut Machine) -> Result<()> {
@@ -436,7 +463,9 @@ impl<'a> Networking<'a> {
                 // What it had before is not known any more: all its clients begin anew.
                 let ips = container_ips(&endpoints);
                 machine.host.flush_udp(&all_udp_of(&ips), &ips).map_err(usage)?;
-                self.finish(&journaled)
+                self.finish(&journaled)?;
+                self.ensure_relay(machine)?;
+                self.put_relayed(machine, container, &endpoints)
             }
             // It was taken down since: then nothing of what was begun has a place any more.
             Err(error) if error.kind == Kind::WrongState => self.down_with(machine, container, begun),
@@ -457,6 +486,7 @@ impl<'a> Networking<'a> {
         let journaled = kept(self.plan_down(&mut machine.host, one, begun, Intent::Apply))?;
         self.need_firewall(machine, &journaled.plan)?;
         machine.host.begin(&journaled.plan).map_err(usage)?;
+        self.remove_relayed(machine, container)?;
         machine.host.flush_udp(&ports, &[]).map_err(usage)?;
         // In another mount namespace than the one it was made in (each `ip netns exec` has its own) the
         // namespace's file looks empty and is in no plan; unlinking it lifts the mount everywhere.
@@ -491,8 +521,9 @@ impl<'a> Networking<'a> {
     ) -> Result<(Journaled, Attached), Stop> {
         let intent_of_netd = if wish.attachments.is_empty() { Intent::DryRun } else { intent };
         let Machine { host, netd, .. } = self.with_netd(machine, intent_of_netd)?;
-        let mtu = host.uplink().map_err(usage)?.mtu;
+        let mtu = self.usual_mtu(host)?;
         self.store.write(|tx| {
+            self.forget_hidden(tx)?;
             let owner = owner_of(&wish.container);
             let mut desired = Desired::default();
             let mut owners = vec![owner.clone()];
@@ -552,6 +583,7 @@ impl<'a> Networking<'a> {
     /// For a change that is meant, netd is there and has given us the firewall's socket.
     fn with_netd<'m>(&self, machine: &'m mut Machine, intent: Intent) -> Result<&'m mut Machine> {
         if intent == Intent::Apply && machine.netd.is_none() {
+            self.ensure_relay(machine)?;
             machine.netd = Some(Netd::ensure(self.options, machine.host.namespace(), self.store.instance())?);
         }
         Ok(machine)
@@ -598,7 +630,7 @@ impl<'a> Networking<'a> {
 
     /// Networks changed in the store: names and upstreams follow.
     pub(crate) fn announce_change(&self) -> Result<()> {
-        let mut machine = self.lock()?;
+        let mut machine = self.lock_as_it_is()?;
         self.tell(&mut machine, None);
         Ok(())
     }
@@ -609,7 +641,7 @@ impl<'a> Networking<'a> {
         container: &ContainerId,
         write: impl FnOnce(&Tx<'_>) -> Result<ContainerRecord>,
     ) -> Result<ContainerRecord> {
-        let mut machine = self.lock()?;
+        let mut machine = self.lock_as_it_is()?;
         self.repair_with(&mut machine)?;
         let (record, attached) = self.store.write(|tx| {
             let record = write(tx)?;
@@ -626,21 +658,39 @@ impl<'a> Networking<'a> {
         Ok(record)
     }
 
-    /// Starts netd if somebody is attached and it is not there.
+    /// Starts netd, and an ordinary user's relay, if somebody is attached and they are not there.
     pub(crate) fn revive(&self) -> Result<()> {
-        let mut machine = self.lock()?;
+        let mut machine = self.lock_as_it_is()?;
         if self.store.read(|tx| tx.attachments_any())? {
             self.take_firewall(&mut machine)?;
         }
         Ok(())
     }
 
-    /// The host lock first, then a look at the kernel.
+    /// The host lock first, then a look at the kernel. Of an ordinary user's networks, in the relay's namespace.
     pub(crate) fn lock(&self) -> Result<Machine> {
-        let host = Host::open().map_err(|e| usage(format!("could not open a netlink socket: {e}")))?;
+        self.lock_when(Missing::Make)
+    }
+
+    /// As [`Networking::lock`], for what changes the store alone: there may be no relay's namespace then.
+    pub(crate) fn lock_as_it_is(&self) -> Result<Machine> {
+        // What is there, or was begun, has its place there.
+        let idle = self.store.read(|tx| {
+            Ok::<_, StoreError>(tx.journal()?.is_empty() && !tx.attachments_any()? && tx.made(&[BASE])?.is_empty())
+        })?;
+        self.lock_when(if idle { Missing::Stay } else { Missing::Make })
+    }
+
+    fn lock_when(&self, missing: Missing) -> Result<Machine> {
+        let open = || Host::open().map_err(|e| usage(format!("could not open a netlink socket: {e}")));
+        if self.options.rootless {
+            let lock = rootless_net::enter(self.options, missing)?;
+            return Ok(Machine { _lock: lock, host: open()?, netd: None, has_firewall: false, relay: None });
+        }
+        let host = open()?;
         let path = lock::path(host.namespace());
         let lock = HostLock::take(&path).map_err(|e| usage(format!("could not lock {}: {e}", path.display())))?;
-        Ok(Machine { _lock: lock, host, netd: None, has_firewall: false })
+        Ok(Machine { _lock: lock, host, netd: None, has_firewall: false, relay: None })
     }
 
     /// Records the members as the container's attachments, and adds what they and its sandbox should be.
@@ -656,7 +706,7 @@ impl<'a> Networking<'a> {
         let owner = owner_of(container);
         let ipv6 = members.iter().any(|(network, _)| network.has_family(false));
         if !members.is_empty() {
-            desired.add(BASE, drivers::base());
+            desired.add(BASE, drivers::base(self.options.rootless));
         }
         desired.add(&owner, drivers::sandbox(&SandboxName::of(container), ipv6 || members.is_empty()));
         for (order, (network, attached)) in (0..).zip(members) {
@@ -677,7 +727,7 @@ impl<'a> Networking<'a> {
         begun: &[Object],
         intent: Intent,
     ) -> Result<Journaled, Stop> {
-        let mtu = host.uplink().map_err(usage)?.mtu;
+        let mtu = self.usual_mtu(host)?;
         self.store.write(|tx| {
             let mut touched = BTreeSet::new();
             let mut owners: Vec<String> = Vec::new();
@@ -703,7 +753,7 @@ impl<'a> Networking<'a> {
             if tx.attachments_any()?
                 || (!touched.is_empty() && host.used_by_others(self.store.instance()).map_err(usage)?)
             {
-                desired.add(BASE, drivers::base());
+                desired.add(BASE, drivers::base(self.options.rootless));
             }
             owners.push(BASE.to_owned());
             let owner = owner_of(&containers[0]);
@@ -750,9 +800,12 @@ impl<'a> Networking<'a> {
     fn resolve(&self, tx: &Tx<'_>, wishes: &[AttachmentConfig], host: &mut Host) -> Result<Vec<Network>> {
         let mut networks: Vec<Network> = Vec::new();
         for wish in wishes {
-            let network = match self.find(tx, wish.network.as_deref().unwrap_or(DEFAULT_NETWORK))? {
-                Some(network) => network,
-                None => self.store_default(tx, wish.network.as_deref(), host)?,
+            let network = match &wish.hidden {
+                Some(request) => self.hidden(tx, request, host)?,
+                None => match self.find(tx, wish.network.as_deref().unwrap_or(DEFAULT_NETWORK))? {
+                    Some(network) => network,
+                    None => self.store_default(tx, wish.network.as_deref(), host)?,
+                },
             };
             check_needed_links(host, &network)?;
             if networks.iter().any(|n| n.id == network.id) {
@@ -783,8 +836,8 @@ impl<'a> Networking<'a> {
     }
 
     fn fresh_default(&self, tx: &Tx<'_>, host: &mut Host) -> Result<Network> {
-        let facts = host.facts().map_err(usage)?;
-        let networks = tx.networks(self.scope)?;
+        let facts = self.facts(host)?;
+        let networks = self.networks_around(tx)?;
         let around = Surroundings { networks: &networks, used: &facts.used, links: &facts.links };
         let mut network = ipam::default_network(&around, &now()).map_err(usage)?;
         network.id = self.default_id()?;
@@ -816,7 +869,14 @@ impl<'a> Networking<'a> {
         let mark = Mark::new(self.store.instance(), &owner);
         // Only asked about, it was never listened at: then the likely port.
         let port = dns_port(tx, &network.id)?.unwrap_or(DNS_PORT_FIRST);
-        Ok(NetworkWish { network, mtu, mark, dns: network.serves_names().then_some(port) })
+        Ok(NetworkWish {
+            network,
+            mtu,
+            dns: network.serves_names().then_some(port),
+            relayed: self.options.rootless,
+            apart: self.options.rootless && rootless_net::is_hidden(tx, &network.id)?,
+            mark,
+        })
     }
 
     /// All networks by name, the default network among them whether it was used yet or not.
@@ -842,7 +902,7 @@ impl<'a> Networking<'a> {
 
     /// Makes a network; nothing in the kernel changes until a container joins it.
     pub(crate) fn create(&self, request: &NetworkRequest) -> Result<Network> {
-        let mut machine = self.lock()?;
+        let mut machine = self.lock_as_it_is()?;
         self.store.write_durable(|tx| {
             let network = self.fresh(tx, &mut machine.host, request)?;
             tx.network_insert(self.scope, &network)?;
@@ -857,7 +917,7 @@ impl<'a> Networking<'a> {
         if network.name.as_str() == DEFAULT_NETWORK {
             network.id = self.default_id()?;
         }
-        let _machine = self.lock()?;
+        let _machine = self.lock_as_it_is()?;
         self.store.write_durable(|tx| {
             let mut networks = tx.networks(self.scope)?;
             if networks.contains(&network) {
@@ -890,7 +950,7 @@ impl<'a> Networking<'a> {
     /// Drops and adds upstreams for names that are asked on the network, each once and in order. Returns it as it
     /// is then, and whether that is a change.
     pub(crate) fn update_dns(&self, name: &str, add: &[IpAddr], remove: &[IpAddr]) -> Result<(Network, bool)> {
-        let mut machine = self.lock()?;
+        let mut machine = self.lock_as_it_is()?;
         self.store.write_durable(|tx| {
             let found = self.find(tx, name)?;
             let found = found.map_or_else(|| self.store_default(tx, Some(name), &mut machine.host), Ok)?;
@@ -918,24 +978,26 @@ impl<'a> Networking<'a> {
 
     /// The plan for such a network with nobody on it: what its first container would find made.
     pub(crate) fn plan_of_create(&self, request: &NetworkRequest) -> Result<Plan> {
-        let Machine { mut host, _lock, .. } = self.lock()?;
-        let mtu = host.uplink().map_err(usage)?.mtu;
+        let mut machine = self.lock()?;
+        let host = &mut machine.host;
+        let mtu = self.usual_mtu(host)?;
         let planned = self.store.write(|tx| {
-            let network = self.fresh(tx, &mut host, request)?;
+            let network = self.fresh(tx, host, request)?;
             let mut desired = Desired::default();
-            desired.add(BASE, drivers::base());
+            desired.add(BASE, drivers::base(self.options.rootless));
             desired.add(BASE, drivers::network(&self.network_wish(tx, &network, mtu)?));
-            let journaled = self.journal(tx, &mut host, BASE, desired, &[BASE.to_owned()], &[])?;
+            let journaled = self.journal(tx, host, BASE, desired, &[BASE.to_owned()], &[])?;
             // Nothing of this transaction is kept.
             Err::<(), Stop>(Stop::DryRun(journaled.plan))
         });
+        self.leave_if_unused(machine)?;
         looked_at(planned)
     }
 
     fn fresh(&self, tx: &Tx<'_>, host: &mut Host, request: &NetworkRequest) -> Result<Network> {
-        let facts = host.facts().map_err(usage)?;
+        let facts = self.facts(host)?;
         let fresh = Fresh { id: random()?, prefix: random()?, created: &now() };
-        let mut networks = tx.networks(self.scope)?;
+        let mut networks = self.networks_around(tx)?;
         if !networks.iter().any(|n| n.name.as_str() == DEFAULT_NETWORK) {
             // Its name, subnet and link are kept free for it.
             networks.push(self.fresh_default(tx, host)?);
@@ -956,7 +1018,7 @@ impl<'a> Networking<'a> {
     /// is attached at this moment is checked here.
     pub(crate) fn remove(&self, network: &Network) -> Result<()> {
         self.removable(network)?;
-        let mut machine = self.lock()?;
+        let mut machine = self.lock_as_it_is()?;
         self.repair_with(&mut machine)?;
         self.store.write_durable(|tx| {
             if tx.attachment_count(&network.id)? > 0 {

@@ -137,7 +137,7 @@ impl Engine {
         let networks = self.networks()?;
         let names = |record: &ContainerRecord| match &record.settings.network.mode {
             NetworkMode::Networks(attachments) => attachments.iter().any(|a| means(&networks, a, network)),
-            NetworkMode::None | NetworkMode::Host | NetworkMode::Container(_) | NetworkMode::Path(_) => false,
+            _ => false,
         };
         Ok(self.records()?.into_iter().filter(names).collect())
     }

@@ -25,13 +25,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
+use linux::netns::home;
 use linux::ports::{self, Claim};
 use linux::{HostLock, ProcessRef};
 use model::{ContainerId, HostAddress, PortMapping, PortSpec, Protocol, Unpublish};
 use plan::Plan;
 use store::{Store, Tx};
 
-use crate::config::NetworkMode;
 use crate::connect::Mode;
 use crate::engine::{Engine, load, save};
 use crate::error::{Error, Kind, Result};
@@ -125,6 +125,10 @@ impl Engine {
         let _lock = HostLock::take(&path).map_err(|e| Error::at(format!("cannot lock {}", path.display()), e))?;
         let record = self.record(&record.id)?;
         let after = update.of(&record.settings.ports)?;
+        if self.options().rootless {
+            // The relay holds them.
+            return self.change(&record, &Change::Ports(&after, record.init));
+        }
         let lost =
             || Error::usage(format!("the monitor of container {} does not answer: restart the container", record.id));
         let mut monitor = self.connect(&record.id)?.ok_or_else(lost)?;
@@ -155,27 +159,33 @@ impl Engine {
         let after = update.of(before)?;
         // What the container itself holds now is no obstacle.
         for mapping in after.iter().filter(|mapping| !before.iter().any(|held| held.clashes(mapping))) {
-            hold_all(&[*mapping])
-                .map_err(|(mapping, e)| Error::usage(cannot_bind(&self.store, &mapping, &e).message))?;
+            self.could_hold(&[*mapping]).map_err(|error| Error::usage(error.message))?;
         }
         self.plan_change(record, &Change::Ports(&after, record.init))
     }
 
-    /// Sockets on all published ports; a busy one is refused before anything is made.
+    /// Sockets on all published ports; a busy one is refused before anything is made. An ordinary user's relay has
+    /// them itself.
     pub(crate) fn hold_ports(&self, mappings: &[PortMapping]) -> Result<Vec<OwnedFd>> {
+        if self.options().rootless {
+            return Ok(Vec::new());
+        }
         hold_all(mappings).map_err(|(mapping, e)| cannot_bind(&self.store, &mapping, &e))
+    }
+
+    /// Can all of them be had now? Where they are published.
+    pub(crate) fn could_hold(&self, mappings: &[PortMapping]) -> Result<()> {
+        let held = home().run(|| hold_all(mappings).map(drop));
+        held.map_err(|(mapping, e)| cannot_bind(&self.store, &mapping, &e))
     }
 }
 
 /// Has it ports to publish?
 fn can_publish(record: &ContainerRecord) -> Result<()> {
-    let mode = match &record.settings.network.mode {
-        NetworkMode::Networks(_) => return Ok(()),
-        NetworkMode::None => "none",
-        NetworkMode::Host => "host",
-        NetworkMode::Container(_) => "container",
-        NetworkMode::Path(_) => "ns",
-    };
+    if record.settings.network.mode.is_networked() {
+        return Ok(());
+    }
+    let mode = record.settings.network.mode.word();
     let text =
         format!("cannot publish ports of container {}: network mode {mode:?} does not support them", record.name);
     Err(Error::usage(text))
@@ -208,13 +218,22 @@ pub(crate) fn record(
 
 /// Chooses host ports for what was published without one.
 pub(crate) fn choose(host: HostAddress, range: u16, protocol: Protocol) -> Result<u16> {
-    ports::free_ports(host, range, protocol)
+    home()
+        .run(|| ports::free_ports(host, range, protocol))
         .map(|(first, _)| first)
         .map_err(|e| Error::cannot_start(format!("cannot find a free {protocol} port: {e}")))
 }
 
 /// Why a port cannot be held, in Podman's words, with the container that has it.
 fn cannot_bind(store: &Store, mapping: &PortMapping, error: &io::Error) -> Error {
+    cannot_bind_port(store, mapping, busy_port(mapping), error)
+}
+
+/// As above, of a port that is known.
+pub(crate) fn cannot_bind_port(store: &Store, mapping: &PortMapping, port: u16, error: &io::Error) -> Error {
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        return Error::cannot_start(privileged(mapping, port));
+    }
     let reason = match error.kind() {
         io::ErrorKind::AddrInUse => "address already in use".to_owned(),
         io::ErrorKind::AddrNotAvailable => "cannot assign requested address".to_owned(),
@@ -226,7 +245,21 @@ fn cannot_bind(store: &Store, mapping: &PortMapping, error: &io::Error) -> Error
     });
     let holder = holder.ok().flatten().filter(|_| error.kind() == io::ErrorKind::AddrInUse);
     let holder = holder.map_or_else(String::new, |record| format!(" (by the container {})", record.name));
-    Error::cannot_start(busy(mapping, busy_port(mapping), &format!("{reason}{holder}")))
+    Error::cannot_start(busy(mapping, port, &format!("{reason}{holder}")))
+}
+
+/// What an ordinary user is told, in Podman's words.
+fn privileged(mapping: &PortMapping, port: u16) -> String {
+    let read = || std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+    let first = home().run(read).ok().and_then(|text| text.trim().parse::<u16>().ok()).unwrap_or(1024);
+    let ip = mapping.host.exact().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    format!(
+        "rootlessport cannot expose privileged port {port}, you can add 'net.ipv4.ip_unprivileged_port_start={port}' to \
+         /etc/sysctl.conf (currently {first}), or choose a larger port number (>= {first}): listen {} {}: bind: \
+         permission denied",
+        mapping.protocol,
+        SocketAddr::new(ip, port)
+    )
 }
 
 fn busy(mapping: &PortMapping, port: u16, reason: &str) -> String {
@@ -240,7 +273,7 @@ fn busy(mapping: &PortMapping, port: u16, reason: &str) -> String {
 /// The first port of the mapping that somebody has; the first one when that cannot be told.
 fn busy_port(mapping: &PortMapping) -> u16 {
     let busy = |port: &u16| ports::hold(mapping.host, *port, mapping.protocol).is_err();
-    mapping.host_ports().find(busy).unwrap_or(mapping.host_port)
+    home().run(|| mapping.host_ports().find(busy)).unwrap_or(mapping.host_port)
 }
 
 /// All or nothing; the mapping that cannot be held.

@@ -21,7 +21,7 @@ use crate::log::{LogWriter, Stream};
 use crate::monitor::{Up, through};
 use crate::ports::Holds;
 use crate::protocol::{Decoder, Frame};
-use crate::revival::NetdGuard;
+use crate::revival::Guard;
 
 /// Bytes that may wait for one client, or for the container's input.
 const FULL: usize = 1 << 20;
@@ -146,8 +146,8 @@ pub(crate) struct Pump {
     input: Option<Input>,
     /// Whoever else has the input's descriptor, which with a terminal is that of the output too.
     keeper: Option<Keeper>,
-    /// Set before [`Pump::run`] for a container that needs netd.
-    pub(crate) netd: Option<NetdGuard>,
+    /// Set before [`Pump::run`] for a container that needs netd, or a relay.
+    pub(crate) guards: Vec<Guard>,
     buffer: Vec<u8>,
     /// SIGCHLD to be read: of the runtime's helpers, which end after it and are ours then.
     children: Option<SignalFd>,
@@ -165,7 +165,7 @@ enum Token {
     Input,
     Keeper,
     Children,
-    Netd,
+    Guard(usize),
 }
 
 impl Pump {
@@ -181,7 +181,7 @@ impl Pump {
             sources: Vec::new(),
             input: None,
             keeper: None,
-            netd: None,
+            guards: Vec::new(),
             buffer: vec![0; CHUNK],
             children: None,
             code: None,
@@ -272,7 +272,7 @@ impl Pump {
                     Token::Input => self.feed(),
                     Token::Keeper => self.replace_keeper(),
                     Token::Children => self.reap(init),
-                    Token::Netd => self.netd.iter_mut().for_each(NetdGuard::step),
+                    Token::Guard(n) => self.guards[n].step(),
                 }
             }
             self.drop_gone();
@@ -310,9 +310,9 @@ impl Pump {
             tokens.push(Token::Children);
             fds.push(PollFd::new(children, PollFlags::IN));
         }
-        if let Some(netd) = self.netd.as_ref().and_then(NetdGuard::fd) {
-            tokens.push(Token::Netd);
-            fds.push(PollFd::from_borrowed_fd(netd, PollFlags::IN));
+        for (n, fd) in self.guards.iter().enumerate().filter_map(|(n, guard)| Some((n, guard.fd()?))) {
+            tokens.push(Token::Guard(n));
+            fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
         }
         if self.clients.iter().all(|client| client.outbox.waiting() < FULL) {
             for (n, source) in self.sources.iter().enumerate() {
@@ -501,9 +501,10 @@ impl Pump {
     }
 
     /// The exit code of a first process that is our child. It is one of the runtime's last process, which may
-    /// end a moment after it; only then is it ours to reap.
+    /// end a moment after it; only then is it ours to reap. Of other children, helpers that we brought back, we
+    /// do not wait for the end.
     fn own_code(&mut self, init: ProcessRef) -> Option<i32> {
-        while self.code.is_none() {
+        while self.code.is_none() && linux::process::is_descendant(init.pid) {
             let ended = linux::process::wait_any().ok()??;
             if ended.pid == init.pid {
                 self.code = Some(ended.code);

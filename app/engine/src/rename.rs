@@ -3,7 +3,6 @@
 use model::ContainerName;
 use store::StoreError;
 
-use crate::config::NetworkMode;
 use crate::engine::{Engine, load, no_such_container, save};
 use crate::error::{Error, Result};
 use crate::events;
@@ -32,9 +31,9 @@ impl Engine {
         if renamed.state != State::Running {
             return Ok(());
         }
-        match renamed.settings.network.mode {
-            NetworkMode::Networks(_) => self.rewrite_files(&renamed, &self.networking().endpoints_of(&id)?),
-            _ => self.rename_in_hosts(&before, &renamed),
+        match renamed.settings.network.mode.is_networked() {
+            true => self.rewrite_files(&renamed, &self.networking().endpoints_of(&id)?),
+            false => self.rename_in_hosts(&before, &renamed),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A container's monitor as the one who brings netd back.
+//! A container's monitor as the one who brings netd back, and an ordinary user's relay.
 //!
 //! ```text
 //!   alive (pidfd) ──ends──> reviving (a thread) ──done──> alive
@@ -6,20 +6,20 @@
 //!        └── started by others ──┴─ not needed (a look every 5 s: nobody is on any network)
 //! ```
 //!
-//! **How it works.** A monitor polls one descriptor more. When netd ends, each monitor waits a moment of its
-//! own, and one of them gets the lock on netd's directory first; the others find it alive when they get it.
+//! **How it works.** A monitor polls one descriptor more for each of them. When netd ends, each monitor waits a
+//! moment of its own, and one of them gets the lock on netd's directory first; the others find it alive when they get
+//! it. Of the relay it is the lock of the relay's namespace.
 
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use linux::{HostLock, NsId};
+use linux::{HostLock, NsId, ProcessRef};
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
 
-use crate::config::NetworkMode;
 use crate::engine::{Engine, EngineOptions};
-use crate::netd;
 use crate::record::ContainerRecord;
+use crate::{netd, relay_client, rootless_net};
 
 /// The longest that a monitor waits before it tries: so that a thousand do not come at once.
 const SPREAD_MS: u64 = 100;
@@ -27,13 +27,38 @@ const SPREAD_MS: u64 = 100;
 const NOT_NEEDED: Duration = Duration::from_secs(5);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
-/// Watches over netd while a container runs.
-pub(crate) struct NetdGuard {
+/// Watches over a helper while a container runs.
+pub(crate) struct Guard {
     options: EngineOptions,
-    namespace: NsId,
-    instance: String,
+    helper: Helper,
     state: State,
     failures: u32,
+}
+
+/// Who has to be there while containers are on networks.
+#[derive(Debug, Clone)]
+enum Helper {
+    Netd { namespace: NsId, instance: String },
+    Relay,
+}
+
+impl Helper {
+    /// Who it is, when it says so.
+    fn process(&self, options: &EngineOptions) -> Option<ProcessRef> {
+        match self {
+            Self::Netd { namespace, instance } => netd::process(*namespace, instance),
+            Self::Relay => relay_client::process(&options.runroot),
+        }
+    }
+
+    /// Whose turn it is to bring it back. A directory is gone when the last netd has left in peace: then nobody
+    /// else is about to start one either.
+    fn turn(&self) -> Option<HostLock> {
+        match self {
+            Self::Netd { namespace, .. } => HostLock::take_directory(&netd::directory(*namespace)).ok(),
+            Self::Relay => None,
+        }
+    }
 }
 
 enum State {
@@ -47,18 +72,25 @@ enum State {
     Blind,
 }
 
-impl NetdGuard {
-    /// For a container that runs; `None` when its network needs no netd.
-    pub(crate) fn of(engine: &Engine, record: &ContainerRecord) -> Option<Self> {
-        let NetworkMode::Networks(_) = record.settings.network.mode else { return None };
-        let namespace = linux::NetNs::current().and_then(|namespace| namespace.inode()).ok()?;
-        let (options, instance) = (engine.options().clone(), engine.store.instance().to_owned());
-        let mut guard = Self { options, namespace, instance, state: State::Blind, failures: 0 };
-        guard.state = guard.alive().unwrap_or_else(|| guard.revive());
-        Some(guard)
+impl Guard {
+    /// For a container that runs; none when its network needs nobody.
+    pub(crate) fn of(engine: &Engine, record: &ContainerRecord) -> Vec<Self> {
+        let options = engine.options();
+        if !record.settings.network.mode.is_networked() {
+            return Vec::new();
+        }
+        let Ok(namespace) = rootless_net::place_of_networks(options) else { return Vec::new() };
+        let netd = Helper::Netd { namespace, instance: engine.store.instance().to_owned() };
+        let helpers = [netd].into_iter().chain(options.rootless.then_some(Helper::Relay));
+        let guard = |helper| {
+            let mut guard = Self { options: options.clone(), helper, state: State::Blind, failures: 0 };
+            guard.state = guard.alive().unwrap_or_else(|| guard.revive());
+            guard
+        };
+        helpers.map(guard).collect()
     }
 
-    /// What to poll for reading; [`NetdGuard::step`] when it is.
+    /// What to poll for reading; [`Guard::step`] when it is.
     pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
         match &self.state {
             State::Alive(fd) | State::Waiting { timer: fd, .. } => Some(fd.as_fd()),
@@ -92,24 +124,23 @@ impl NetdGuard {
     }
 
     fn alive(&self) -> Option<State> {
-        let process = netd::process(self.namespace, &self.instance)?;
+        let process = self.helper.process(&self.options)?;
         process.pidfd().ok().map(State::Alive)
     }
 
     /// On a thread, because it waits for locks.
     fn revive(&self) -> State {
-        let (options, namespace, instance) = (self.options.clone(), self.namespace, self.instance.clone());
+        let (options, helper) = (self.options.clone(), self.helper.clone());
         let Ok((done, tell)) = std::io::pipe() else { return State::Blind };
         let work = move || {
             std::thread::sleep(Duration::from_millis(random_below(SPREAD_MS)));
-            // Gone when the last netd has left in peace: then nobody else is about to start one either.
-            let _first = HostLock::take_directory(&netd::directory(namespace));
-            if netd::process(namespace, &instance).is_some_and(|process| process.alive()) {
+            let _first = helper.turn();
+            if helper.process(&options).is_some_and(|process| process.alive()) {
                 return;
             }
             match netd::revive(&options) {
                 Ok(()) => drop(std::io::Write::write(&mut &tell, &[1])),
-                Err(error) => tracing::warn!(%error, "cannot bring netd back"),
+                Err(error) => tracing::warn!(%error, ?helper, "cannot bring a helper back"),
             }
         };
         match std::thread::Builder::new().name("podwire-revival".to_owned()).stack_size(512 << 10).spawn(work) {
@@ -144,7 +175,7 @@ mod tests {
     use super::*;
     use rustix::event::{PollFd, PollFlags, poll};
 
-    fn guard(state: State) -> NetdGuard {
+    fn guard(state: State) -> Guard {
         let namespace = NsId { dev: 0, ino: u64::MAX };
         // No store can be opened below a file, so that nobody can be revived.
         let options = EngineOptions {
@@ -152,10 +183,10 @@ mod tests {
             runroot: "/proc/version/y".into(),
             ..EngineOptions::default()
         };
-        NetdGuard { options, namespace, instance: "none".to_owned(), state, failures: 0 }
+        Guard { options, helper: Helper::Netd { namespace, instance: "none".to_owned() }, state, failures: 0 }
     }
 
-    fn step_when_ready(guard: &mut NetdGuard) {
+    fn step_when_ready(guard: &mut Guard) {
         let fd = guard.fd().unwrap();
         let patience = Timespec { tv_sec: 5, tv_nsec: 0 };
         assert_eq!(poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&patience)), Ok(1));

@@ -130,7 +130,8 @@ fn explain(name: &str, log: &str) -> Error {
     Error::new(kind, format!("{name}: {reason}: {meaning}"))
 }
 
-fn in_path(name: &str) -> Option<PathBuf> {
+/// A program by its name.
+pub(crate) fn in_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let usual = std::env::split_paths(USUAL).collect::<Vec<_>>();
     std::env::split_paths(&path).chain(usual).map(|dir| dir.join(name)).find(|program| is_program(program))

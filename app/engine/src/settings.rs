@@ -23,11 +23,13 @@ pub struct Settings {
 pub struct NetworkSettings {
     /// Is what others delete of ours made again, without a command?
     pub heal: bool,
+    /// May containers behind an ordinary user's relay reach what listens at addresses of the host?
+    pub host_services: bool,
 }
 
 impl Default for NetworkSettings {
     fn default() -> Self {
-        Self { heal: true }
+        Self { heal: true, host_services: true }
     }
 }
 
@@ -57,6 +59,12 @@ mod tests {
         assert!(Settings::read(Path::new("/nonexistent")).unwrap().network.heal);
         assert!(read("").unwrap().network.heal && read("[network]\n").unwrap().network.heal);
         assert!(!read("[network]\nheal = false\n").unwrap().network.heal);
+    }
+
+    #[test]
+    fn services_of_the_host_are_reached_unless_it_is_said_that_they_are_not() {
+        assert!(read("").unwrap().network.host_services);
+        assert!(!read("[network]\nhost_services = false\n").unwrap().network.host_services);
     }
 
     #[test]

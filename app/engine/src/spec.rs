@@ -95,8 +95,10 @@ pub(crate) struct Surroundings<'a> {
     /// The mounted root file system.
     pub(crate) root: &'a Path,
     pub(crate) user: &'a User,
-    /// The network namespace; `None` for the host's.
-    pub(crate) netns: Option<&'a Path>,
+    /// Its network stack.
+    pub(crate) stack: Stack<'a>,
+    /// How many group ids there are, in a user namespace.
+    pub(crate) groups: Option<u32>,
     /// Our files to appear in the container: host path and place.
     pub(crate) files: &'a [(PathBuf, &'static str)],
     /// Rows and columns of the terminal that watches from the start.
@@ -105,12 +107,23 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) oom_score_adj: i32,
 }
 
+/// Whose network stack a container has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stack<'a> {
+    /// The host's.
+    Host,
+    /// A new one, without any link but `lo`, which the runtime makes.
+    New,
+    /// The one of this namespace.
+    At(&'a Path),
+}
+
 /// The whole `config.json`.
 pub(crate) fn document(record: &ContainerRecord, around: &Surroundings<'_>) -> Value {
     let settings = &record.settings;
     let capabilities = capabilities(&settings.security);
-    let mut linux = json!({ "namespaces": namespaces(around.netns) });
-    if around.netns.is_some() {
+    let mut linux = json!({ "namespaces": namespaces(around.stack) });
+    if around.stack != Stack::Host {
         linux["sysctl"] = json!({ "net.ipv4.ping_group_range": "0 0" });
     }
     if !settings.security.privileged {
@@ -254,10 +267,12 @@ pub(crate) fn check_capabilities(security: &SecurityConfig) -> Result<()> {
     }
 }
 
-fn namespaces(netns: Option<&Path>) -> Value {
+fn namespaces(stack: Stack<'_>) -> Value {
     let mut list: Vec<Value> = ["pid", "ipc", "uts", "mount", "cgroup"].iter().map(|t| json!({ "type": t })).collect();
-    if let Some(path) = netns {
-        list.push(json!({ "type": "network", "path": path }));
+    match stack {
+        Stack::Host => {}
+        Stack::New => list.push(json!({ "type": "network" })),
+        Stack::At(path) => list.push(json!({ "type": "network", "path": path })),
     }
     Value::Array(list)
 }
@@ -271,15 +286,23 @@ const SHM_SIZE: u32 = 65_536_000;
 fn mounts(settings: &Settings, around: &Surroundings<'_>) -> Value {
     let sys = if settings.security.privileged { "rw" } else { "ro" };
     let shm = format!("size={SHM_SIZE}");
+    // The group of terminals, where it can be somebody's.
+    let tty: &[&str] = if around.groups.is_none_or(|count| count > 5) { &["gid=5"] } else { &[] };
     let mut list = vec![
         mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
         mount("/dev", "tmpfs", "tmpfs", &["nosuid", "noexec", "strictatime", "mode=755", "size=65536k"]),
-        mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", sys]),
+        match around.groups {
+            // sysfs shows a network stack's links, so only the owner of that may mount it (sysfs_init_fs_context()).
+            Some(_) if around.stack == Stack::Host => {
+                mount("/sys", "bind", "/sys", &["rprivate", "nosuid", "noexec", "nodev", sys, "rbind"])
+            }
+            _ => mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", sys]),
+        },
         mount(
             "/dev/pts",
             "devpts",
             "devpts",
-            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+            &[&["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"], tty].concat(),
         ),
         mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
         mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &shm]),

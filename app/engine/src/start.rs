@@ -18,13 +18,13 @@ use crate::config::{ContainerConfig, NetworkMode};
 use crate::endpoints::{AttachedEndpoint, Identity};
 use crate::engine::{Engine, EngineOptions, load, make_dir, no_such_container, save};
 use crate::error::{Error, Kind, Result};
-use crate::files::{HostsFile, ResolvConf, host_resolv_conf};
+use crate::files::{HostsFile, ResolvAround, ResolvConf, host_resolv_conf};
 use crate::foreground::{self, Watch};
 use crate::monitor::{self, Mode, Order};
 use crate::networking::SandboxWish;
 use crate::record::{ContainerRecord, Fate, State};
 use crate::talk::{Attach, RunEnd, RunResult, Talk};
-use crate::{config, spec};
+use crate::{config, rootless_net, spec};
 
 impl Engine {
     /// Makes a container and starts it: all or nothing. Fails before the command runs and leaves no
@@ -138,8 +138,13 @@ impl Engine {
     /// Makes or finds the network stack the record asks for.
     fn sandbox(&self, record: &ContainerRecord) -> Result<Sandbox> {
         let attachments = match &record.settings.network.mode {
-            NetworkMode::Networks(attachments) => attachments.as_slice(),
-            NetworkMode::None => &[],
+            // The runtime makes it: without endpoints there is nothing to plan.
+            NetworkMode::None if self.options().rootless => return Ok(Sandbox::default()),
+            NetworkMode::None => Vec::new(),
+            mode @ (NetworkMode::Networks(_)
+            | NetworkMode::Private(_)
+            | NetworkMode::Pasta(_)
+            | NetworkMode::Slirp4netns(_)) => rootless_net::wishes(mode)?.unwrap_or_default(),
             NetworkMode::Host => return Ok(Sandbox::default()),
             NetworkMode::Path(path) => {
                 linux::NetNs::open(path)
@@ -151,7 +156,7 @@ impl Engine {
         let wish = SandboxWish {
             container: record.id,
             identity: Identity::of(record),
-            attachments,
+            attachments: &attachments,
             ports: &record.settings.ports,
         };
         let attached = self.networking().up(&wish)?;
@@ -172,7 +177,11 @@ impl Engine {
             return Ok(Sandbox { shared_with: Some(owner.id), ..self.sandbox_of(name)? });
         }
         crate::connect::show_sandbox(&owner)?;
-        Ok(Sandbox { netns: owner.netns, endpoints: Vec::new(), shared_with: Some(owner.id) })
+        let netns = match (owner.netns, owner.init, &owner.settings.network.mode) {
+            (None, Some(init), NetworkMode::None) => Some(PathBuf::from(format!("/proc/{}/ns/net", init.pid))),
+            (netns, ..) => netns,
+        };
+        Ok(Sandbox { netns, endpoints: Vec::new(), shared_with: Some(owner.id) })
     }
 
     /// `/etc/hosts`, `/etc/resolv.conf`, `/etc/hostname` and the directories they and all else lie in.
@@ -196,19 +205,20 @@ impl Engine {
         if !network.no_hosts {
             let host_ip = match &network.mode {
                 NetworkMode::None => self.own_address()?,
-                mode => host_ip(mode, &sandbox.endpoints),
+                mode => host_ip(mode, &sandbox.endpoints, self.options().rootless),
             };
             put(places.hosts(), &hosts_text_with(record, &sandbox.endpoints, host_ip))?;
         }
         if wants_resolv_conf(network) {
-            put(places.resolv_conf(), &resolv_conf_text(network, &sandbox.endpoints))?;
+            put(places.resolv_conf(), &resolv_conf_text(network, &sandbox.endpoints, self.options().rootless))?;
         }
         Ok(())
     }
 
     /// The first of the host's addresses that is not a gateway of ours.
     fn own_address(&self) -> Result<Option<IpAddr>> {
-        let facts = host::Host::open().map_err(Error::usage)?.facts().map_err(Error::usage)?;
+        let facts =
+            linux::netns::home().run(|| host::Host::open().map_err(Error::usage)?.facts().map_err(Error::usage))?;
         let networks = self.store.read(|tx| tx.networks(&self.scope))?;
         let gateways: Vec<_> = networks.iter().flat_map(|n| &n.subnets).filter_map(|subnet| subnet.gateway).collect();
         Ok(facts.addresses.into_iter().find(|ip| !gateways.contains(ip)))
@@ -254,8 +264,12 @@ pub(crate) fn wants_resolv_conf(network: &config::NetworkConfig) -> bool {
     network.mode != NetworkMode::None && network.dns != config::Dns::Image
 }
 
-/// The container's resolv.conf, when it is on these networks.
-pub(crate) fn resolv_conf_text(network: &config::NetworkConfig, endpoints: &[AttachedEndpoint]) -> String {
+/// The container's resolv.conf, when it is on these networks. `rootless`: behind an ordinary user's relay.
+pub(crate) fn resolv_conf_text(
+    network: &config::NetworkConfig,
+    endpoints: &[AttachedEndpoint],
+    rootless: bool,
+) -> String {
     let ipv6 = endpoints.iter().any(|e| e.endpoint.ip(false).is_some());
     let reachable = |attached: &AttachedEndpoint, ip: &IpAddr| attached.endpoint.ip(ip.is_ipv4()).is_some();
     let named = endpoints.iter().filter(|attached| attached.dns);
@@ -265,9 +279,12 @@ pub(crate) fn resolv_conf_text(network: &config::NetworkConfig, endpoints: &[Att
     if let NetworkMode::Path(path) = &network.mode
         && let Some(conf) = ResolvConf::of_namespace(path)
     {
-        return conf.for_container(network, false, true, &[]).text();
+        return conf.for_container(network, &ResolvAround { ipv6: true, ..ResolvAround::default() }).text();
     }
-    host_resolv_conf().for_container(network, spec::own_stack(&network.mode), ipv6, &gateways).text()
+    let forwarders =
+        if rootless && network.mode.is_networked() { rootless_net::forwarders(&network.mode) } else { Vec::new() };
+    let around = ResolvAround { own_stack: spec::own_stack(&network.mode), ipv6, gateways, forwarders };
+    host_resolv_conf().for_container(network, &around).text()
 }
 
 /// How a container that shares another's network is found there.
@@ -275,8 +292,8 @@ pub(crate) fn sharer_line(record: &ContainerRecord) -> String {
     format!("127.0.0.1\t{}\n", record.name)
 }
 
-pub(crate) fn hosts_text(record: &ContainerRecord, endpoints: &[AttachedEndpoint]) -> String {
-    hosts_text_with(record, endpoints, host_ip(&record.settings.network.mode, endpoints))
+pub(crate) fn hosts_text(record: &ContainerRecord, endpoints: &[AttachedEndpoint], rootless: bool) -> String {
+    hosts_text_with(record, endpoints, host_ip(&record.settings.network.mode, endpoints, rootless))
 }
 
 fn hosts_text_with(record: &ContainerRecord, endpoints: &[AttachedEndpoint], host_ip: Option<IpAddr>) -> String {
@@ -297,8 +314,12 @@ fn hosts_text_with(record: &ContainerRecord, endpoints: &[AttachedEndpoint], hos
     file.text()
 }
 
-/// The host as the container reaches it: the first network's gateway, IPv4 preferred.
-fn host_ip(mode: &NetworkMode, endpoints: &[AttachedEndpoint]) -> Option<IpAddr> {
+/// The host as the container reaches it: the first network's gateway, IPv4 preferred. Behind an ordinary user's
+/// relay, an address that the relay knows.
+fn host_ip(mode: &NetworkMode, endpoints: &[AttachedEndpoint], rootless: bool) -> Option<IpAddr> {
+    if rootless && mode.is_networked() {
+        return Some(rootless_net::host_ip(mode));
+    }
     if *mode == NetworkMode::Host {
         return Some(std::net::Ipv4Addr::LOCALHOST.into());
     }

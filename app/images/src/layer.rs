@@ -3,7 +3,7 @@
 //! ```text
 //!   blob ──hash──> digest          ┌ files, links, devices   as they are
 //!     └──> gunzip · unzstd ──hash──┤ .wh.NAME                a character device 0/0 called NAME
-//!                          diff_id └ .wh..wh..opq            trusted.overlay.opaque=y on its directory
+//!                          diff_id └ .wh..wh..opq            trusted.overlay.opaque=y on its directory (user. …)
 //! ```
 //!
 //! **How it works.** One pass: what is hashed is what is unpacked, and both digests are compared when the last
@@ -22,6 +22,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use linux::{mounts, userns};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 
@@ -210,7 +211,10 @@ impl Layer {
         let path = Beneath::clean(b"").expect("the root is beneath itself");
         let root = self.tree.root().try_clone_to_owned().map_err(|e| ImageError::file(&self.root, e))?;
         self.times.insert(path, entry.modified);
-        dress(&root, entry).map_err(|e| ImageError::file(&self.root, e))
+        dress(&root, entry).map_err(|error| match error.downcast::<ImageError>() {
+            Ok(ours) => ours,
+            Err(error) => ImageError::file(&self.root, error),
+        })
     }
 
     fn make<R: Read>(
@@ -365,15 +369,23 @@ impl Place {
             FileType::Fifo => 0,
             _ => rustix::fs::makedev(entry.device.0, entry.device.1),
         };
-        rustix::fs::mknodat(&*self.parent, self.name.as_slice(), kind, Mode::from_raw_mode(0o600), device)?;
-        self.dress_unopened(entry)
+        match rustix::fs::mknodat(&*self.parent, self.name.as_slice(), kind, Mode::from_raw_mode(0o600), device) {
+            // As Podman: containers have a /dev of their own, and what else is a device nobody misses.
+            Err(Errno::PERM) if kind != FileType::Fifo && !userns::is_initial() => {
+                let path = String::from_utf8_lossy(&entry.path);
+                tracing::info!(%path, "a device is left out: ordinary users cannot make any");
+                Ok(())
+            }
+            made => made.map_err(io::Error::from).and_then(|()| self.dress_unopened(entry)),
+        }
     }
 
     /// Owner, permissions, attributes and times of what must not be opened (a device would answer) or cannot be.
     fn dress_unopened(&self, entry: &Entry) -> io::Result<()> {
         let (parent, name) = (&*self.parent, self.name.as_slice());
         let (uid, gid) = owner(entry);
-        rustix::fs::chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+        let owned = rustix::fs::chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW);
+        as_far_as_mapped(owned, entry)?;
         if entry.kind != Kind::Symlink {
             rustix::fs::chmodat(parent, name, Mode::from_raw_mode(entry.mode), AtFlags::empty())?;
         }
@@ -388,13 +400,33 @@ impl Place {
 /// Owner, then permissions (a change of owner clears set-user-id), then attributes (it clears capabilities too).
 fn dress(fd: &OwnedFd, entry: &Entry) -> io::Result<()> {
     let (uid, gid) = owner(entry);
-    rustix::fs::fchown(fd, Some(uid), Some(gid))?;
+    as_far_as_mapped(rustix::fs::fchown(fd, Some(uid), Some(gid)), entry)?;
     rustix::fs::fchmod(fd, Mode::from_raw_mode(entry.mode))?;
     attributes(fd, entry)
 }
 
 fn owner(entry: &Entry) -> (Uid, Gid) {
     (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid))
+}
+
+/// In a user namespace some ids are nobody's. Where there is one user only, everything belongs to him; where there
+/// are some, an image that needs more is refused, for its files would be another's.
+fn as_far_as_mapped(changed: rustix::io::Result<()>, entry: &Entry) -> io::Result<()> {
+    match changed {
+        Err(Errno::INVAL) if !userns::is_initial() => {
+            if userns::mapped(&userns::uid_map()?) == 1 {
+                return Ok(());
+            }
+            Err(io::Error::other(ImageError::Content(format!(
+                "potentially insufficient UIDs or GIDs available in user namespace (requested {}:{} for /{}): \
+                 check /etc/subuid and /etc/subgid",
+                entry.uid,
+                entry.gid,
+                String::from_utf8_lossy(&entry.path).trim_start_matches(['.', '/']),
+            ))))
+        }
+        changed => Ok(changed?),
+    }
 }
 
 /// Extended attributes, as far as they may come from a stranger.
@@ -420,7 +452,8 @@ fn is_welcome(name: &[u8]) -> bool {
 }
 
 fn opaque(directory: &OwnedFd) -> io::Result<()> {
-    tree::set_attribute(directory, b"trusted.overlay.opaque", b"y")
+    let name = if userns::is_initial() { mounts::OPAQUE } else { mounts::OPAQUE_FOR_USERS };
+    tree::set_attribute(directory, name.as_bytes(), b"y")
 }
 
 fn times((seconds, nanos): (i64, u32)) -> Timestamps {

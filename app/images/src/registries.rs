@@ -35,8 +35,8 @@ impl Machine {
         let path = |variable: &str| var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
         let home = path("HOME").unwrap_or_else(|| "/root".into());
         let config = path("XDG_CONFIG_HOME").unwrap_or_else(|| home.join(".config"));
-        let run = path("XDG_RUNTIME_DIR")
-            .unwrap_or_else(|| format!("/run/containers/{}", rustix::process::geteuid().as_raw()).into());
+        let user = linux::userns::outer_uid();
+        let run = path("XDG_RUNTIME_DIR").unwrap_or_else(|| format!("/run/containers/{user}").into());
         // XDG_RUNTIME_DIR is used as it is, the other only when it has our own subdirectory.
         let run_auth =
             if var_os("XDG_RUNTIME_DIR").is_some() { run.join("containers/auth.json") } else { run.join("auth.json") };
@@ -46,13 +46,26 @@ impl Machine {
         };
         let bundles =
             ["ssl/certs/ca-certificates.crt", "pki/tls/certs/ca-bundle.crt", "ssl/ca-bundle.pem", "ssl/cert.pem"];
+        // An ordinary user has files of his own; his registries.conf takes the place of the machine's.
+        let own = (user != 0).then(|| config.join("containers"));
+        let own_conf = own.as_ref().map(|own| own.join("registries.conf")).filter(|path| path.is_file());
+        let below = |machines: &str, name: &str| {
+            let own = own.iter().map(|own| own.join(name));
+            std::iter::once(PathBuf::from(machines)).chain(own).collect::<Vec<_>>()
+        };
         Self {
             registries_conf: path("CONTAINERS_REGISTRIES_CONF")
+                .or(own_conf)
                 .unwrap_or_else(|| "/etc/containers/registries.conf".into()),
-            registries_conf_d: vec!["/etc/containers/registries.conf.d".into()],
+            registries_conf_d: below("/etc/containers/registries.conf.d", "registries.conf.d"),
             auth_files,
             certificates: path("SSL_CERT_FILE").into_iter().chain(bundles.map(|b| Path::new("/etc").join(b))).collect(),
-            certs_d: vec!["/etc/containers/certs.d".into(), "/etc/docker/certs.d".into()],
+            // The user's own come first (containers-certs.d(5)).
+            certs_d: own
+                .iter()
+                .map(|own| own.join("certs.d"))
+                .chain(["/etc/containers/certs.d".into(), "/etc/docker/certs.d".into()])
+                .collect(),
         }
     }
 }

@@ -67,6 +67,8 @@ fn order() -> Result<Order> {
 
 /// Everything is in place when this returns: names are answered, tables owned.
 fn start(order: Order) -> Result<(Arc<Control>, PacketListener)> {
+    // Before there are other threads.
+    engine::enter_for_netd(&order.options)?;
     let engine = Engine::open_for_netd(order.options)?;
     let wrong = |e: io::Error| engine::Error::at("cannot start netd", e);
     let namespace = linux::netns::NetNs::current().and_then(|namespace| namespace.inode()).map_err(wrong)?;

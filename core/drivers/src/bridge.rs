@@ -10,7 +10,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use firewall::NetworkFirewall;
-use model::{BridgeOptions, Driver, RouteTarget, Subnet};
+use model::{BridgeOptions, Driver, Isolation, RouteTarget, Subnet};
 use plan::{Address, Bridge, Element, Object, Place, Route, RouteKind, Veth};
 
 use crate::{Endpoint, NetworkWish, bridge_mac, shared_mac, sysctl};
@@ -64,6 +64,7 @@ pub(crate) fn attachment(wish: &NetworkWish<'_>, endpoint: &Endpoint) -> Vec<Obj
         mtu: wish.mtu,
         // VLAN 0 is no VLAN: the bridge's own one then.
         vlan: options.vlan.filter(|vlan| *vlan != 0),
+        isolated: wish.apart,
         mark: mark.clone(),
     })];
     // A bridge's member needs no address of its own, and would speak to the sandbox from it.
@@ -81,9 +82,10 @@ pub(crate) fn attachment(wish: &NetworkWish<'_>, endpoint: &Endpoint) -> Vec<Obj
     objects
 }
 
-/// Nothing is published from an internal network, nor on somebody else's bridge, as in Podman.
+/// Nothing is published from an internal network, nor on somebody else's bridge, as in Podman. A relay listens at
+/// the host's addresses itself.
 fn published(wish: &NetworkWish<'_>, endpoint: &Endpoint) -> Vec<Object> {
-    if !wish.network.publishes() {
+    if !wish.network.publishes() || wish.relayed {
         return Vec::new();
     }
     let (ip4, ip6) = targets(endpoint);
@@ -158,8 +160,10 @@ fn firewall_of(wish: &NetworkWish<'_>) -> Vec<Element> {
         subnets: network.subnets.iter().map(|s| s.subnet).collect(),
         gateways: network.subnets.iter().filter_map(|s| s.gateway).collect(),
         dns: wish.dns,
-        isolation: options.isolate.unwrap_or_default(),
+        isolation: if wish.apart { Isolation::FromEverything } else { options.isolate.unwrap_or_default() },
         internal: network.internal,
+        relayed: wish.relayed,
+        apart: wish.apart,
         outbound4: options.outbound_addr4,
         outbound6: options.outbound_addr6,
         mark: wish.mark.clone(),

@@ -37,6 +37,10 @@ pub struct NetworkWish<'a> {
     pub mtu: u32,
     /// The port at which names are answered on its gateways; containers ask at port 53. `None`: it has no names.
     pub dns: Option<u16>,
+    /// Its way out is the relay of an ordinary user, which also listens at its published ports.
+    pub relayed: bool,
+    /// Its members do not reach each other.
+    pub apart: bool,
     /// Whose its objects are.
     pub mark: Mark,
 }
@@ -92,14 +96,16 @@ pub fn attachment(wish: &NetworkWish<'_>, endpoint: &Endpoint) -> Vec<Object> {
     (driver_of(&wish.network.driver).attachment)(wish, endpoint)
 }
 
-/// What every network needs of the host: the firewall's rules, forwarding, and room for neighbours.
+/// What every network needs of the host: the firewall's rules, forwarding, and room for neighbours. `relayed`: by
+/// way of an ordinary user's relay; then the room is for the machine's administrator to make.
 ///
 /// The kernel's tables of neighbours are one for all namespaces, and full with 1,024 of them by default: 300
 /// containers that spoke to two others each had to wait for 5 s, and so had everybody else on the machine.
-pub fn base() -> Vec<Object> {
+pub fn base(relayed: bool) -> Vec<Object> {
     let room = ["ipv4", "ipv6"].into_iter().flat_map(|family| NEIGHBOURS.map(|(key, least)| (family, key, least)));
     let room = room.map(|(family, key, least)| sysctl(Place::Host, format!("net/{family}/neigh/default/{key}"), least));
     let rules = Object::Ruleset(Ruleset { version: firewall::version() });
+    let room = room.filter(|_| !relayed);
     [rules, sysctl(Place::Host, "net/ipv4/ip_forward", "1")].into_iter().chain(room).collect()
 }
 

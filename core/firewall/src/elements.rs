@@ -20,6 +20,10 @@ pub struct NetworkFirewall {
     pub isolation: Isolation,
     /// Nothing goes out and nothing comes in.
     pub internal: bool,
+    /// What goes out, a relay takes up by its sockets: it must see whose it is, so no address is changed.
+    pub relayed: bool,
+    /// Its members do not reach each other, not by way of this host either; with isolation from everything.
+    pub apart: bool,
     /// Masquerade as this address instead of the uplink's.
     pub outbound4: Option<Ipv4Addr>,
     /// As above for IPv6.
@@ -41,7 +45,9 @@ pub fn network_elements(network: &NetworkFirewall) -> Vec<Element> {
         Isolation::FromIsolated => elements.push(make("isolated", vec![bridge()], vec![])),
         Isolation::None => {}
     }
-    elements.push(make("lanes", vec![bridge(), bridge()], vec![]));
+    if !network.apart {
+        elements.push(make("lanes", vec![bridge(), bridge()], vec![]));
+    }
     for subnet in &network.subnets {
         let net = Field::Net(*subnet);
         elements.push(make(&family("subnets", subnet), vec![net.clone()], vec![]));
@@ -49,7 +55,7 @@ pub fn network_elements(network: &NetworkFirewall) -> Vec<Element> {
         for to in network.subnets.iter().filter(|to| to.is_ipv4() == subnet.is_ipv4()) {
             elements.push(make(&family("lan", subnet), vec![net.clone(), Field::Net(*to)], vec![]));
         }
-        if !network.internal {
+        if !network.internal && !network.relayed {
             elements.push(match outbound(network, subnet) {
                 None => make(&family("hidden", subnet), vec![net], vec![]),
                 Some(ip) => make(&family("outbound", subnet), vec![net], vec![Field::Ip(ip)]),
@@ -178,6 +184,8 @@ mod tests {
             dns: None,
             isolation: Isolation::FromEverything,
             internal: false,
+            relayed: false,
+            apart: false,
             outbound4: None,
             outbound6: None,
             mark: mark(),
@@ -215,6 +223,37 @@ mod tests {
                inet podwire internal { "podman0" }
                inet podwire isolated { "podman0" }
                inet podwire lanes { "podman0" . "podman0" }
+               inet podwire subnets4 { 10.89.0.0/24 }
+               inet podwire lan4 { 10.89.0.0/24 . 10.89.0.0/24 }"#,
+        );
+    }
+
+    #[test]
+    fn behind_a_relay_nobody_is_hidden_and_no_address_chosen() {
+        let relayed = NetworkFirewall {
+            relayed: true,
+            isolation: Isolation::None,
+            outbound4: Some(Ipv4Addr::new(192, 0, 2, 7)),
+            ..network(&["10.89.0.0/24", "fd00:88::/64"])
+        };
+        check(
+            &network_elements(&relayed),
+            r#"inet podwire bridges { "podman0" }
+               inet podwire lanes { "podman0" . "podman0" }
+               inet podwire subnets4 { 10.89.0.0/24 }
+               inet podwire lan4 { 10.89.0.0/24 . 10.89.0.0/24 }
+               inet podwire subnets6 { fd00:88::/64 }
+               inet podwire lan6 { fd00:88::/64 . fd00:88::/64 }"#,
+        );
+    }
+
+    #[test]
+    fn members_that_are_kept_apart_have_no_lane_through_this_host() {
+        let apart = NetworkFirewall { relayed: true, apart: true, ..network(&["10.89.0.0/24"]) };
+        check(
+            &network_elements(&apart),
+            r#"inet podwire bridges { "podman0" }
+               inet podwire strict { "podman0" }
                inet podwire subnets4 { 10.89.0.0/24 }
                inet podwire lan4 { 10.89.0.0/24 . 10.89.0.0/24 }"#,
         );

@@ -31,8 +31,11 @@
 //! another's address, DHCP servers, VLAN tags, bridge control frames and other protocols than ARP, IPv4, IPv6.
 //!
 //! **Invariants.** No rule sees traffic that neither comes from nor goes to a bridge of ours, save two: nothing
-//! from outside carries a loopback address, and nobody outside speaks to or for our subnets. No marks are set. Same input,
-//! same elements, in the same order.
+//! from outside carries a loopback address, and nobody outside speaks to or for our subnets. No marks are set; one is
+//! asked for, the relay's ([`RELAY_MARK`]). Same input, same elements, in the same order.
+//!
+//! **Where a relay is the way out** (an ordinary user's networks), packets reach it as they are: nothing is hidden,
+//! and ports are published by its sockets, not by elements ([`NetworkFirewall::relayed`]).
 //!
 //! **Limits.** `::1` and link-local IPv6 addresses cannot be translated to a container's. A port published on one
 //! address that the host has on `lo` (an anycast address) is not reached from outside. A frame to LLDP's group
@@ -51,4 +54,4 @@ pub use elements::{NetworkFirewall, network_elements, port_elements, publish_ele
 pub use rule::{
     Base, Chain, Family, FieldType, Hook, Is, Rule, Rules, Selector, Set, Statement, Symbol, TableRules, Value, Verdict,
 };
-pub use ruleset::{LINK_GROUP, rules, version};
+pub use ruleset::{LINK_GROUP, RELAY_LINK, RELAY_MARK, rules, version};

@@ -168,6 +168,7 @@ pub enum Selector {
     /// The link that a packet came by, when it is in a VRF: `iifname` is the VRF then.
     SdifName,
     OifName,
+    Mark,
     NfProto,
     L4Proto,
     EtherSaddr,
@@ -365,6 +366,7 @@ impl fmt::Display for Selector {
             Self::IifName => "iifname",
             Self::SdifName => "meta sdifname",
             Self::OifName => "oifname",
+            Self::Mark => "meta mark",
             Self::NfProto => "meta nfproto",
             Self::L4Proto => "meta l4proto",
             Self::EtherSaddr => "ether saddr",

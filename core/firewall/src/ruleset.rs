@@ -14,6 +14,15 @@ use crate::rule::{
 /// tunnel would be, must be in another.
 pub const LINK_GROUP: u32 = 0x7077;
 
+/// The link of an ordinary user's relay, in the namespace where his bridges are: what leaves by it, the relay takes
+/// up, and what it has to say comes from it.
+pub const RELAY_LINK: &str = "pwrelay";
+
+/// The mark of packets that the relay has taken up, whole: "pw", 1. It comes from the relay's own table in the same
+/// namespace; a container cannot send one, for marks are taken off on the way through a veth (skb_scrub_packet in
+/// net/core/skbuff.c).
+pub const RELAY_MARK: u32 = 0x7077_0001;
+
 /// The constant part of the firewall.
 pub fn rules() -> Rules {
     Rules { tables: vec![inet(), bridge()] }
@@ -145,7 +154,8 @@ fn inet() -> TableRules {
 }
 
 /// Before connection tracking: loopback addresses only on `lo`, and our subnets only from our bridges (I6).
-/// Replies to masqueraded flows still carry the host's own address here.
+/// Replies to masqueraded flows still carry the host's own address here. What the relay sends in a container's
+/// name, or to one, comes by its link.
 fn raw() -> Chain {
     base(
         "raw",
@@ -158,6 +168,7 @@ fn raw() -> Chain {
             vec![is(Ip6Daddr, loopback6()), DROP],
             vec![is(Ip6Saddr, loopback6()), DROP],
             vec![Lookup(&[IifName], "bridges"), ACCEPT],
+            vec![is(IifName, Value::Link(RELAY_LINK)), ACCEPT],
             vec![Lookup(&[IpDaddr], "subnets4"), DROP],
             vec![Lookup(&[IpSaddr], "subnets4"), DROP],
             vec![Lookup(&[Ip6Daddr], "subnets6"), DROP],
@@ -252,6 +263,8 @@ fn forward() -> Vec<Chain> {
         vec![Lookup(&[OifName], "bridges"), goto("to_container")],
     ];
     let to_container = vec![
+        // Answers that the relay has written, untracked.
+        vec![is(IifName, Value::Link(RELAY_LINK)), ACCEPT],
         vec![AnyBit(CtState, ESTABLISHED), ACCEPT],
         vec![AnyBit(CtStatus, DNATED), ACCEPT],
         vec![Lookup(&[IifName], "strict"), DROP],
@@ -267,7 +280,8 @@ fn forward() -> Vec<Chain> {
 }
 
 /// What a container may ask its host: ping, neighbour discovery, and DNS of its own network's gateway, which came
-/// to port 53 and was translated. Published ports were translated too, and do not come here.
+/// to port 53 and was translated. Published ports were translated too, and do not come here. What goes out by the
+/// relay ends in a socket of the host, which is no way out for an internal network.
 fn input() -> Vec<Chain> {
     let from_container = vec![
         vec![AnyBit(CtState, ESTABLISHED), ACCEPT],
@@ -286,6 +300,9 @@ fn input() -> Vec<Chain> {
             Hook::Input,
             0,
             vec![
+                vec![Lookup(&[IifName], "internal"), goto("from_container")],
+                vec![Lookup(&[SdifName], "internal"), goto("from_container")],
+                vec![is(Mark, word(RELAY_MARK, "0x70770001")), ACCEPT],
                 vec![Lookup(&[IifName], "bridges"), goto("from_container")],
                 vec![Lookup(&[SdifName], "bridges"), goto("from_container")],
             ],

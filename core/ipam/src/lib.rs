@@ -20,8 +20,10 @@
 //! **Start reading** at [`address::choose`], then [`NetworkRequest`].
 
 pub mod address;
+mod hidden;
 pub mod request;
 mod subnet;
 
+pub use hidden::{HiddenRequest, hidden_network};
 pub use request::{NetworkRequest, RequestError, Surroundings, check_newcomer, default_network, plan_network};
 pub use subnet::{choose_subnet4, ula};

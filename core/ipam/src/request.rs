@@ -310,14 +310,14 @@ pub fn default_network(around: &Surroundings<'_>, created: &str) -> Result<Netwo
 }
 
 /// The host's subnets and those of networks, whose links may not exist now.
-fn used(around: &Surroundings<'_>) -> Vec<Subnet> {
+pub(crate) fn used(around: &Surroundings<'_>) -> Vec<Subnet> {
     let networks = around.networks.iter().flat_map(|n| n.subnets.iter().map(|s| s.subnet));
     // A default route is no use of every address.
     around.used.iter().copied().filter(|s| !s.is_default()).chain(networks).collect()
 }
 
 /// Do the subnets of one network keep clear of each other?
-fn check_apart(subnets: &[NetworkSubnet]) -> Result<(), Invalid> {
+pub(crate) fn check_apart(subnets: &[NetworkSubnet]) -> Result<(), Invalid> {
     for (n, NetworkSubnet { subnet, .. }) in subnets.iter().enumerate() {
         for NetworkSubnet { subnet: other, .. } in &subnets[..n] {
             if other == subnet {
@@ -349,7 +349,7 @@ fn check_unused(subnets: &[NetworkSubnet], around: &Surroundings<'_>) -> Result<
 }
 
 /// `10.89.0.0/24 of network na`, or that the host has it.
-fn whose(used: &Subnet, around: &Surroundings<'_>) -> String {
+pub(crate) fn whose(used: &Subnet, around: &Surroundings<'_>) -> String {
     let holds = |network: &&Network| network.subnets.iter().any(|s| s.subnet == *used);
     match around.networks.iter().find(holds) {
         Some(network) => format!("{used} of network {}", network.name),
@@ -370,7 +370,7 @@ fn no_free_subnet(around: &Surroundings<'_>) -> Invalid {
     Invalid(format!("could not find free subnet from subnet pools: they hold {}", named.join(", ")))
 }
 
-fn first_address(subnet: Subnet) -> Result<IpAddr, Invalid> {
+pub(crate) fn first_address(subnet: Subnet) -> Result<IpAddr, Invalid> {
     let limit = if subnet.is_ipv4() { 31 } else { 128 };
     subnet.nth(1).filter(|_| subnet.len() < limit).ok_or_else(|| {
         Invalid(format!(

@@ -21,12 +21,14 @@ pub mod id;
 pub mod name;
 pub mod network;
 pub mod port;
+pub mod relayed;
 
 pub use addr::{Addr, MacAddr, Pool, Subnet};
 pub use id::{ContainerId, ImageId, NetworkId};
 pub use name::{ContainerName, DnsName, Hostname, LinkName, NetworkName};
 pub use network::{BridgeMode, BridgeOptions, Driver, Isolation, Network, NetworkRoute, NetworkSubnet, RouteTarget};
 pub use port::{HostAddress, PortMapping, PortSpec, Protocol, Unpublish};
+pub use relayed::{PastaOptions, SlirpOptions};
 
 /// A value that was not what it should be: says what was wrong and what would be right, in one line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -233,6 +233,9 @@ pub struct Veth {
     /// where none is wished.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vlan: Option<u16>,
+    /// Exchanges no frames with other members of the bridge that are so too (IFLA_BRPORT_ISOLATED).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub isolated: bool,
     /// Whose it is; the host end's alias.
     pub mark: Mark,
 }
@@ -415,6 +418,9 @@ impl fmt::Display for Object {
             Self::Veth(o) => {
                 write!(f, "link {} type veth master {}", o.host, o.bridge)?;
                 o.vlan.iter().try_for_each(|vlan| write!(f, " vlan {vlan}"))?;
+                if o.isolated {
+                    f.write_str(" isolated on")?;
+                }
                 write!(f, " mtu {} peer [{}] {} address {}", o.mtu, o.sandbox, o.name, o.mac)
             }
             Self::Address(o) => write!(f, "{}addr {} dev {}", o.place, o.addr, o.link),

@@ -54,7 +54,7 @@ struct Link {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Kind {
     Bridge { mac: MacAddr, filters_vlans: bool, vrf: Option<LinkName> },
-    HostEnd { sandbox: SandboxName, peer: LinkName, master: Option<LinkName>, vlan: Option<u16> },
+    HostEnd { sandbox: SandboxName, peer: LinkName, master: Option<LinkName>, vlan: Option<u16>, isolated: bool },
     SandboxEnd { host: LinkName, mac: MacAddr },
     Foreign { kind: String },
 }
@@ -262,9 +262,10 @@ impl World {
                     self.may_join(bridge)?;
                 }
                 let link = self.link_mut(&Place::Host, &o.host)?;
-                let Kind::HostEnd { master, vlan, .. } = &mut link.kind else { return Err("EOPNOTSUPP") };
-                // A port's VLANs go with its membership (nbp_vlan_flush in net/bridge/br_vlan.c).
+                let Kind::HostEnd { master, vlan, isolated, .. } = &mut link.kind else { return Err("EOPNOTSUPP") };
+                // A port's VLANs and flags go with its membership (del_nbp in net/bridge/br_if.c).
                 *vlan = o.vlan.filter(|_| new_master.is_some());
+                *isolated = o.isolated && new_master.is_some();
                 *master = new_master;
                 (link.mtu, link.mark) = (o.mtu, Some(o.mark.clone()));
                 self.link_mut(&Place::Sandbox(o.sandbox.clone()), &o.name)?.mtu = o.mtu;
@@ -331,7 +332,7 @@ impl World {
                 vrf: vrf.clone(),
                 mark,
             })),
-            (Kind::HostEnd { sandbox, peer, master, vlan }, Some(mark)) => {
+            (Kind::HostEnd { sandbox, peer, master, vlan, isolated }, Some(mark)) => {
                 let end = &self.links[&(Place::Sandbox(sandbox.clone()), peer.clone())];
                 let Kind::SandboxEnd { mac, .. } = end.kind else { unreachable!("the two ends know each other") };
                 ours(Object::Veth(Veth {
@@ -343,6 +344,7 @@ impl World {
                     // As sys/host sees it: both ends have the MTU that was wished, or the smaller is shown.
                     mtu: link.mtu.min(end.mtu),
                     vlan: *vlan,
+                    isolated: *isolated,
                     mark,
                 }))
             }
@@ -432,6 +434,7 @@ impl World {
             peer: veth.name.clone(),
             master: (veth.bridge != veth.host).then(|| veth.bridge.clone()),
             vlan: veth.vlan.filter(|_| veth.bridge != veth.host),
+            isolated: veth.isolated && veth.bridge != veth.host,
         };
         self.add_link(Place::Host, &veth.host, Link { kind, mtu: veth.mtu, mark: Some(veth.mark.clone()) })?;
         let kind = Kind::SandboxEnd { host: veth.host.clone(), mac: veth.mac };
@@ -474,10 +477,10 @@ impl World {
             }
             Kind::Bridge { .. } => {
                 for member in self.links.values_mut() {
-                    if let Kind::HostEnd { master, vlan, .. } = &mut member.kind
+                    if let Kind::HostEnd { master, vlan, isolated, .. } = &mut member.kind
                         && master.take_if(|m| m == name).is_some()
                     {
-                        *vlan = None;
+                        (*vlan, *isolated) = (None, false);
                     }
                 }
             }
@@ -573,10 +576,11 @@ impl fmt::Display for World {
                     }
                     vrf.iter().try_for_each(|vrf| write!(f, " master {vrf}"))
                 }
-                Kind::HostEnd { sandbox, peer, master, vlan } => {
+                Kind::HostEnd { sandbox, peer, master, vlan, isolated } => {
                     write!(f, "type veth peer [{sandbox}] {peer}")?;
                     master.iter().try_for_each(|master| write!(f, " master {master}"))?;
-                    vlan.iter().try_for_each(|vlan| write!(f, " vlan {vlan}"))
+                    vlan.iter().try_for_each(|vlan| write!(f, " vlan {vlan}"))?;
+                    f.write_str(if *isolated { " isolated on" } else { "" })
                 }
                 Kind::SandboxEnd { mac, .. } => write!(f, "type veth address {mac}"),
                 Kind::Foreign { kind } => write!(f, "type {kind}"),

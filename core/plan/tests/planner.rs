@@ -47,6 +47,7 @@ fn veth() -> Object {
         mac: "02:00:00:00:00:02".parse().unwrap(),
         mtu: 1500,
         vlan: None,
+        isolated: false,
         mark: mark(),
     })
 }

@@ -365,11 +365,11 @@ impl Host {
         }
     }
 
-    /// Alias, hairpin mode and both ends up: what can be asked for only when the pair is there.
+    /// Alias, hairpin mode, isolation and both ends up: what can be asked for only when the pair is there.
     fn finish_veth(&mut self, veth: &Veth) -> Result<(), Failure> {
         let (host, inside) = (veth.host.as_str(), Place::Sandbox(veth.sandbox.clone()));
         let results = self.here.batch(&[
-            rtnetlink::finish_member(host, veth.mark.as_str()),
+            rtnetlink::finish_member(host, veth.mark.as_str(), veth.isolated),
             rtnetlink::no_link_local(host),
             rtnetlink::set_up(host),
         ])?;

@@ -155,7 +155,7 @@ impl Host {
 
 /// The file that keeps a sandbox's namespace.
 pub fn sandbox_file(name: &SandboxName) -> PathBuf {
-    Path::new(netns::DIRECTORY).join(name.as_str())
+    netns::directory().join(name.as_str())
 }
 
 /// `None` when there is no file, or one left by a command that was killed before it was mounted on.

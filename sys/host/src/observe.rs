@@ -195,7 +195,7 @@ impl Host {
         // Both ends have the MTU that was wished, or the one that differs is shown.
         let mtu = peer.as_ref().map_or(link.mtu, |peer| peer.mtu.min(link.mtu));
         let mac = peer.map_or(link.mac, |peer| peer.mac).and_then(|mac| MacAddr::new(mac).ok());
-        Ok(mac.map(|mac| Veth { host, bridge, sandbox, name, mac, mtu, vlan: None, mark }))
+        Ok(mac.map(|mac| Veth { host, bridge, sandbox, name, mac, mtu, vlan: None, isolated: link.isolated, mark }))
     }
 
     fn look_at_route(&mut self, route: &TableRoute, wanted: &Route) -> io::Result<Option<Seen>> {
@@ -408,7 +408,7 @@ impl View {
 /// Takes away the empty files that commands killed while making a sandbox have left. One that has become a
 /// sandbox meanwhile is a mount point and stays (`EBUSY`).
 fn sweep_left_over_files() {
-    for entry in std::fs::read_dir(netns::DIRECTORY).into_iter().flatten().flatten() {
+    for entry in std::fs::read_dir(netns::directory()).into_iter().flatten().flatten() {
         let ours = entry.file_name().to_str().is_some_and(|name| name.parse::<SandboxName>().is_ok());
         let path = entry.path();
         if ours && NetNs::open(&path).is_err_and(|e| e.kind() == io::ErrorKind::InvalidInput) {

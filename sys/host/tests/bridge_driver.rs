@@ -24,7 +24,7 @@ const NETWORK: &str = r#"{"name":"shop","id":"2f259bab93aaaaa2542ba43ef33eb990d0
 fn wish() -> Vec<Object> {
     let network: Network = serde_json::from_str(NETWORK).unwrap();
     let mark = Mark::new("5eed5eed", &network.id.short());
-    let wish = NetworkWish { network: &network, mtu: 1500, dns: None, mark };
+    let wish = NetworkWish { network: &network, mtu: 1500, dns: None, relayed: false, apart: false, mark };
     let spec: PortSpec = "8080:80".parse().unwrap();
     let endpoint = Endpoint {
         sandbox: sandbox(),
@@ -36,7 +36,7 @@ fn wish() -> Vec<Object> {
         ports: vec![spec.at(8080)],
         mark: Mark::new("5eed5eed", "0123456789ab"),
     };
-    let mut objects = drivers::base();
+    let mut objects = drivers::base(false);
     objects.extend(drivers::sandbox(&sandbox(), true));
     objects.extend(drivers::network(&wish));
     objects.extend(drivers::attachment(&wish, &endpoint));

@@ -25,8 +25,14 @@ const PATIENCE: Duration = Duration::from_secs(4);
 /// Container `n` at address `at`, with a MAC address that is only its own.
 fn container(n: u16, at: u16) -> Vec<Object> {
     let network: Network = serde_json::from_str(NETWORK).unwrap();
-    let wish =
-        NetworkWish { network: &network, mtu: 1500, dns: None, mark: Mark::new("5eed5eed", &network.id.short()) };
+    let wish = NetworkWish {
+        network: &network,
+        mtu: 1500,
+        dns: None,
+        relayed: false,
+        apart: false,
+        mark: Mark::new("5eed5eed", &network.id.short()),
+    };
     let [high, low] = n.to_be_bytes();
     let endpoint = Endpoint {
         sandbox: sandbox(n),
@@ -44,9 +50,15 @@ fn container(n: u16, at: u16) -> Vec<Object> {
 /// The bridge and the rules.
 fn network() -> Vec<Object> {
     let network: Network = serde_json::from_str(NETWORK).unwrap();
-    let wish =
-        NetworkWish { network: &network, mtu: 1500, dns: None, mark: Mark::new("5eed5eed", &network.id.short()) };
-    drivers::base().into_iter().chain(drivers::network(&wish)).collect()
+    let wish = NetworkWish {
+        network: &network,
+        mtu: 1500,
+        dns: None,
+        relayed: false,
+        apart: false,
+        mark: Mark::new("5eed5eed", &network.id.short()),
+    };
+    drivers::base(false).into_iter().chain(drivers::network(&wish)).collect()
 }
 
 fn ip4(at: u16) -> Ipv4Addr {

@@ -55,6 +55,8 @@ fn network(bridge: &str, subnets: &[&str]) -> NetworkFirewall {
         dns: None,
         isolation: Isolation::FromEverything,
         internal: false,
+        relayed: false,
+        apart: false,
         outbound4: None,
         outbound6: None,
         mark: mark(),

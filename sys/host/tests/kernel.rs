@@ -99,6 +99,7 @@ fn veth() -> Veth {
         mac: mac("02:00:00:00:00:02"),
         mtu: 1400,
         vlan: None,
+        isolated: false,
         mark: mark(),
     }
 }
@@ -143,6 +144,8 @@ fn whole_wish() -> Vec<Object> {
         dns: Some(834),
         isolation: model::Isolation::default(),
         internal: false,
+        relayed: false,
+        apart: false,
         outbound4: None,
         outbound6: None,
         mark: mark(),
@@ -589,6 +592,40 @@ kernel_tests! {
         assert!(planned(&mut host, &wish(), &wish()).ops.is_empty());
         assert_eq!(sh("cat /sys/class/net/pw01234567890/ifindex"), index);
         assert!(sh("ip -d link show pw01234567890").contains("hairpin on"));
+    }
+
+    fn members_that_are_isolated_exchange_no_frames_and_stay_so() {
+        let mut host = Host::open().unwrap();
+        let isolated = |isolated| -> Vec<Object> {
+            let mut wish = wish();
+            let veth = wish.iter_mut().find(|o| matches!(o, Object::Veth(_))).unwrap();
+            *veth = Object::Veth(Veth { isolated, ..self::veth() });
+            wish
+        };
+        host.apply(&creating(isolated(true))).unwrap();
+        assert!(sh("ip -d link show pw01234567890").contains("isolated on"));
+        // Another member that is so, beside the bridge itself, which is not.
+        sh("ip netns add other; ip link add p1 type veth peer name e1 netns other; ip link set p1 master podman0 up");
+        sh("ip link set p1 type bridge_slave isolated on; ip -n other addr add 10.88.0.9/16 dev e1; ip -n other link set e1 up");
+        let knows = |to: &str| {
+            sh(&format!("ip -n other neigh flush all; ip netns exec other bash -c 'echo > /dev/udp/{to}/9'"));
+            (0..20).any(|_| {
+                std::thread::sleep(Duration::from_millis(10));
+                sh(&format!("ip -n other neigh show {to}")).contains("lladdr")
+            })
+        };
+        assert!(knows("10.88.0.1") && !knows("10.88.0.2"));
+        // Turned off by hand it is turned on again; no wish any more, it is turned off.
+        sh("bridge link set dev pw01234567890 isolated off");
+        assert!(knows("10.88.0.2"));
+        let repair = planned(&mut host, &isolated(true), &isolated(true));
+        assert_eq!(repair.ops.len(), 1, "{repair}");
+        host.apply(&repair).unwrap();
+        assert!(!knows("10.88.0.2"));
+        let release = planned(&mut host, &isolated(false), &isolated(true));
+        host.apply(&release).unwrap();
+        assert!(knows("10.88.0.2"));
+        sh("ip netns del other");
     }
 
     fn links_left_unfinished_or_turned_down_are_finished() {

@@ -45,6 +45,8 @@ fn wish() -> Vec<Element> {
         dns: Some(834),
         isolation: model::Isolation::default(),
         internal: false,
+        relayed: false,
+        apart: false,
         outbound4: None,
         outbound6: None,
         mark: mark(),

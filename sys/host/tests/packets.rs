@@ -180,6 +180,8 @@ fn elements() -> Vec<Element> {
             dns: DNS.contains(&bridge).then_some(834),
             isolation,
             internal: bridge == "p5",
+            relayed: false,
+            apart: false,
             outbound4: (bridge == "p2").then(|| "192.168.99.200".parse().unwrap()),
             outbound6: None,
             mark: mark(),
@@ -383,6 +385,20 @@ alone_tests! {
             c tcp:10.92.0.2:80 e saw 10.89.0.2
             e tcp:10.89.0.2:80 c saw 10.92.0.2
         "));
+    }
+
+    fn what_the_relay_has_taken_up_comes_in_but_not_from_an_internal_network() {
+        any_way(|world| {
+            sh("nft 'add table inet relay; add chain inet relay p { type filter hook prerouting priority -150; }; \
+                flush chain inet relay p; add rule inet relay p th dport 7000 meta mark set 0x70770001'");
+            world.check(1.0, "
+                a tcp:10.88.0.1:7000 host saw 10.88.0.2
+                c udp:10.89.0.1:7000 host saw 10.89.0.2
+                i tcp:10.90.0.1:7000 silent
+                i udp:10.90.0.1:7000 silent
+                c tcp:10.89.0.1:5300 silent
+            ");
+        });
     }
 
     fn nothing_else_is_reached() {

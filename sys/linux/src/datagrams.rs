@@ -93,7 +93,7 @@ const HEADER: libc::mmsghdr = unsafe { std::mem::zeroed() };
 /// A socket's address as the kernel reads and writes it.
 #[repr(C)]
 #[derive(Clone, Copy)]
-union Name {
+pub(crate) union Name {
     family: libc::sa_family_t,
     v4: libc::sockaddr_in,
     v6: libc::sockaddr_in6,
@@ -101,9 +101,9 @@ union Name {
 
 impl Name {
     // SAFETY: all variants are integers, for which zero is a value; family 0 is AF_UNSPEC.
-    const NONE: Self = unsafe { std::mem::zeroed() };
+    pub(crate) const NONE: Self = unsafe { std::mem::zeroed() };
 
-    fn read(&self) -> Option<SocketAddr> {
+    pub(crate) fn read(&self) -> Option<SocketAddr> {
         // SAFETY: every variant begins with the family (POSIX), and all octets are initialised.
         match i32::from(unsafe { self.family }) {
             libc::AF_INET => {
@@ -122,8 +122,23 @@ impl Name {
         }
     }
 
+    /// The one that the kernel wrote as data of a control message; `None` when it isn't all there.
+    pub(crate) fn from_octets(octets: &[u8]) -> Option<Self> {
+        let mut name = Self::NONE;
+        let family = libc::sa_family_t::from_ne_bytes(*octets.first_chunk()?);
+        let length = match i32::from(family) {
+            libc::AF_INET => size_of::<libc::sockaddr_in>(),
+            libc::AF_INET6 => size_of::<libc::sockaddr_in6>(),
+            _ => return None,
+        };
+        let octets = octets.get(..length)?;
+        // SAFETY: both are at least `length` octets long, and the union may have any octets.
+        unsafe { ptr::copy_nonoverlapping(octets.as_ptr(), (&raw mut name).cast(), length) };
+        Some(name)
+    }
+
     /// The length of what was written.
-    fn write(&mut self, to: SocketAddr) -> libc::socklen_t {
+    pub(crate) fn write(&mut self, to: SocketAddr) -> libc::socklen_t {
         match to {
             SocketAddr::V4(to) => {
                 self.v4 = libc::sockaddr_in {

@@ -6,6 +6,8 @@
 //!   spawn    Command + chosen descriptors + session + the OCI runtime's mounts ──> Child
 //!   process  ProcessRef (pid + start time) ── alive · signal · wait
 //!   ports    8080/tcp on every address ──hold──> [0.0.0.0]:8080 and [::]:8080, bound, never listening
+//!   userns   /etc/subuid ──newuidmap──> a user namespace ──join(pidfd)──> root in there
+//!   tun      /dev/net/tun ──create("pwrelay")──> packets · transparent: sockets with addresses of others
 //!   lock     one per network namespace     file  temp + fsync + rename
 //!   pty · fds · signal · machine
 //! ```
@@ -41,6 +43,10 @@ pub mod signalfd;
 pub mod spawn;
 #[cfg(test)]
 mod testing;
+pub mod trains;
+pub mod transparent;
+pub mod tun;
+pub mod userns;
 
 pub use lock::HostLock;
 pub use netns::{NetNs, NsId};
@@ -49,3 +55,4 @@ pub use process::ProcessRef;
 pub use signal::Signal;
 pub use signalfd::SignalFd;
 pub use spawn::Spawn;
+pub use tun::Tun;

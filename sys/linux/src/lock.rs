@@ -4,6 +4,7 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -15,9 +16,24 @@ pub struct HostLock {
     _file: File,
 }
 
+/// Where root's locks are.
+pub const DIRECTORY: &str = "/run/lock";
+
+static DIRECTORY_IN_USE: OnceLock<PathBuf> = OnceLock::new();
+
+/// Where this process has its locks: [`DIRECTORY`], unless [`use_directory`] has said otherwise.
+pub fn directory() -> &'static Path {
+    DIRECTORY_IN_USE.get().map_or(Path::new(DIRECTORY), PathBuf::as_path)
+}
+
+/// Has locks in `path`. For the start of a process; `AlreadyExists` when another directory has been chosen before.
+pub fn use_directory(path: &Path) -> io::Result<()> {
+    crate::netns::choose(&DIRECTORY_IN_USE, path)
+}
+
 /// The lock file for all who change the network namespace `namespace`, whatever their stores.
 pub fn path(namespace: NsId) -> PathBuf {
-    PathBuf::from(format!("/run/lock/podwire-{}.lock", namespace.ino))
+    directory().join(format!("podwire-{}.lock", namespace.ino))
 }
 
 impl HostLock {
@@ -51,6 +67,29 @@ impl HostLock {
                 return Ok(Some(Self { _file: file }));
             }
         }
+    }
+}
+
+/// A share in a lock: who takes the lock itself with [`HostLock::take`] waits until nobody has a share. Held until
+/// dropped, or until the process ends in whatever way, with all programs it was [passed on](Share::pass_on) to.
+#[derive(Debug)]
+pub struct Share(File);
+
+impl Share {
+    /// Waits while somebody has the lock at `path`; makes the file, and its directory when missing.
+    pub fn take(path: &Path) -> io::Result<Self> {
+        loop {
+            let file = open(path)?;
+            rustix::io::retry_on_intr(|| flock(&file, FlockOperation::LockShared))?;
+            if still_there(path, &file)? {
+                return Ok(Self(file));
+            }
+        }
+    }
+
+    /// The program that takes the place of this one has it too, and what that starts.
+    pub fn pass_on(&self) -> io::Result<()> {
+        Ok(rustix::io::fcntl_setfd(&self.0, rustix::io::FdFlags::empty())?)
     }
 }
 
@@ -103,6 +142,18 @@ mod tests {
         let held = HostLock::take(&path).unwrap();
         assert!(HostLock::try_take(&path).unwrap().is_none());
         drop(held);
+        assert!(HostLock::try_take(&path).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_lock_waits_for_all_who_share_it() {
+        let _guard = crate::testing::undisturbed();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("l");
+        let (first, second) = (Share::take(&path).unwrap(), Share::take(&path).unwrap());
+        drop(first);
+        assert!(HostLock::try_take(&path).unwrap().is_none());
+        drop(second);
         assert!(HostLock::try_take(&path).unwrap().is_some());
     }
 

@@ -11,8 +11,8 @@ use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statfs, statx};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags,
-    fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount, mount_bind, mount_bind_recursive, mount_change,
-    mount_remount, move_mount,
+    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, mount_bind, mount_bind_recursive,
+    mount_change, mount_remount, move_mount,
 };
 use rustix::thread::UnshareFlags;
 
@@ -47,8 +47,16 @@ pub enum Propagation {
     Shared,
 }
 
+/// The attribute that hides what lower layers have in a directory, with the value `y`, where we are the host's root.
+pub const OPAQUE: &str = "trusted.overlay.opaque";
+/// The same in a user namespace (`userxattr` in Documentation/filesystems/overlayfs.rst).
+pub const OPAQUE_FOR_USERS: &str = "user.overlay.opaque";
+
 /// Mounts on `target` the `lower` directories, topmost first, with `upper` above them all. `work` is an
 /// empty directory on the file system of `upper`.
+///
+/// In a user namespace, where nobody may set `trusted.` attributes, overlay's own are `user.` ones: see
+/// [`OPAQUE`] and [`OPAQUE_FOR_USERS`].
 ///
 /// At least 128 layers fit: kernels before 6.7, which take one page of options, are given names
 /// relative to the directory that the layers share.
@@ -77,6 +85,9 @@ fn overlay_by_parameters(lower: &[PathBuf], upper: &Path, work: &Path, target: &
     for (key, path) in [("upperdir", upper), ("workdir", work)] {
         fsconfig_set_string(&context, key, path).map_err(|e| explained(e, &context, path))?;
     }
+    if !crate::userns::is_initial() {
+        fsconfig_set_flag(&context, "userxattr").map_err(|e| explained(e, &context, target))?;
+    }
     // A file's data never stays below when its owner or mode changed: layers are also read without overlay.
     fsconfig_set_string(&context, "metacopy", "off").map_err(|e| explained(e, &context, target))?;
     fsconfig_create(&context).map_err(|e| explained(e, &context, target))?;
@@ -92,7 +103,8 @@ fn overlay_by_page(lower: &[PathBuf], upper: &Path, work: &Path, target: &Path) 
     let lower = lower.iter().map(|path| absolute(path)).collect::<io::Result<Vec<_>>>()?;
     let (upper, work, target) = (absolute(upper)?, absolute(work)?, absolute(target)?);
     let shared = shared_directory(lower.iter().chain([&upper, &work]));
-    let mut options = b"metacopy=off,lowerdir=".to_vec();
+    let own_attributes = if crate::userns::is_initial() { "" } else { "userxattr," };
+    let mut options = format!("{own_attributes}metacopy=off,lowerdir=").into_bytes();
     for (n, path) in lower.iter().enumerate() {
         options.extend_from_slice(if n > 0 { b":" } else { b"" });
         escape(&mut options, path.strip_prefix(&shared).unwrap_or(path));

@@ -8,13 +8,18 @@
 //! `ip netns add` also mounts /run/netns on itself, shared, so that other mount namespaces see the new
 //! file. That is not done here: it would outlive the last container, and nothing of ours needs it, for the
 //! kernel detaches a mount everywhere when the file below it is unlinked (`detach_mounts` in fs/namei.c).
+//!
+//! Who runs as an ordinary user has the files in a [`directory`] of his own. He can enter a namespace of his own
+//! user namespace, but none but the host's root can go (back) to the host's: see [`leave_home`].
 
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::{Path, PathBuf};
 use std::process::abort;
+use std::sync::{Mutex, OnceLock, PoisonError, mpsc};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_bind, mount_change, unmount};
@@ -23,6 +28,29 @@ use serde::{Deserialize, Serialize};
 
 /// Where `ip netns` looks for namespaces.
 pub const DIRECTORY: &str = "/run/netns";
+
+static DIRECTORY_IN_USE: OnceLock<PathBuf> = OnceLock::new();
+
+/// Where this process has the files of its namespaces: [`DIRECTORY`], unless [`use_directory`] has said otherwise.
+pub fn directory() -> &'static Path {
+    DIRECTORY_IN_USE.get().map_or(Path::new(DIRECTORY), PathBuf::as_path)
+}
+
+/// Has the files of namespaces in `path`. For the start of a process; `AlreadyExists` when another directory has
+/// been chosen before.
+pub fn use_directory(path: &Path) -> io::Result<()> {
+    choose(&DIRECTORY_IN_USE, path)
+}
+
+/// Sets what is set once in a process's life.
+pub(crate) fn choose(setting: &OnceLock<PathBuf>, path: &Path) -> io::Result<()> {
+    let chosen = setting.get_or_init(|| path.to_owned());
+    if chosen == path {
+        return Ok(());
+    }
+    let text = format!("{} is in use already, so {} cannot be", chosen.display(), path.display());
+    Err(io::Error::new(io::ErrorKind::AlreadyExists, text))
+}
 
 /// A network namespace, held open: it exists as long as this does.
 #[derive(Debug)]
@@ -124,6 +152,88 @@ impl From<NetNs> for OwnedFd {
     }
 }
 
+/// The network namespace in which this process began, when it has been left for good.
+static HOME: OnceLock<Mutex<mpsc::Sender<Errand>>> = OnceLock::new();
+
+/// What is to be done at home, and who waits for it.
+struct Errand {
+    work: Box<dyn FnOnce() + Send>,
+    done: mpsc::Sender<()>,
+}
+
+/// Moves the calling thread into `namespace` for good, with all threads and programs that it starts from now on.
+/// A thread that stays behind does what is given to [`Home::run`].
+///
+/// For the main thread of an ordinary user's process while it has no other threads (they would stay behind too):
+/// setns(2) back into the host's network namespace takes privileges over the host, so [`NetNs::within`] would
+/// abort there. Doing it again with the same namespace does nothing; `AlreadyExists` with another one.
+pub fn leave_home(namespace: &NetNs) -> io::Result<()> {
+    if HOME.get().is_some() {
+        return match NetNs::current()?.inode()? == namespace.inode()? {
+            true => Ok(()),
+            false => Err(io::Error::new(io::ErrorKind::AlreadyExists, "home has been left for another namespace")),
+        };
+    }
+    let (errands, received) = mpsc::channel::<Errand>();
+    std::thread::Builder::new().name("home".to_owned()).spawn(move || {
+        for Errand { work, done } in received {
+            work();
+            // Whoever waits is there: it waits without end.
+            let _ = done.send(());
+        }
+    })?;
+    // On failure the thread ends with `errands`.
+    namespace.enter()?;
+    let _ = HOME.set(Mutex::new(errands));
+    Ok(())
+}
+
+/// The network namespace in which this process began.
+pub fn home() -> Home {
+    Home(())
+}
+
+/// Where the upstream sockets of an ordinary user's processes are opened, and where containers without a network
+/// stack of their own are started. See [`leave_home`].
+#[derive(Debug, Clone, Copy)]
+pub struct Home(());
+
+impl Home {
+    /// Has this process been moved away?
+    pub fn is_left(self) -> bool {
+        HOME.get().is_some()
+    }
+
+    /// Runs `f` there and waits for it: on the calling thread when home has not been left, else on the thread
+    /// that stays there, one at a time. Sockets it opens belong there wherever they are used; programs it starts
+    /// run there, and outlive it. A panic of `f` goes on here. `f` must not call this again.
+    pub fn run<T: Send>(self, f: impl FnOnce() -> T + Send) -> T {
+        let Some(errands) = HOME.get() else { return f() };
+        let mut result = None;
+        let (done, wait) = mpsc::channel();
+        let slot = &mut result;
+        let work: Box<dyn FnOnce() + Send + '_> = Box::new(move || *slot = Some(catch_unwind(AssertUnwindSafe(f))));
+        // SAFETY: only the lifetime of what `f` borrows changes. `work` is called, and so used up, before `done`
+        // is sent, or dropped with the channel, and until then we wait below: nothing borrowed goes out of scope.
+        let work = unsafe { std::mem::transmute::<Box<dyn FnOnce() + Send + '_>, Box<dyn FnOnce() + Send>>(work) };
+        let sent = errands.lock().unwrap_or_else(PoisonError::into_inner).send(Errand { work, done });
+        if sent.is_err() || wait.recv().is_err() {
+            // The thread ends with the process and catches every panic.
+            abort();
+        }
+        match result {
+            Some(Ok(value)) => value,
+            Some(Err(panic)) => resume_unwind(panic),
+            None => abort(),
+        }
+    }
+
+    /// It, held open. It cannot be entered by an ordinary user's process that has left it.
+    pub fn namespace(self) -> io::Result<NetNs> {
+        self.run(NetNs::current)
+    }
+}
+
 /// Shows the namespace of a process at `path`, when no namespace is to be seen there: each `ip netns exec` has
 /// a mount namespace of its own, in which only the empty file is left of what another one mounted.
 pub fn show(path: &Path, process: &crate::ProcessRef) -> io::Result<()> {
@@ -214,7 +324,7 @@ pub(crate) fn unshare(flags: UnshareFlags) -> io::Result<()> {
 pub(crate) fn on_fresh_thread<T: Send>(f: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().stack_size(128 << 10).spawn_scoped(scope, f)?;
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        thread.join().unwrap_or_else(|panic| resume_unwind(panic))
     })
 }
 
@@ -273,7 +383,7 @@ mod tests {
             let other = NetNs::create(Path::new("/run/netns/other")).unwrap();
             let inside = other.within(|| NetNs::current().unwrap().inode().unwrap()).unwrap();
             assert_eq!(inside, other.inode().unwrap());
-            let panicked = std::panic::catch_unwind(|| other.within(|| std::panic::resume_unwind(Box::new(()))));
+            let panicked = catch_unwind(|| other.within(|| resume_unwind(Box::new(()))));
             assert!(panicked.is_err());
             assert_eq!(NetNs::current().unwrap().inode().unwrap(), home);
         });
@@ -291,6 +401,53 @@ mod tests {
             assert!(!path.exists());
             unmount("/run/netns", UnmountFlags::DETACH).unwrap();
             assert!(!path.exists());
+        });
+    }
+
+    #[test]
+    fn another_directory_is_chosen_once() {
+        let setting = OnceLock::new();
+        choose(&setting, Path::new("/run/user/1000/podwire/netns")).unwrap();
+        choose(&setting, Path::new("/run/user/1000/podwire/netns")).unwrap();
+        let refused = choose(&setting, Path::new("/tmp/netns")).unwrap_err();
+        assert_eq!(refused.to_string(), "/run/user/1000/podwire/netns is in use already, so /tmp/netns cannot be");
+        // Of this process nobody has chosen one.
+        assert_eq!(directory(), Path::new(DIRECTORY));
+    }
+
+    /// What it is called with says that this process is the test's own.
+    const LEAVER: &str = "netns::tests::who_left_home_runs_errands_there";
+
+    #[test]
+    fn who_left_home_runs_errands_there() {
+        needs_root!();
+        // Home is left by a whole process, and for ever: another one is started for that.
+        if std::env::var_os("PODWIRE_LEAVES_HOME").is_none() {
+            let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+            command.args([LEAVER, "--exact", "--nocapture"]).env("PODWIRE_LEAVES_HOME", "1");
+            let _guard = crate::testing::starting_programs();
+            assert!(command.output().unwrap().status.success());
+            return;
+        }
+        alone(|| {
+            let here = || NetNs::current().unwrap().inode().unwrap();
+            let began = here();
+            assert!(!home().is_left());
+            assert_eq!(home().run(here), began);
+            let other = NetNs::create(Path::new("/run/netns/other")).unwrap();
+            leave_home(&other).unwrap();
+            assert_eq!(here(), other.inode().unwrap());
+            // What is borrowed may be changed, what is started is there too, a panic does not end the thread.
+            let mut seen = Vec::new();
+            home().run(|| seen.push(here()));
+            assert_eq!((seen, home().namespace().unwrap().inode().unwrap()), (vec![began], began));
+            assert!(catch_unwind(|| home().run(|| resume_unwind(Box::new(())))).is_err());
+            let started = home().run(|| std::process::Command::new("readlink").arg("/proc/self/ns/net").output());
+            assert_eq!(String::from_utf8_lossy(&started.unwrap().stdout).trim(), format!("net:[{}]", began.ino));
+            leave_home(&other).unwrap();
+            let third = NetNs::create(Path::new("/run/netns/third")).unwrap();
+            assert_eq!(leave_home(&third).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+            assert_eq!(here(), other.inode().unwrap());
         });
     }
 

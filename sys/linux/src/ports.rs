@@ -78,6 +78,15 @@ fn serve(socket: &OwnedFd, protocol: Protocol) -> Result<(), Errno> {
     if protocol == Protocol::Tcp { listen(socket, BACKLOG) } else { Ok(()) }
 }
 
+/// Listens on a socket that has held its TCP port so far: nobody else binds beside it then either, and connections in
+/// TIME_WAIT do not count as use.
+pub fn listen_held(socket: impl AsFd, backlog: i32) -> io::Result<()> {
+    set_socket_reuseaddr(&socket, true)?;
+    let listening = listen(&socket, backlog);
+    set_socket_reuseaddr(&socket, false)?;
+    Ok(listening?)
+}
+
 /// Lets the port of an accepted connection be bound again while the connection is still being closed. Not said of
 /// the listener, where it would let others bind beside it.
 pub fn let_later_sockets_bind(accepted: impl AsFd) -> io::Result<()> {
@@ -319,6 +328,27 @@ mod tests {
             loopback_up();
             check_taken(Protocol::Tcp);
             check_taken(Protocol::Udp);
+        });
+    }
+
+    #[test]
+    fn a_held_port_can_be_listened_at_though_its_last_connections_are_in_time_wait() {
+        needs_root!();
+        alone(|| {
+            loopback_up();
+            let address = || HostAddress::Ip(Ipv4Addr::LOCALHOST.into());
+            for _ in 0..2 {
+                let socket = hold(address(), 8080, Protocol::Tcp).unwrap().remove(0);
+                listen_held(&socket, 8).unwrap();
+                let listener = TcpListener::from(socket);
+                let client = TcpStream::connect("127.0.0.1:8080").unwrap();
+                let (accepted, _) = listener.accept().unwrap();
+                let_later_sockets_bind(&accepted).unwrap();
+                // Who closes first is in TIME_WAIT.
+                drop(accepted);
+                drop(client);
+                assert!(hold(address(), 8080, Protocol::Tcp).is_err());
+            }
         });
     }
 

@@ -121,6 +121,17 @@ impl ProcessRef {
     }
 }
 
+/// Is the process `pid`, which may have ended, a child of ours, or one of a child's, so that it may become ours?
+pub fn is_descendant(pid: u32) -> bool {
+    let parent = |pid: u32| -> Option<u32> {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        field(&status, "PPid:")?.trim().parse().ok()
+    };
+    let us = std::process::id();
+    let first = parent(pid);
+    first == Some(us) || first.and_then(parent) == Some(us)
+}
+
 /// A line of /proc/PID/status without its name.
 fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
     status.lines().find_map(|line| line.strip_prefix(name))
@@ -272,6 +283,12 @@ pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
+/// May it do in its user namespace what root usually may (CAP_SYS_ADMIN in capabilities(7))?
+pub fn may_administer() -> io::Result<bool> {
+    use rustix::thread::{CapabilitySet, capabilities};
+    Ok(capabilities(None)?.effective.contains(CapabilitySet::SYS_ADMIN))
+}
+
 /// The first capability that setting up containers needs and this process has not.
 pub fn missing_capability() -> io::Result<Option<&'static str>> {
     use rustix::thread::{CapabilitySet, capabilities};
@@ -293,6 +310,28 @@ pub fn keep_low_ports_only() -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn children_and_theirs_are_descendants_also_when_they_have_ended() {
+        let _guard = crate::testing::starting_programs();
+        let mut child = std::process::Command::new("sh")
+            .args(["-c", "sleep 9 & echo $!; read _"])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.take().unwrap()), &mut line).unwrap();
+        let theirs: u32 = line.trim().parse().unwrap();
+        assert!(is_descendant(child.id()) && is_descendant(theirs) && !is_descendant(1));
+        rustix::process::kill_process(Pid::from_raw(theirs.cast_signed()).unwrap(), rustix::process::Signal::KILL)
+            .unwrap();
+        child.kill().unwrap();
+        // Not reaped yet.
+        assert!(is_descendant(child.id()));
+        child.wait().unwrap();
+        assert!(!is_descendant(child.id()));
+    }
     use std::process::Command;
 
     #[test]

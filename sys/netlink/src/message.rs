@@ -92,6 +92,11 @@ impl Message {
         message
     }
 
+    /// What was appended so far: to be put inside another message.
+    pub fn appended(&self) -> &[u8] {
+        &self.bytes[HEADER..]
+    }
+
     /// Length in bytes with the header, so that callers can stay below a limit.
     pub fn size(&self) -> usize {
         self.bytes.len()

@@ -32,6 +32,14 @@ const RTM_NEWROUTE: u16 = 24;
 const RTM_DELROUTE: u16 = 25;
 const RTM_GETROUTE: u16 = 26;
 
+const RTM_NEWRULE: u16 = 32;
+const RTM_DELRULE: u16 = 33;
+const FRA_PRIORITY: u16 = 6;
+const FRA_FWMARK: u16 = 10;
+const FRA_TABLE: u16 = 15;
+/// Asks a table (include/uapi/linux/fib_rules.h).
+const FR_ACT_TO_TBL: u8 = 1;
+
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
@@ -55,6 +63,7 @@ const IFLA_BR_MULTI_BOOLOPT: u16 = 46;
 /// A bit of struct br_boolopt_multi, which is values and a mask of those meant (if_bridge.h).
 const BR_BOOLOPT_NO_LL_LEARN: u32 = 1;
 const IFLA_BRPORT_MODE: u16 = 4;
+const IFLA_BRPORT_ISOLATED: u16 = 33;
 const VETH_INFO_PEER: u16 = 1;
 const IFLA_VRF_TABLE: u16 = 1;
 /// In the `IFLA_AF_SPEC` of `AF_BRIDGE`: struct bridge_vlan_info, flags:u16 vid:u16 (if_bridge.h).
@@ -82,6 +91,7 @@ const RTA_MULTIPATH: u16 = 9;
 const RTA_TABLE: u16 = 15;
 const RT_TABLE_MAIN: u8 = 254;
 const RTPROT_STATIC: u8 = 4;
+const RT_SCOPE_HOST: u8 = 254;
 const RTN_UNICAST: u8 = 1;
 const RTN_LOCAL: u8 = 2;
 const RTN_BLACKHOLE: u8 = 6;
@@ -235,14 +245,17 @@ pub fn create_veth(name: &str, master: u32, group: u32, mtu: u32, peer: &Peer<'_
         })
 }
 
-/// Sets a bridge member's alias and turns its hairpin mode on; refused when it is a member of no bridge.
-pub fn finish_member(name: &str, alias: &str) -> Message {
+/// Sets a bridge member's alias and turns its hairpin mode on; `isolated` members exchange no frames (Linux 4.18).
+/// Refused when it is a member of no bridge.
+pub fn finish_member(name: &str, alias: &str, isolated: bool) -> Message {
     Message::new(RTM_NEWLINK, flags::ACK)
         .bytes(&ifinfomsg(0, 0, 0))
         .attr_str(IFLA_IFNAME, name)
         .attr(IFLA_IFALIAS, alias.as_bytes())
         .nest(IFLA_LINKINFO, |m| {
-            m.attr_str(IFLA_INFO_SLAVE_KIND, "bridge").nest(IFLA_INFO_SLAVE_DATA, |m| m.attr_u8(IFLA_BRPORT_MODE, 1))
+            m.attr_str(IFLA_INFO_SLAVE_KIND, "bridge").nest(IFLA_INFO_SLAVE_DATA, |m| {
+                m.attr_u8(IFLA_BRPORT_MODE, 1).attr_u8(IFLA_BRPORT_ISOLATED, u8::from(isolated))
+            })
         })
 }
 
@@ -399,6 +412,41 @@ pub fn routes(ipv4: bool, table: Option<u32>) -> Message {
     }
 }
 
+/// Has `table` send packets for a prefix out by the link with this index ([`RouteType::Unicast`]), or take them for
+/// this host's own ([`RouteType::Local`], by the loopback link); a route that is there is replaced.
+pub fn replace_link_route(destination: IpAddr, len: u8, of_type: RouteType, index: u32, table: u32) -> Message {
+    let scope = if of_type == RouteType::Local { RT_SCOPE_HOST } else { SCOPE_LINK };
+    // IPv6 has no scopes of routes.
+    let scope = if destination.is_ipv4() { scope } else { 0 };
+    let header = [family(destination), len, 0, 0, 0, RTPROT_STATIC, scope, of_type.number(), 0, 0, 0, 0];
+    let message = Message::new(RTM_NEWROUTE, flags::ACK | flags::CREATE | flags::REPLACE).bytes(&header);
+    let message = if len > 0 { message.attr(RTA_DST, &octets(destination)) } else { message };
+    message.attr_u32(RTA_OIF, index).attr_u32(RTA_TABLE, table)
+}
+
+/// Asks `table` about packets of one family, all of them or those with a mark, after all rules with lower
+/// priorities; `EEXIST` when the same rule is there.
+pub fn add_rule(ipv4: bool, priority: u32, mark: Option<u32>, table: u32) -> Message {
+    rule_message(RTM_NEWRULE, flags::CREATE | flags::EXCL, ipv4, priority, mark, table)
+}
+
+/// Removes that rule.
+pub fn delete_rule(ipv4: bool, priority: u32, mark: Option<u32>, table: u32) -> Message {
+    rule_message(RTM_DELRULE, 0, ipv4, priority, mark, table)
+}
+
+/// The number of the table of this host's own addresses.
+pub const LOCAL_TABLE: u32 = 255;
+
+fn rule_message(kind: u16, more: u16, ipv4: bool, priority: u32, mark: Option<u32>, table: u32) -> Message {
+    let family = if ipv4 { AF_INET } else { AF_INET6 };
+    let message = Message::new(kind, flags::ACK | more)
+        .bytes(&[family, 0, 0, 0, 0, 0, 0, FR_ACT_TO_TBL, 0, 0, 0, 0])
+        .attr_u32(FRA_PRIORITY, priority)
+        .attr_u32(FRA_TABLE, table);
+    mark.map_or(message.clone(), |mark| message.attr_u32(FRA_FWMARK, mark))
+}
+
 fn route_message(kind: u16, more: u16, destination: IpAddr, len: u8, hop: Hop, metric: u32) -> Message {
     let of_route = match hop {
         Hop::Via(_) => RouteType::Unicast,
@@ -473,6 +521,8 @@ pub struct Link {
     pub flags: u32,
     /// Hairpin mode of a bridge member.
     pub hairpin: bool,
+    /// Does this bridge member exchange no frames with others that are so?
+    pub isolated: bool,
     /// Does this bridge keep VLANs apart?
     pub filters_vlans: bool,
     /// The routing table of a VRF.
@@ -513,6 +563,7 @@ impl Link {
             peer: attrs.u32(IFLA_LINK),
             flags: u32_at(&reply.payload, 8)?,
             hairpin: member.find(IFLA_BRPORT_MODE) == Some(&[1]),
+            isolated: member.find(IFLA_BRPORT_ISOLATED) == Some(&[1]),
             disable_ipv6: u32_at(
                 attrs.nested(IFLA_AF_SPEC).nested(u16::from(AF_INET6)).find(IFLA_INET6_CONF).unwrap_or_default(),
                 4 * DEVCONF_DISABLE_IPV6,
@@ -658,8 +709,9 @@ mod tests {
         let link = Link::read(&echo(&create_bridge("podman0", [2, 0, 0, 0, 0, 1], 0x7077))).unwrap();
         assert_eq!((link.name.as_str(), link.kind.as_str()), ("podman0", "bridge"));
         assert_eq!((link.mac, link.group, link.is_up()), (Some([2, 0, 0, 0, 0, 1]), 0x7077, false));
-        let member = Link::read(&echo(&finish_member("pw0123456789a0", "podwire:a:b"))).unwrap();
+        let member = Link::read(&echo(&finish_member("pw0123456789a0", "podwire:a:b", true))).unwrap();
         assert_eq!((member.alias.as_str(), member.hairpin, member.is_up()), ("podwire:a:b", true, false));
+        assert!(member.isolated && !Link::read(&echo(&finish_member("pw0", "", false))).unwrap().isolated);
     }
 
     #[test]

@@ -19,6 +19,11 @@ const SETUP: &str = include_str!("../tools/setup.sh");
 const PEER: &str = include_str!("../tools/peer.py");
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// The ordinary user of a lab that has one.
+pub const USER: &str = "podrl";
+/// His number.
+pub const USER_ID: u32 = 2000;
+
 /// How mounts of the lab propagate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mounts {
@@ -39,13 +44,15 @@ pub struct LabOptions {
     pub size: &'static str,
     /// A plain cgroup2 tree at `/sys/fs/cgroup`, instead of the machine's own.
     pub cgroup2: bool,
+    /// An ordinary user, [`USER`], with a home directory, a session and ranges of subordinate ids.
+    pub user: bool,
     /// The longest that this lab lives.
     pub limit: Duration,
 }
 
 impl Default for LabOptions {
     fn default() -> Self {
-        Self { bridge_nf: true, mounts: Mounts::Shared, size: "8g", cgroup2: true, limit: LAB_LIMIT }
+        Self { bridge_nf: true, mounts: Mounts::Shared, size: "8g", cgroup2: true, user: false, limit: LAB_LIMIT }
     }
 }
 
@@ -107,6 +114,16 @@ impl Lab {
     /// Runs a shell line on the host.
     pub fn host(&self, line: &str) -> Run {
         self.run("#", &self.enter(None, line), line)
+    }
+
+    /// Runs a shell line on the host as its ordinary user, in his home directory.
+    pub fn user(&self, line: &str) -> Run {
+        self.run("$", &self.enter_as_user(line), line)
+    }
+
+    /// Starts a shell line as [`Lab::user`] and goes on; it is killed when the value is dropped.
+    pub fn background_user(&self, line: &str) -> Background {
+        self.start_as("$", &self.enter_as_user(line), line)
     }
 
     /// As [`Lab::host`], without showing or remembering it.
@@ -179,6 +196,24 @@ impl Lab {
         .into()
     }
 
+    fn enter_as_user(&self, line: &str) -> Vec<String> {
+        let mut argv = self.enter(None, &format!("cd; {line}"));
+        let session = [
+            "setpriv".to_owned(),
+            format!("--reuid={USER}"),
+            format!("--regid={USER}"),
+            "--init-groups".to_owned(),
+            "--reset-env".to_owned(),
+            "env".to_owned(),
+            format!("XDG_RUNTIME_DIR=/run/user/{USER_ID}"),
+            format!("PATH=/run/lab/bin:{PATH}"),
+        ];
+        // Before the shell.
+        let at = argv.len() - 3;
+        argv.splice(at..at, session);
+        argv
+    }
+
     fn run(&self, prompt: &str, argv: &[String], line: &str) -> Run {
         if self.echo {
             println!("{prompt} {line}");
@@ -195,9 +230,13 @@ impl Lab {
     }
 
     fn start(&self, network: Option<&str>, line: &str) -> Background {
-        self.transcript.borrow_mut().push_str(&format!("# {line} &\n"));
+        self.start_as("#", &self.enter(network, line), line)
+    }
+
+    fn start_as(&self, prompt: &str, argv: &[String], line: &str) -> Background {
+        self.transcript.borrow_mut().push_str(&format!("{prompt} {line} &\n"));
         let out = tempfile::tempfile().expect("a temporary file");
-        let mut command = timeout(self.limit.as_secs(), &self.enter(network, line));
+        let mut command = timeout(self.limit.as_secs(), argv);
         command
             .stdin(Stdio::piped())
             .stdout(out.try_clone().expect("a descriptor"))
@@ -386,6 +425,9 @@ fn unshare(options: &LabOptions, dir: &Path) -> Command {
         .env("LAB_BRIDGE_NF", if options.bridge_nf { "1" } else { "0" })
         .env("LAB_MOUNTS", if options.mounts == Mounts::Shared { "shared" } else { "private" })
         .env("LAB_SIZE", options.size)
+        .env("LAB_USER", if options.user { USER } else { "" })
+        .env("LAB_UID", USER_ID.to_string())
+        .env("LAB_PODWIRE", executable("podwire").unwrap_or_else(|_| "podwire".into()))
         .env("LAB_CGROUP", if options.cgroup2 { "v2" } else { "machine" })
         .env("PATH", PATH)
         .stdin(Stdio::piped())

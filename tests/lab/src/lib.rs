@@ -33,7 +33,9 @@ pub mod trial;
 
 mod holder;
 
-pub use holder::{Background, COMMAND_LIMIT, LAB_LIMIT, Lab, LabOptions, Mounts, Run, Sandboxed, executable};
+pub use holder::{
+    Background, COMMAND_LIMIT, LAB_LIMIT, Lab, LabOptions, Mounts, Run, Sandboxed, USER, USER_ID, executable,
+};
 pub use state::State;
 
 /// The address of the lab's host as its neighbours see it.

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use crate::Lab;
 
 /// Where files are compared.
-const ROOTS: [&str; 3] = ["/run/netns", "/run/podwire", "/var/lib/podwire"];
+const ROOTS: [&str; 5] =
+    ["/run/netns", "/run/podwire", "/var/lib/podwire", "/run/user/2000/podwire", "/home/podrl/.local/share/podwire"];
 
 /// How long the kernel may take to follow.
 const SETTLING: Duration = Duration::from_millis(1500);
@@ -183,7 +184,11 @@ fn files(dir: &Path, shown: &str, facts: &mut BTreeSet<String>) {
         let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
         let furniture = is_dir && ROOTS.contains(&shown);
         // The log of netd tells what was, like any log.
-        let record = name.starts_with("podwire.db") || name.ends_with(".lock") || name == "netd.log";
+        let record = name.starts_with("podwire.db")
+            || name.ends_with(".lock")
+            || name == "netd.log"
+            || name == "relay.log"
+            || name == "runroot";
         if !furniture && !record {
             facts.insert(format!("file: {shown_entry}"));
         }

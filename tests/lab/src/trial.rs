@@ -23,6 +23,8 @@ pub enum Need {
     BridgeNetfilter,
     /// `dig`, the witness of what a DNS server says.
     Dig,
+    /// `newuidmap` and `newgidmap`, without which an ordinary user has one id.
+    UidMap,
     /// `podman`, whose network files are read and written.
     Podman,
 }
@@ -35,6 +37,7 @@ impl Need {
             Self::Registry if !have("skopeo") => Some("skopeo is not installed"),
             Self::Sctp if !speaks_sctp() => Some("this kernel has no SCTP"),
             Self::Dig if !have("dig") => Some("dig (bind9-dnsutils) is not installed"),
+            Self::UidMap if !have("newuidmap") || !have("newgidmap") => Some("uidmap is not installed"),
             Self::Podman if !have("podman") => Some("podman is not installed"),
             Self::Big if std::env::var_os("LAB_BIG").is_none() => Some("takes minutes: set LAB_BIG=1"),
             Self::BridgeNetfilter if !Path::new("/proc/sys/net/bridge/bridge-nf-call-iptables").exists() => {

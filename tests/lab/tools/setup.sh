@@ -1,5 +1,5 @@
 # Makes the inside of a lab; run by `labtool init` as the first process of fresh namespaces.
-# $1: a directory of the lab's own; LAB_BRIDGE_NF, LAB_MOUNTS, LAB_SIZE, LAB_CGROUP: see LabOptions.
+# $1: a directory of the lab's own; LAB_BRIDGE_NF, LAB_MOUNTS, LAB_SIZE, LAB_CGROUP, LAB_USER …: see LabOptions.
 set -eu
 dir=$1
 
@@ -31,6 +31,37 @@ if [ -d /etc/containers ]; then
     mount --bind "$dir/containers" /etc/containers
 fi
 echo labhost >/proc/sys/kernel/hostname
+# An ordinary user, with a session, and with device files that are open to all as on most machines.
+if [ -n "$LAB_USER" ]; then
+    user=$LAB_USER uid=$LAB_UID
+    for file in passwd group subuid subgid shadow; do
+        [ -e /etc/$file ] && grep -v "^$user:" /etc/$file >"$dir/$file" || : >"$dir/$file"
+    done
+    echo "$user:x:$uid:$uid::/home/$user:/bin/sh" >>"$dir/passwd"
+    echo "$user:x:$uid:" >>"$dir/group"
+    echo "$user:!:20000:0:99999:7:::" >>"$dir/shadow"
+    echo "$user:200000:65536" | tee -a "$dir/subuid" >>"$dir/subgid"
+    chmod 600 "$dir/shadow"
+    for file in passwd group subuid subgid shadow; do
+        [ ! -e /etc/$file ] || mount --bind "$dir/$file" /etc/$file
+    done
+    mount -t tmpfs -o "mode=755,size=$LAB_SIZE" tmpfs /home
+    install -d -m 700 -o "$uid" -g "$uid" "/home/$user" /run/user "/run/user/$uid"
+    chmod 755 /run/user
+    # The directory that podwire was built in may be closed to others.
+    mkdir /run/lab/bin
+    touch /run/lab/bin/podwire
+    mount --bind "$LAB_PODWIRE" /run/lab/bin/podwire
+    chmod 755 "$dir"
+    mkdir /run/lab/dev
+    for device in net/tun:10:200 fuse:10:229; do
+        file=${device%%:*} numbers=${device#*:}
+        [ -e "/dev/$file" ] || continue
+        node=/run/lab/dev/${file#*/}
+        mknod -m 666 "$node" c "${numbers%:*}" "${numbers#*:}"
+        mount --bind "$node" "/dev/$file"
+    done
+fi
 # As on a machine booted by systemd, where every mount is shared, or as in a plain container.
 mount "--make-r$LAB_MOUNTS" /
 

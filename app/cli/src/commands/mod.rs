@@ -34,6 +34,7 @@ mod rmi;
 mod run;
 mod start;
 mod stop;
+mod unshare;
 mod update;
 pub(crate) mod version;
 mod wait;
@@ -90,6 +91,7 @@ pub(crate) const COMMANDS: &[Entry] = &[
     Entry::new::<run::Run>(&["run", "container run"], "Run a command in a new container", "[options] IMAGE [COMMAND [ARG...]]"),
     Entry::new::<start::Start>(&["start", "container start"], "Start containers", SEVERAL_CONTAINERS),
     Entry::new::<stop::Stop>(&["stop", "container stop"], "Stop running containers", SEVERAL_CONTAINERS),
+    Entry::new::<unshare::Unshare>(&["unshare"], "Run a command in the user namespace of an ordinary user's containers", "[options] [COMMAND [ARG...]]"),
     Entry::new::<update::Update>(&["update", "container update"], "Change the published ports of a container", "[options] CONTAINER"),
     Entry::new::<version::Version>(&["version"], "Display the version", "[options]"),
     Entry::new::<wait::Wait>(&["wait", "container wait"], "Wait for containers to stop and print their exit codes", SEVERAL_CONTAINERS),

@@ -4,14 +4,14 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use engine::config::{AttachmentConfig, Dns, HostEntry, NetworkConfig, NetworkMode, PortText};
-use model::{DnsName, LinkName, MacAddr, Protocol};
+use model::{DnsName, LinkName, MacAddr, PastaOptions, Protocol};
 
 use crate::flags::strings;
 use crate::outcome::Failure;
 
 #[derive(clap::Args, Debug, Default)]
 pub(crate) struct NetworkFlags {
-    /// Connect the container: a network's NAME[:ip=,ip6=,mac=,alias=,interface_name=,host_interface_name=,gw_priority=], none, host, container:NAME or ns:PATH
+    /// Connect the container: a network's NAME[:ip=,ip6=,mac=,alias=,interface_name=,host_interface_name=,gw_priority=], none, host, container:NAME, ns:PATH, pasta[:OPTIONS] or slirp4netns[:OPTIONS]
     #[arg(long, visible_alias = "net", value_name = "stringArray")]
     network: Vec<String>,
     /// A fixed IPv4 address
@@ -52,6 +52,9 @@ pub(crate) struct NetworkFlags {
     dns_option: Vec<String>,
 }
 
+/// Podman's code for a container that was made and could not be started.
+const CANNOT_START: u8 = 126;
+
 /// Network modes: no network may have such a name.
 pub(crate) const MODES: &[&str] =
     &["none", "host", "bridge", "private", "slirp4netns", "pasta", "container", "ns", "default"];
@@ -66,16 +69,16 @@ impl NetworkFlags {
         self.add_fixed(&mut mode)?;
         check_links(&mode)?;
         let mut publish = strings(&self.publish).iter().map(|p| p.parse()).collect::<Result<Vec<PortText>, _>>()?;
-        if (!publish.is_empty() || self.publish_all) && !matches!(mode, NetworkMode::Networks(_)) {
+        if (!publish.is_empty() || self.publish_all) && !mode.is_networked() {
             publish.clear();
             remarks.push(format!(
                 "Port mappings have been discarded because {:?} network namespace mode does not support them",
-                word(&mode)
+                mode.word()
             ));
         }
         let add_hosts = self.add_hosts(&mode)?;
         Ok(NetworkConfig {
-            publish_all: self.publish_all && matches!(mode, NetworkMode::Networks(_)),
+            publish_all: self.publish_all && mode.is_networked(),
             publish,
             expose: strings(&self.expose).iter().map(|e| expose(e)).collect::<Result<_, _>>()?,
             add_hosts,
@@ -101,14 +104,19 @@ impl NetworkFlags {
             ("--mac-address", mac.is_some()),
             ("--network-alias", !aliases.is_empty()),
         ];
-        let NetworkMode::Networks(attachments) = mode else {
+        let attachments = match mode {
+            NetworkMode::Networks(attachments) => attachments.as_mut_slice(),
+            NetworkMode::Private(attachment) => std::slice::from_mut(attachment),
+            _ => &mut [],
+        };
+        if attachments.is_empty() {
             return match flags.iter().find(|(_, given)| *given) {
                 Some((flag, _)) => Err(Failure::new(format!(
                     "{flag} can only be set when the network mode is bridge: invalid argument"
                 ))),
                 None => Ok(()),
             };
-        };
+        }
         for (flag, given) in &flags[..2] {
             if *given && attachments.len() > 1 {
                 return Err(Failure::new(format!("{flag} can only be set for a single network: invalid argument")));
@@ -130,7 +138,7 @@ impl NetworkFlags {
         let servers = strings(&self.dns);
         let given = [&self.dns, &self.dns_search, &self.dns_option].iter().any(|flags| !flags.is_empty());
         if given && matches!(mode, NetworkMode::None | NetworkMode::Container(_)) {
-            return Err(Failure::new(format!("conflicting options: dns and the network mode: {}", word(mode))));
+            return Err(Failure::new(format!("conflicting options: dns and the network mode: {}", mode.word())));
         }
         if servers.is_empty() {
             return Ok(Dns::Host);
@@ -180,33 +188,20 @@ impl NetworkFlags {
     }
 }
 
-/// The word users know a mode by.
-fn word(mode: &NetworkMode) -> &'static str {
-    match mode {
-        NetworkMode::Networks(_) => "bridge",
-        NetworkMode::None => "none",
-        NetworkMode::Host => "host",
-        NetworkMode::Container(_) => "container",
-        NetworkMode::Path(_) => "ns",
-    }
-}
-
 /// All `--network` flags together.
 fn mode(flags: &[String]) -> Result<NetworkMode, Failure> {
     let Some((first, rest)) = flags.split_first() else {
-        return Ok(NetworkMode::Networks(vec![AttachmentConfig::default()]));
+        return Ok(NetworkMode::Private(AttachmentConfig::default()));
     };
     let (name, options) = first.split_once(':').map_or((first.as_str(), None), |(n, o)| (n, Some(o)));
     let mut attachments = match name {
-        "none" | "host" | "container" | "ns" => return alone(single_mode(name, options)?, rest),
-        "pasta" => {
-            return Err(Failure::new(
-                "invalid config provided: pasta networking is only supported for rootless mode or when inside a nested userns",
-            ));
+        "none" | "host" | "container" | "ns" | "pasta" | "slirp4netns" => {
+            return alone(single_mode(name, options)?, rest);
         }
-        "slirp4netns" => return Err(Failure::new("slirp4netns networking is only supported for rootless mode")),
-        "bridge" | "private" | "default" | "" if options.is_none() => vec![AttachmentConfig::default()],
+        "private" | "default" if rest.is_empty() => return Ok(NetworkMode::Private(attachment(None, options)?)),
+        "" if options.is_none() && rest.is_empty() => return Ok(NetworkMode::Private(AttachmentConfig::default())),
         "bridge" | "private" | "default" => vec![attachment(None, options)?],
+        "" if options.is_none() => vec![AttachmentConfig::default()],
         "" => return Err(Failure::new("network name cannot be empty")),
         name if options.is_some() => vec![attachment(Some(name), options)?],
         names => names.split(',').map(|name| attachment(Some(name), None)).collect::<Result<_, _>>()?,
@@ -231,6 +226,14 @@ fn single_mode(name: &str, options: Option<&str>) -> Result<NetworkMode, Failure
         }
         "none" => Ok(NetworkMode::None),
         "host" => Ok(NetworkMode::Host),
+        // Podman hears of it only when the container is started.
+        "pasta" => PastaOptions::parse(value)
+            .map(NetworkMode::Pasta)
+            .map_err(|wrong| Failure::with(CANNOT_START, format!("pasta failed with exit code 1:\n{wrong}"))),
+        "slirp4netns" => value
+            .parse()
+            .map(NetworkMode::Slirp4netns)
+            .map_err(|wrong: model::Invalid| Failure::with(CANNOT_START, wrong)),
         "container" if value.is_empty() => {
             Err(Failure::new("invalid config provided: namespace mode container requires a value"))
         }
@@ -249,7 +252,7 @@ fn alone(mode: NetworkMode, rest: &[String]) -> Result<NetworkMode, Failure> {
     }
     Err(Failure::new(format!(
         "cannot set multiple networks without bridge network mode, selected mode {}: invalid argument",
-        word(&mode)
+        mode.word()
     )))
 }
 
@@ -378,12 +381,17 @@ mod tests {
         format!("{{\"Networks\":[{{\"network\":{network},\"static_ips\":[{ips}],{rest}}}]}}")
     }
 
+    fn private_default(ips: &str) -> String {
+        format!("{{\"Private\":{{\"network\":null,\"static_ips\":[{ips}],\"mac\":null,\"aliases\":[],\"link\":null}}}}")
+    }
+
     #[test]
     fn networks_are_named_with_options_or_in_a_list() {
         let plain = "\"mac\":null,\"aliases\":[],\"link\":null";
         check("--net m1", &default("\"m1\"", "", plain));
-        for bridge in ["--network bridge", "--network=", "--network default", "--network private", "--rm"] {
-            check(bridge, &default("null", "", plain));
+        check("--network bridge", &default("null", "", plain));
+        for private in ["--network=", "--network default", "--network private", "--rm"] {
+            check(private, &private_default(""));
         }
         check(
             "--network m1:ip=10.89.0.9,mac=92:d0:c6:0a:29:33,alias=foo,alias=b,interface_name=ethx",
@@ -393,7 +401,8 @@ mod tests {
                 "\"mac\":\"92:d0:c6:0a:29:33\",\"aliases\":[\"foo\",\"b\"],\"link\":\"ethx\"",
             ),
         );
-        check("--ip 10.88.7.8 --ip 10.88.7.9", &default("null", "\"10.88.7.9\"", plain));
+        check("--ip 10.88.7.8 --ip 10.88.7.9", &private_default("\"10.88.7.9\""));
+        check("--network bridge --ip 10.88.7.9", &default("null", "\"10.88.7.9\"", plain));
         check(
             "--network m1:alias=al1 --network-alias al2",
             &default("\"m1\"", "", "\"mac\":null,\"aliases\":[\"al2\"],\"link\":null"),
@@ -445,9 +454,15 @@ mod tests {
             "--network ns:/does/not/exist",
             "cannot find specified network namespace path: faccessat /does/not/exist: no such file or directory",
         );
+        check("--network pasta:--bogus", "pasta failed with exit code 1:\nunrecognized option '--bogus'");
+        check("--network slirp4netns:foo=bar", "unknown option for slirp4netns: \"foo=bar\"");
         check(
-            "--network pasta",
-            "invalid config provided: pasta networking is only supported for rootless mode or when inside a nested userns",
+            "--network pasta --network m1",
+            "cannot set multiple networks without bridge network mode, selected mode pasta: invalid argument",
+        );
+        check(
+            "--network slirp4netns --ip 10.0.2.9",
+            "--ip can only be set when the network mode is bridge: invalid argument",
         );
         check(
             "--ip 10.88.0.200 --network host",
@@ -472,7 +487,7 @@ mod tests {
 
     #[test]
     fn ports_are_published_in_lists_and_only_on_networks() {
-        let bridge = default("null", "", "\"mac\":null,\"aliases\":[],\"link\":null");
+        let bridge = private_default("");
         check("-p 8080:80,81 -p 82/udp", &format!("{bridge} [\"8080:80\",\"81\",\"82/udp\"]"));
         check("-P --expose 99 --expose 100-101/udp", &format!("{bridge} true [[99,1,\"tcp\"],[100,2,\"udp\"]]"));
         check("--network host -p 8080:80", "\"Host\" (Port mappings have been discarded because \"host\" network namespace mode does not support them)".trim_start_matches("\"Host\""));
@@ -500,7 +515,7 @@ mod tests {
             "--network container:a1 --add-host x:1.2.3.4",
             "invalid config provided: cannot set extra host entries when the container is joined to another containers network namespace: invalid configuration",
         );
-        let bridge = default("null", "", "\"mac\":null,\"aliases\":[],\"link\":null");
+        let bridge = private_default("");
         check(
             "--add-host b;c:5.6.7.8 --add-host gw:host-gateway --add-host v6:fd00::1",
             &format!(

@@ -22,7 +22,6 @@
 
 mod budget;
 mod clients;
-mod host_servers;
 mod listeners;
 mod poller;
 mod questions;

@@ -144,5 +144,6 @@ impl Stream {
 
 fn open(to: SocketAddr, kind: SocketType) -> Result<OwnedFd, Errno> {
     let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    socket_with(family, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)
+    // An ordinary user's upstreams are the host's, which netd's own namespace is not.
+    linux::netns::home().run(|| socket_with(family, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None))
 }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use dns::{Chance, Client, Counts, Directory, Event, Output, Server, Transport, Via, Zones};
+use engine::HostServers;
 use linux::datagrams::Inbox;
 use model::NetworkId;
 use rustix::event::epoll::EventFlags;
@@ -16,7 +17,6 @@ use rustix::io::Errno;
 
 use super::budget::Budget;
 use super::clients::{self, Clients};
-use super::host_servers::HostServers;
 use super::listeners::Listeners;
 use super::poller::{Poller, Token};
 use super::questions::{Heard, Questions};

@@ -25,6 +25,8 @@ pub(crate) struct Machine {
     networks: BTreeMap<String, Network>,
     containers: BTreeMap<String, Vec<(String, Endpoint)>>,
     made: BTreeMap<Key, (String, Object)>,
+    /// An ordinary user's: his relay is the way out.
+    pub(crate) relayed: bool,
 }
 
 /// What `run` was asked for.
@@ -51,6 +53,7 @@ impl Machine {
             networks: BTreeMap::from([("podman".to_owned(), podman)]),
             containers: BTreeMap::new(),
             made: BTreeMap::new(),
+            relayed: false,
         }
     }
 
@@ -129,7 +132,7 @@ impl Machine {
             }
         };
         if !self.containers.is_empty() {
-            add(BASE, base());
+            add(BASE, base(self.relayed));
         }
         for (name, endpoints) in &self.containers {
             let ipv6 = endpoints.iter().any(|(n, _)| self.networks[n].has_family(false));
@@ -158,7 +161,14 @@ impl Machine {
         let network = &self.networks[net];
         let Driver::Bridge(options) = &network.driver;
         let owner = if network.may_share() { shared_owner(&network.link) } else { network.id.short() };
-        NetworkWish { network, mtu: options.mtu.unwrap_or(1500), dns: None, mark: Mark::new(INSTANCE, &owner) }
+        NetworkWish {
+            network,
+            mtu: options.mtu.unwrap_or(1500),
+            dns: None,
+            relayed: self.relayed,
+            apart: net == "apart",
+            mark: Mark::new(INSTANCE, &owner),
+        }
     }
 
     fn endpoints(&self, name: &str, run: &Run) -> Result<Vec<(String, Endpoint)>, String> {

@@ -71,6 +71,11 @@ fn on_somebody_elses_bridge_a_container_is_a_member_and_that_is_all() {
 }
 
 #[test]
+fn behind_a_relay_nothing_is_translated_and_members_may_be_kept_apart() {
+    check("relayed");
+}
+
+#[test]
 fn a_container_goes_and_the_others_stay() {
     check("detach");
 }
@@ -166,6 +171,10 @@ fn ours(machine: &mut Machine, command: &str) -> String {
         ["network", "reload"] => {
             let pending = machine.reload();
             applied(machine, pending)
+        }
+        ["relay"] => {
+            machine.relayed = true;
+            String::new()
         }
         ["show"] => machine.world.to_string(),
         _ => panic!("unknown command {command:?}"),

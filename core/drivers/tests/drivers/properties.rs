@@ -37,7 +37,7 @@ fn machine() -> Machine {
         machine.world.by_hand(&Deed::AddLink(link(name), kind.to_owned()));
     }
     machine.world.by_hand(&Deed::WriteSysctl("net/ipv6/conf/all/forwarding".to_owned(), "1".to_owned()));
-    for object in podwire_drivers::base() {
+    for object in podwire_drivers::base(false) {
         if let Object::Sysctl(sysctl) = object {
             machine.world.by_hand(&Deed::WriteSysctl(sysctl.path, sysctl.value));
         }

@@ -170,6 +170,7 @@ const REG32: u32 = 8;
 const META_DREG: u16 = 1;
 const META_KEY: u16 = 2;
 const META_PROTOCOL: u32 = 1;
+const META_MARK: u32 = 3;
 const META_IIFNAME: u32 = 6;
 const META_OIFNAME: u32 = 7;
 const META_IIFGROUP: u32 = 21;
@@ -276,6 +277,7 @@ fn facts(selector: Selector) -> (Load, u32, Option<Network>, Option<u8>) {
         Selector::IifName => (Meta(META_IIFNAME), 16, None, None),
         Selector::SdifName => (Meta(META_SDIFNAME), 16, None, None),
         Selector::OifName => (Meta(META_OIFNAME), 16, None, None),
+        Selector::Mark => (Meta(META_MARK), 4, None, None),
         Selector::NfProto => (Meta(META_NFPROTO), 1, None, None),
         Selector::L4Proto => (Meta(META_L4PROTO), 1, None, None),
         Selector::EtherDaddr => (Payload(Link, 0), 6, None, None),
@@ -357,7 +359,7 @@ impl Program {
                 self.load(&[selector]);
                 let bytes = match load {
                     // What is not of the packet has the machine's byte order; of single bytes it does not matter.
-                    Load::Ct(_) | Load::Fib(_) | Load::Meta(META_IIFGROUP) => number.to_ne_bytes().to_vec(),
+                    Load::Ct(_) | Load::Fib(_) | Load::Meta(META_IIFGROUP | META_MARK) => number.to_ne_bytes().to_vec(),
                     Load::Meta(_) | Load::Payload(..) | Load::CtOriginal(_) => {
                         number.to_be_bytes()[4 - width as usize..].to_vec()
                     }

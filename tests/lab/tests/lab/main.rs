@@ -18,6 +18,8 @@ mod podman;
 mod ports;
 mod publish;
 mod reach;
+mod rootless;
+mod rootless_user;
 mod words;
 
 fn main() {
@@ -36,6 +38,8 @@ fn main() {
         errors::sentences(),
         podman::sentences(),
         engine::sentences(),
+        rootless::sentences(),
+        rootless_user::sentences(),
         many::sentences(),
         matrix::sentences(),
         faults::sentences(),

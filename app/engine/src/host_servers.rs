@@ -41,7 +41,7 @@ const LINKS_MAX: usize = 40;
 
 /// The servers, and what is watched for changes of them.
 #[derive(Debug)]
-pub(super) struct HostServers {
+pub struct HostServers {
     conf: PathBuf,
     stubs_servers: PathBuf,
     inotify: Option<OwnedFd>,
@@ -56,7 +56,7 @@ pub(super) struct HostServers {
 
 impl HostServers {
     /// Reads the file and begins to watch it.
-    pub(super) fn new(conf: &Path, stubs_servers: &Path, now: Instant) -> Self {
+    pub fn new(conf: &Path, stubs_servers: &Path, now: Instant) -> Self {
         let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)
             .inspect_err(|error| tracing::warn!(%error, "resolv.conf is only looked at while queries come"));
         let mut new = Self {
@@ -73,29 +73,30 @@ impl HostServers {
         new
     }
 
-    pub(super) fn servers(&self) -> &[SocketAddr] {
+    /// Those that the file named when it was read, in its order.
+    pub fn servers(&self) -> &[SocketAddr] {
         &self.servers
     }
 
     /// What to wait for.
-    pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.inotify.as_ref().map(AsFd::as_fd)
     }
 
     /// When [`Self::refresh`] is to be called.
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    pub fn deadline(&self) -> Option<Instant> {
         self.due.map(|(due, latest)| due.min(latest))
     }
 
     /// Something happened in a watched directory.
-    pub(super) fn noticed(&mut self, now: Instant) {
+    pub fn noticed(&mut self, now: Instant) {
         if self.read_events() {
             self.changed(now);
         }
     }
 
     /// Looks whether the file says something else, if the last look was long ago.
-    pub(super) fn glance(&mut self, now: Instant) {
+    pub fn glance(&mut self, now: Instant) {
         if now >= self.glanced + GLANCE {
             self.glanced = now;
             if self.read().is_some_and(|servers| servers != self.servers) {
@@ -105,7 +106,7 @@ impl HostServers {
     }
 
     /// Watches what there is to watch now and reads the file again: is anything different?
-    pub(super) fn refresh(&mut self) -> bool {
+    pub fn refresh(&mut self) -> bool {
         self.due = None;
         // Watched first, so that no change comes between.
         self.watch();
@@ -167,7 +168,7 @@ impl HostServers {
     /// `None` when there is no file to read.
     fn read(&self) -> Option<Vec<SocketAddr>> {
         let mut servers = servers(&text(&self.conf)?);
-        let stub = SocketAddr::new(engine::RESOLVED_STUB, PORT);
+        let stub = SocketAddr::new(crate::RESOLVED_STUB, PORT);
         if servers.contains(&stub) {
             // The stub knows which server is for which domain, so it is asked first. It may not be in this namespace.
             let asked_by_stub = text(&self.stubs_servers).map(|text| self::servers(&text));
@@ -189,7 +190,7 @@ fn servers(text: &str) -> Vec<SocketAddr> {
         (IpAddr::V6(ip), Some(zone)) => Some(SocketAddrV6::new(ip, PORT, 0, link_index(zone)?).into()),
         (IpAddr::V4(_), Some(_)) => None,
     };
-    engine::nameservers(text).filter_map(server).collect()
+    crate::nameservers(text).filter_map(server).collect()
 }
 
 /// The number of a link, given by name or number.

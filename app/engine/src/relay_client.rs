@@ -1,0 +1,302 @@
+//! The engine's side of the conversation with the relay of an ordinary user, `podwire-relay`.
+//!
+//! ```text
+//!   command, holding the lock of the relay's namespace            podwire-relay ORDER
+//!     Relay::ensure ── connect, or start it at home ────────────> <runroot>/relay.sock
+//!     Hello ────────────────────────────────────────────────────> device, routes, rules, tables are there <── Done
+//!     Hold{container, ports} ───────────────────────────────────> binds, does not accept yet <── Done | Busy
+//!     … plan, apply …
+//!     Put{container, addresses, ports, settings} ───────────────> serves <── Done
+//!     Remove{container} ────────────────────────────────────────> lets its ports and flows go <── Done
+//!     Leave ────────────────────────────────────────────────────> <── Done, and ends
+//! ```
+//!
+//! **How it works.** The relay keeps nothing that the store does not have: one that was killed is started again by
+//! whoever needs it next, or by a container's monitor, and told again of all who are up. It is started in the
+//! host's network namespace, where its sockets to the outside are, and goes into the relay's with one thread.
+//!
+//! **Invariants.** Only who holds the lock of the relay's namespace starts it and talks to it. What a conversation
+//! holds and does not `Put`, is let go when the conversation ends.
+
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use linux::{Packets, ProcessRef, Spawn};
+use model::{ContainerId, LinkName, PortMapping};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// The name (`argv[0]`) under which the binary is the relay.
+pub const RELAY_NAME: &str = "podwire-relay";
+
+/// MTU in bytes of the relay's link and, unless they say otherwise, of the networks behind it: the most that a veth
+/// and IPv4 carry, rounded down to words, as pasta has it.
+pub const RELAY_MTU: u32 = 65520;
+
+/// Where names are asked that the host's servers know.
+pub const FORWARDER: std::net::Ipv4Addr = std::net::Ipv4Addr::new(169, 254, 1, 1);
+
+/// The host itself: `host.containers.internal`.
+pub const HOST: std::net::Ipv4Addr = std::net::Ipv4Addr::new(169, 254, 1, 2);
+
+/// What the relay is started with: its only argument, as JSON. Its standard input is its first conversation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// The file that keeps the relay's namespace.
+    pub namespace: PathBuf,
+    /// Where it listens for conversations: [`socket_path`].
+    pub socket: PathBuf,
+    /// Where it writes which process it is, as JSON of [`ProcessRef`]: [`pid_path`].
+    pub pid: PathBuf,
+    /// Where it writes what went wrong: `relay.log`.
+    pub log: PathBuf,
+    /// MTU of its link in bytes.
+    pub mtu: u32,
+}
+
+impl Order {
+    /// For the relay of this run directory.
+    pub fn of(runroot: &Path, namespace: &Path) -> Self {
+        Self {
+            namespace: namespace.to_owned(),
+            socket: socket_path(runroot),
+            pid: pid_path(runroot),
+            log: runroot.join("relay.log"),
+            mtu: RELAY_MTU,
+        }
+    }
+}
+
+/// What the relay can be told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// Answered [`Answer::Done`] when it is ready to serve.
+    Hello,
+    /// Bind these ports in the host's namespace, without accepting yet, beside whatever the container has. All or
+    /// nothing. They are the conversation's until it says [`Request::Put`] for the container, or ends.
+    Hold {
+        /// For whom.
+        container: ContainerId,
+        /// Which.
+        ports: Vec<PortMapping>,
+    },
+    /// Serve this container so, and no otherwise. What stays as it was keeps its listeners, flows and connections;
+    /// flows of ports and addresses that it has no more end. On failure all is as before.
+    Put {
+        /// Whom.
+        container: ContainerId,
+        /// How.
+        relayed: Box<Relayed>,
+    },
+    /// Serve this container no more; nothing of it may be known.
+    Remove {
+        /// Whom.
+        container: ContainerId,
+    },
+    /// End, after the answer: nobody is on any network.
+    Leave,
+}
+
+/// What the relay answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer {
+    /// It is done.
+    Done,
+    /// A port cannot be had.
+    Busy {
+        /// The mapping it is of.
+        mapping: PortMapping,
+        /// The host's port.
+        port: u16,
+        /// Why: `EADDRINUSE`, `EACCES`, …
+        errno: i32,
+    },
+    /// It could not be done, and why.
+    Failed(String),
+}
+
+/// A container as the relay sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Relayed {
+    /// Its addresses, on all its networks: whose flows these settings are for.
+    pub addresses: Vec<IpAddr>,
+    /// Whom a client on the host's own loopback seems to be, one per family: the gateways of the network that its
+    /// ports are published on.
+    pub gateways: Vec<IpAddr>,
+    /// Where published ports lead, one per family.
+    pub targets: Vec<IpAddr>,
+    /// Its published ports.
+    pub ports: Vec<PortMapping>,
+    /// What it may reach, and how.
+    pub settings: RelaySettings,
+}
+
+/// What a container may reach through the relay, and how. Addresses may also be ones that the relay's namespace has
+/// itself (a network's gateway).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RelaySettings {
+    /// These mean the host's loopback address of their family. Nothing else ever reaches it.
+    pub loopback: Vec<IpAddr>,
+    /// These mean the host itself: its own address towards the outside.
+    pub host: Vec<IpAddr>,
+    /// What is asked at port 53 of these, UDP or TCP, is asked of the host's own servers.
+    pub dns: Vec<IpAddr>,
+    /// The servers that are asked then; empty for those of the host's resolv.conf, as it is at the moment.
+    pub servers: Vec<IpAddr>,
+    /// No address of the host is reached but as `loopback` and `dns` say.
+    pub no_host: bool,
+    /// Sockets to the outside have this address, if one of its family is here.
+    pub outbound: Vec<IpAddr>,
+    /// Sockets to IPv4 addresses outside are bound to this link of the host.
+    pub outbound_link4: Option<LinkName>,
+    /// As above for IPv6.
+    pub outbound_link6: Option<LinkName>,
+    /// TCP is not passed on.
+    pub no_tcp: bool,
+    /// UDP is not passed on.
+    pub no_udp: bool,
+    /// ICMP and ICMPv6 echo are not passed on.
+    pub no_icmp: bool,
+}
+
+impl Default for RelaySettings {
+    /// What a container on an ordinary network has, and whoever is not known to the relay.
+    fn default() -> Self {
+        Self {
+            loopback: Vec::new(),
+            host: vec![HOST.into()],
+            dns: vec![FORWARDER.into()],
+            servers: Vec::new(),
+            no_host: false,
+            outbound: Vec::new(),
+            outbound_link4: None,
+            outbound_link6: None,
+            no_tcp: false,
+            no_udp: false,
+            no_icmp: false,
+        }
+    }
+}
+
+/// Where the relay listens.
+pub fn socket_path(runroot: &Path) -> PathBuf {
+    runroot.join("relay.sock")
+}
+
+/// Which process it is, as JSON: for those who watch over it.
+pub fn pid_path(runroot: &Path) -> PathBuf {
+    runroot.join("relay.pid")
+}
+
+/// Who the relay is, when it says so: it may be dead.
+pub(crate) fn process(runroot: &Path) -> Option<ProcessRef> {
+    serde_json::from_slice(&std::fs::read(pid_path(runroot)).ok()?).ok()
+}
+
+/// Why ports could not be had.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// One of them is taken, or not ours to take.
+    Port { mapping: PortMapping, port: u16, error: io::Error },
+    /// Anything else.
+    Other(Error),
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+/// A conversation with the relay.
+#[derive(Debug)]
+pub(crate) struct Relay(Packets);
+
+impl Relay {
+    /// The relay that runs.
+    pub(crate) fn find(runroot: &Path) -> Result<Option<Self>> {
+        let path = socket_path(runroot);
+        match Packets::connect(&path) {
+            Ok(packets) => Ok(Some(Self(packets))),
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => Ok(None),
+            Err(e) => Err(Error::at(format!("cannot talk to the relay at {}", path.display()), e)),
+        }
+    }
+
+    /// Starts one, and waits until it is ready. The caller holds the lock of the relay's namespace and has seen that
+    /// none runs.
+    pub(crate) fn start(order: &Order) -> Result<Self> {
+        let wrong = |e| Error::at("cannot start the relay", e);
+        let argument = serde_json::to_string(order).map_err(Error::usage)?;
+        let (ours, theirs) = Packets::pair().map_err(wrong)?;
+        let spawn = move || {
+            let mut call = Spawn::new("/proc/self/exe");
+            call.new_session();
+            let command = call.command();
+            command.arg0(RELAY_NAME).arg(argument).current_dir("/").env_clear();
+            command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null());
+            // Not waited for: it outlives us.
+            call.spawn().map(drop)
+        };
+        linux::netns::home().run(spawn).map_err(wrong)?;
+        let mut relay = Self(ours);
+        relay.done(&Request::Hello)?;
+        Ok(relay)
+    }
+
+    /// Holds ports before anything is made that would have to be taken back.
+    pub(crate) fn hold(&mut self, container: ContainerId, ports: &[PortMapping]) -> Result<(), Refusal> {
+        self.ask_for_ports(&Request::Hold { container, ports: ports.to_vec() })
+    }
+
+    /// Serves the container so.
+    pub(crate) fn put(&mut self, container: ContainerId, relayed: Relayed) -> Result<(), Refusal> {
+        self.ask_for_ports(&Request::Put { container, relayed: Box::new(relayed) })
+    }
+
+    /// Serves the container no more.
+    pub(crate) fn remove(&mut self, container: ContainerId) -> Result<()> {
+        self.done(&Request::Remove { container })
+    }
+
+    /// Has it end.
+    pub(crate) fn leave(&mut self) -> Result<()> {
+        self.done(&Request::Leave)
+    }
+
+    fn ask_for_ports(&mut self, request: &Request) -> Result<(), Refusal> {
+        match self.ask(request)? {
+            Answer::Busy { mapping, port, errno } => {
+                Err(Refusal::Port { mapping, port, error: io::Error::from_raw_os_error(errno) })
+            }
+            answer => Ok(expect_done(answer)?),
+        }
+    }
+
+    fn done(&mut self, request: &Request) -> Result<()> {
+        expect_done(self.ask(request)?)
+    }
+
+    fn ask(&mut self, request: &Request) -> Result<Answer> {
+        let failed = |e| Error::at("cannot talk to the relay", e);
+        self.0.send(&serde_json::to_vec(request).map_err(Error::usage)?, None).map_err(failed)?;
+        let Some((answer, _)) = self.0.receive().map_err(failed)? else {
+            return Err(Error::usage("the relay has ended; relay.log in the run directory may say why"));
+        };
+        serde_json::from_slice(&answer).map_err(|e| Error::at("the relay's answer", e))
+    }
+}
+
+fn expect_done(answer: Answer) -> Result<()> {
+    match answer {
+        Answer::Done => Ok(()),
+        Answer::Failed(why) => Err(Error::usage(why)),
+        Answer::Busy { .. } => Err(Error::usage(format!("the relay answered {answer:?}, which was not asked"))),
+    }
+}

@@ -1,0 +1,136 @@
+//! Where flows go, for all who open them: the containers' settings, the host's name servers and addresses.
+//!
+//! ```text
+//!   Put{container, settings} ──> settings ──┐
+//!   /etc/resolv.conf ──inotify──> upstreams ├──> relay_core::target::Targets ──way()──> udp · icmp · tcp
+//!   the host's own route outside ─> addresses┘
+//! ```
+//!
+//! Looked at when somebody asks for them, so that nothing has to wait: the file at each such flow if it was touched,
+//! the addresses once a second.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use engine::HostServers;
+use engine::relay_client::RelaySettings;
+use relay_core::target::{Nowhere, Protocol, Settings, Targets, Way};
+use rustix::net::{connect, getsockname};
+
+use crate::outside::Outside;
+
+/// How old may be what is known of the host's addresses?
+const FRESH: Duration = Duration::from_secs(1);
+
+/// Addresses of nobody (RFC 5737, RFC 3849), which are as far outside as any: the route to them is the usual one.
+const FAR: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
+    IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
+];
+
+/// The same for all copies.
+#[derive(Debug, Clone)]
+pub struct Book(Arc<Mutex<Pages>>);
+
+#[derive(Debug)]
+struct Pages {
+    targets: Targets,
+    servers: HostServers,
+    outside: Outside,
+    looked: Option<Instant>,
+}
+
+impl Book {
+    /// Nobody is in it yet. Follows `resolv_conf`, and `stubs_servers` behind the stub of systemd-resolved.
+    pub fn new(outside: Outside, resolv_conf: &Path, stubs_servers: &Path) -> Self {
+        let servers = HostServers::new(resolv_conf, stubs_servers, Instant::now());
+        let mut targets = Targets { usual: Arc::new(settings(&RelaySettings::default())), ..Targets::default() };
+        servers.servers().clone_into(&mut targets.upstreams);
+        Self(Arc::new(Mutex::new(Pages { targets, servers, outside, looked: None })))
+    }
+
+    /// Containers by all their addresses.
+    pub fn put(&self, containers: HashMap<IpAddr, Arc<Settings>>) {
+        self.pages().targets.settings = containers;
+    }
+
+    /// Where goes what `from` sends `to`?
+    pub fn way(&self, from: IpAddr, to: SocketAddr, protocol: Protocol) -> Result<Way, Nowhere> {
+        let mut pages = self.pages();
+        if pages.targets.means_dns(from, to) {
+            pages.follow_servers(Instant::now());
+        } else if pages.targets.means_host(from, to.ip()) {
+            pages.follow_addresses(Instant::now());
+        }
+        pages.targets.way(from, to, protocol)
+    }
+
+    /// Does an address, for `from`, mean name servers of the host?
+    pub fn means_dns(&self, from: IpAddr, to: SocketAddr) -> bool {
+        self.pages().targets.means_dns(from, to)
+    }
+
+    /// A name server has not answered: another one is asked first.
+    pub fn pass_over(&self, silent: SocketAddr) {
+        tracing::debug!(%silent, "a name server does not answer");
+        self.pages().targets.pass_over(silent);
+    }
+
+    fn pages(&self) -> MutexGuard<'_, Pages> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pages {
+    fn follow_servers(&mut self, now: Instant) {
+        self.servers.noticed(now);
+        self.servers.glance(now);
+        if self.servers.deadline().is_some_and(|due| due <= now) && self.servers.refresh() {
+            self.servers.servers().clone_into(&mut self.targets.upstreams);
+        }
+    }
+
+    fn follow_addresses(&mut self, now: Instant) {
+        if self.looked.is_some_and(|looked| now < looked + FRESH) {
+            return;
+        }
+        self.looked = Some(now);
+        self.targets.addresses = self.outside.run(|| Ok(addresses())).unwrap_or_default();
+    }
+}
+
+/// With which the calling thread's namespace goes outside: one per family at most. Nothing is sent.
+fn addresses() -> Vec<IpAddr> {
+    FAR.into_iter()
+        .filter_map(|far| {
+            let socket = linux::trains::to_outside(far.is_ipv4()).ok()?;
+            connect(&socket, &SocketAddr::new(far, 9)).ok()?;
+            local_ip(&socket)
+        })
+        .collect()
+}
+
+/// The address that a socket is bound to.
+pub(crate) fn local_ip(socket: impl AsFd) -> Option<IpAddr> {
+    Some(SocketAddr::try_from(getsockname(socket).ok()?).ok()?.ip())
+}
+
+/// What the engine's settings of a container mean.
+pub fn settings(said: &RelaySettings) -> Settings {
+    let RelaySettings { loopback, host, dns, servers, outbound, .. } = said.clone();
+    let switches = [(said.no_tcp, Protocol::Tcp), (said.no_udp, Protocol::Udp), (said.no_icmp, Protocol::Echo)];
+    Settings {
+        loopback,
+        host,
+        dns,
+        servers,
+        no_host: said.no_host,
+        outbound,
+        outbound_links: [said.outbound_link4.clone(), said.outbound_link6.clone()],
+        not_passed_on: switches.into_iter().filter(|(is_off, _)| *is_off).map(|(_, protocol)| protocol).collect(),
+    }
+}

@@ -1,0 +1,266 @@
+//! What both loops of TCP do with their sockets: wait for events, move bytes, count, end.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::net::sockopt;
+use rustix::time::Timespec;
+
+use super::pump::{Pair, Tools, Turn};
+use super::slots::{Id, Slots, Token};
+
+/// Events taken at a time.
+const EVENTS: usize = 128;
+/// What is not sent stays with the sender: the socket takes no more than this beyond what is under way.
+const UNSENT: u32 = 128 << 10;
+/// A connection on which nothing comes for so long is asked whether it is still there.
+const KEEPALIVE: Duration = Duration::from_secs(600);
+const KEEPALIVE_AGAIN: Duration = Duration::from_secs(60);
+/// Unanswered, so many times, it is not.
+const KEEPALIVE_TIMES: u32 = 5;
+
+/// What is told of a socket with bytes, edge-triggered.
+pub(super) const BYTES: EventFlags = EventFlags::IN.union(EventFlags::RDHUP).union(EventFlags::ET);
+
+/// Sockets, those that are being connected (`C`) and those that are.
+pub(super) struct Wires<C> {
+    epoll: OwnedFd,
+    pub(super) slots: Slots<Wire<C>>,
+    tools: Tools,
+    again: VecDeque<(Id, usize)>,
+    /// Connections by the container that they count for.
+    counts: HashMap<IpAddr, usize>,
+    all: usize,
+}
+
+/// What is in a place.
+pub(super) enum Wire<C> {
+    Connecting(C),
+    Connected {
+        pair: Box<Pair>,
+        /// The container's address.
+        container: IpAddr,
+        /// Whatever else the loop finds it by.
+        tag: u32,
+        /// Which sides tell when there is room again.
+        armed: [bool; 2],
+    },
+}
+
+/// A connection when it begins.
+pub(super) struct Joined {
+    pub(super) pair: Pair,
+    pub(super) container: IpAddr,
+    pub(super) tag: u32,
+    pub(super) armed: [bool; 2],
+}
+
+/// What happened to a place.
+pub(super) enum Happened {
+    /// To a socket of the loop's own.
+    Own(u32),
+    /// To a socket that is being connected.
+    Connecting(Id, EventFlags),
+}
+
+impl<C> Wires<C> {
+    pub(super) fn new() -> io::Result<Self> {
+        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        let (slots, tools, again) = (Slots::new(), Tools::new(), VecDeque::new());
+        Ok(Self { epoll, slots, tools, again, counts: HashMap::new(), all: 0 })
+    }
+
+    /// Has the loop woken when there is something in a socket of its own; level-triggered.
+    pub(super) fn watch(&self, socket: impl AsFd, number: u32) -> io::Result<()> {
+        Ok(epoll::add(&self.epoll, socket, EventData::new_u64(Token::Own(number).word()), EventFlags::IN)?)
+    }
+
+    /// Leaves a socket of its own alone.
+    pub(super) fn unwatch(&self, socket: impl AsFd) -> io::Result<()> {
+        Ok(epoll::delete(&self.epoll, socket)?)
+    }
+
+    pub(super) fn add(&self, socket: impl AsFd, id: Id, side: usize, flags: EventFlags) -> io::Result<()> {
+        Ok(epoll::add(&self.epoll, socket, EventData::new_u64(Token::Side(id, side).word()), flags)?)
+    }
+
+    /// Connections that count for a container, and all.
+    pub(super) fn count(&self, container: IpAddr) -> (usize, usize) {
+        (self.counts.get(&container).copied().unwrap_or_default(), self.all)
+    }
+
+    /// A socket that was being connected is one side of a pair from now on. What is there to be read goes at once.
+    pub(super) fn join(&mut self, id: Id, pair: impl FnOnce(C) -> Joined) {
+        let mut container = None;
+        self.slots.replace(id, |wire| match wire {
+            Wire::Connecting(connecting) => {
+                let joined = pair(connecting);
+                container = Some(joined.container);
+                let Joined { pair, container, tag, armed } = joined;
+                Wire::Connected { pair: Box::new(pair), container, tag, armed }
+            }
+            connected => connected,
+        });
+        let Some(container) = container else { return };
+        *self.counts.entry(container).or_default() += 1;
+        self.all += 1;
+    }
+
+    /// Waits, at most for `timeout`, moves bytes, and tells of what is the loop's.
+    pub(super) fn wait(&mut self, timeout: Option<Duration>, mut tell: impl FnMut(&mut Self, Happened)) -> io::Result<()> {
+        let mut events = [Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }; EVENTS];
+        let timeout = if self.again.is_empty() { timeout } else { Some(Duration::ZERO) };
+        // Milliseconds, rounded up: else the last part of one would be spent awake.
+        let timeout = timeout.map(|time| {
+            let ms = time.as_nanos().div_ceil(1_000_000).min(60_000) as i64;
+            Timespec { tv_sec: ms / 1000, tv_nsec: ms % 1000 * 1_000_000 }
+        });
+        let count = match epoll::wait(&self.epoll, &mut events, timeout.as_ref()) {
+            Err(rustix::io::Errno::INTR) => 0,
+            other => other?,
+        };
+        for event in &events[..count] {
+            match Token::parse(event.data.u64()) {
+                Token::Own(number) => tell(self, Happened::Own(number)),
+                Token::Side(id, side) => match self.slots.get(id) {
+                    Some(Wire::Connecting(_)) => tell(self, Happened::Connecting(id, event.flags)),
+                    Some(Wire::Connected { .. }) => self.happened(id, side, event.flags),
+                    // Of one that ended in this round.
+                    None => {}
+                },
+            }
+        }
+        for _ in 0..self.again.len() {
+            let Some((id, from)) = self.again.pop_front() else { break };
+            self.pump(id, from);
+        }
+        Ok(())
+    }
+
+    /// Something happened to one side of a connection.
+    fn happened(&mut self, id: Id, side: usize, flags: EventFlags) {
+        let Some(Wire::Connected { pair, .. }) = self.slots.get(id) else { return };
+        if flags.contains(EventFlags::ERR) {
+            // Bytes that came before a reset are not worth more than the reset.
+            if let Ok(Err(_)) = sockopt::socket_error(&pair.sides[side]) {
+                return self.reset(id);
+            }
+        }
+        let ended = flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
+        pair.ended[side] |= ended;
+        let reads = flags.contains(EventFlags::IN) || ended;
+        pair.readable[side] |= reads;
+        let writes = flags.contains(EventFlags::OUT) && pair.blocked[side];
+        if writes {
+            pair.unblock(side);
+        }
+        if reads {
+            self.pump(id, side);
+        }
+        if writes {
+            self.pump(id, 1 - side);
+        }
+    }
+
+    /// Moves bytes that come from one side.
+    pub(super) fn pump(&mut self, id: Id, from: usize) {
+        let Some(Wire::Connected { pair, armed, .. }) = self.slots.get(id) else { return };
+        let to = 1 - from;
+        if pair.blocked[to] && armed[to] {
+            return;
+        }
+        match pair.pump(from, &mut self.tools) {
+            Ok(Turn::More) => self.again.push_back((id, from)),
+            Ok(Turn::Waits) if pair.is_done() => self.end(id),
+            Ok(Turn::Waits) => {
+                if pair.blocked[to] && !armed[to] {
+                    armed[to] = true;
+                    let data = EventData::new_u64(Token::Side(id, to).word());
+                    // Tells at once when there is room already.
+                    if epoll::modify(&self.epoll, &pair.sides[to], data, BYTES | EventFlags::OUT).is_err() {
+                        self.reset(id);
+                    }
+                }
+            }
+            Err(_) => self.reset(id),
+        }
+    }
+
+    /// Ends a connection of which both ways are done.
+    fn end(&mut self, id: Id) {
+        if let Some(pair) = self.part(id) {
+            pair.put_away(&mut self.tools);
+        }
+    }
+
+    /// Ends a connection with a reset to both sides, or one that is being made.
+    pub(super) fn reset(&mut self, id: Id) {
+        if let Some(pair) = self.part(id) {
+            pair.reset(&mut self.tools);
+        }
+    }
+
+    fn part(&mut self, id: Id) -> Option<Box<Pair>> {
+        let Wire::Connected { pair, container, .. } = self.slots.take(id)? else { return None };
+        self.all -= 1;
+        if let Some(count) = self.counts.get_mut(&container) {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&container);
+            }
+        }
+        Some(pair)
+    }
+
+    /// Ends all connections that `picks` picks by container and tag.
+    pub(super) fn reset_those(&mut self, picks: impl Fn(IpAddr, u32) -> bool) {
+        let theirs = |wire: &Wire<C>| matches!(wire, Wire::Connected { container, tag, .. } if picks(*container, *tag));
+        for id in self.slots.pick(theirs) {
+            self.reset(id);
+        }
+    }
+}
+
+/// Sets what the sockets of connections have in common; those that are accepted have it from their listener.
+pub(crate) fn prepare(socket: impl AsFd) -> io::Result<()> {
+    let socket = socket.as_fd();
+    sockopt::set_tcp_nodelay(socket, true)?;
+    linux::transparent::set_unsent_limit(socket, UNSENT)?;
+    sockopt::set_socket_oobinline(socket, true)?;
+    sockopt::set_socket_keepalive(socket, true)?;
+    sockopt::set_tcp_keepidle(socket, KEEPALIVE)?;
+    sockopt::set_tcp_keepintvl(socket, KEEPALIVE_AGAIN)?;
+    Ok(sockopt::set_tcp_keepcnt(socket, KEEPALIVE_TIMES)?)
+}
+
+/// How others wake a loop.
+#[derive(Debug, Clone)]
+pub(super) struct Bell(Arc<OwnedFd>);
+
+impl Bell {
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self(Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)))
+    }
+
+    pub(super) fn ring(&self) {
+        // It cannot fail but when it has rung 2⁶⁴ times.
+        let _ = rustix::io::write(&self.0, &1_u64.to_ne_bytes());
+    }
+
+    pub(super) fn hush(&self) {
+        // Nothing to read is as quiet.
+        let _ = rustix::io::read(&self.0, &mut [0_u8; 8]);
+    }
+}
+
+impl AsFd for Bell {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
