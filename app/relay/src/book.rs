@@ -27,10 +27,8 @@ use crate::outside::Outside;
 const FRESH: Duration = Duration::from_secs(1);
 
 /// Addresses of nobody (RFC 5737, RFC 3849), which are as far outside as any: the route to them is the usual one.
-const FAR: [IpAddr; 2] = [
-    IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
-    IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
-];
+const FAR: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1))];
 
 /// The same for all copies.
 #[derive(Debug, Clone)]

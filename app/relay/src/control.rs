@@ -208,9 +208,10 @@ impl Control {
                 self.hide(serving)?;
             }
         }
-        let is_elsewhere = served.relayed.as_ref().is_none_or(|old| {
-            (&old.targets, &old.gateways) != (&relayed.targets, &relayed.gateways)
-        });
+        let is_elsewhere = served
+            .relayed
+            .as_ref()
+            .is_none_or(|old| (&old.targets, &old.gateways) != (&relayed.targets, &relayed.gateways));
         for (key, port) in wished {
             let door = Door {
                 targets: relayed.targets.iter().map(|ip| SocketAddr::new(*ip, port)).collect(),
@@ -237,7 +238,8 @@ impl Control {
             let number = self.numbers.next();
             listeners.push(match protocol {
                 Protocol::Udp => {
-                    let published = udp::Published { socket, targets: door.targets.clone(), gateways: door.gateways.clone() };
+                    let published =
+                        udp::Published { socket, targets: door.targets.clone(), gateways: door.gateways.clone() };
                     Listener::Udp(self.datagrams()?.serve(number, published)?)
                 }
                 Protocol::Tcp | Protocol::Sctp => {
@@ -310,7 +312,8 @@ impl Control {
             self.parts.outbound.forget(ended.clone())?;
             self.datagrams()?.forget(ended.clone())?;
         }
-        let gone: Vec<IpAddr> = ended.into_iter().filter(|ip| now.is_none_or(|now| !now.addresses.contains(ip))).collect();
+        let gone: Vec<IpAddr> =
+            ended.into_iter().filter(|ip| now.is_none_or(|now| !now.addresses.contains(ip))).collect();
         if !gone.is_empty() {
             self.parts.published.forget(gone)?;
         }
@@ -332,7 +335,8 @@ enum Goes {
 
 /// Who has something to say: `None` for a new conversation, else which one, the last first.
 fn ready(listener: &PacketListener, conversations: &[(Packets, Held)]) -> io::Result<Vec<Option<usize>>> {
-    let mut fds: Vec<PollFd<'_>> = conversations.iter().map(|(packets, _)| PollFd::from_borrowed_fd(packets.as_fd(), PollFlags::IN)).collect();
+    let mut fds: Vec<PollFd<'_>> =
+        conversations.iter().map(|(packets, _)| PollFd::from_borrowed_fd(packets.as_fd(), PollFlags::IN)).collect();
     fds.push(PollFd::from_borrowed_fd(listener.as_fd(), PollFlags::IN));
     match poll(&mut fds, None) {
         Err(rustix::io::Errno::INTR) => return Ok(Vec::new()),

@@ -20,19 +20,15 @@ use linux::Tun;
 use model::LinkName;
 use netlink::rtnetlink::{self, Changes, LOCAL_TABLE, Link, MAIN_TABLE, RouteType};
 use netlink::{Message, Protocol, Socket};
-use rustix::net::{
-    AddressFamily, SocketFlags, SocketType, bind, getsockname, ipproto, listen, socket_with, sockopt,
-};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, ipproto, listen, socket_with, sockopt};
 
 use crate::table::{self, SOCKET_MARK, TAKEN_MARK};
 use crate::tcp;
 
 /// The link's own addresses: those of processes of this namespace when they go outside. Of IPv4's autoconfiguration
 /// block (RFC 3927), beside those that mean the host; of a block of our own (RFC 4193).
-pub const ADDRESSES: [IpAddr; 2] = [
-    IpAddr::V4(Ipv4Addr::new(169, 254, 1, 3)),
-    IpAddr::V6(Ipv6Addr::new(0xfd70, 0x7764, 0x7265, 0, 0, 0, 0, 1)),
-];
+pub const ADDRESSES: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(169, 254, 1, 3)), IpAddr::V6(Ipv6Addr::new(0xfd70, 0x7764, 0x7265, 0, 0, 0, 0, 1))];
 
 const OURS_TABLE: u32 = 7077;
 const TAKEN_TABLE: u32 = 7078;
@@ -61,8 +57,12 @@ impl Place {
         let index = link.ok_or(io::ErrorKind::NotFound)?.index;
         link_settings()?;
         let up = Changes { mtu: Some(mtu), ..Changes::default() };
-        must(&mut route, &[rtnetlink::no_link_local(RELAY_LINK), rtnetlink::change_link(index, &up), rtnetlink::set_up(RELAY_LINK)])?;
-        let lo = route.get(rtnetlink::link_named("lo"))?.as_ref().and_then(Link::read).ok_or(io::ErrorKind::NotFound)?;
+        must(
+            &mut route,
+            &[rtnetlink::no_link_local(RELAY_LINK), rtnetlink::change_link(index, &up), rtnetlink::set_up(RELAY_LINK)],
+        )?;
+        let lo =
+            route.get(rtnetlink::link_named("lo"))?.as_ref().and_then(Link::read).ok_or(io::ErrorKind::NotFound)?;
         must(&mut route, &ways(index, lo.index))?;
         may(&mut route, &rules())?;
         // Not before the same rule is there behind.

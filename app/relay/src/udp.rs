@@ -512,14 +512,8 @@ impl Table {
                     Err(Nowhere::Silent) => return,
                     Err(Nowhere::Told(problem)) => {
                         let content = batch.content(range.start);
-                        let answer = packet::datagram_problem(
-                            container,
-                            peer,
-                            content,
-                            content.len(),
-                            problem,
-                            peer.ip(),
-                        );
+                        let answer =
+                            packet::datagram_problem(container, peer, content, content.len(), problem, peer.ip());
                         return self.write(answer);
                     }
                 }
@@ -687,8 +681,7 @@ impl Table {
         flow.told_too_big = true;
         let _ = trains::set_fragmenting(outer, flow.to.is_ipv4(), Fragmenting::Here);
         let what = Problem::TooBig { mtu };
-        let answer =
-            packet::datagram_problem(flow.container, flow.peer, content, content.len(), what, flow.peer.ip());
+        let answer = packet::datagram_problem(flow.container, flow.peer, content, content.len(), what, flow.peer.ip());
         self.write(answer);
     }
 

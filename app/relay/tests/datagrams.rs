@@ -279,10 +279,15 @@ fn a_published_port_shows_the_client_as_it_is() {
         ] {
             let client = socket(namespace, own);
             for _ in 0..3 {
-                assert_eq!(ask(&client, to, "x").map_err(|error| format!("{own} to {to}: {error}")), Ok(seen.to_owned()));
+                assert_eq!(
+                    ask(&client, to, "x").map_err(|error| format!("{own} to {to}: {error}")),
+                    Ok(seen.to_owned())
+                );
             }
         }
-        for (own, to, gateway) in [("127.0.0.1:0", "127.0.0.1:8080", "10.42.0.1:"), ("[::1]:0", "[::1]:8080", "[fd00:42::1]:")] {
+        for (own, to, gateway) in
+            [("127.0.0.1:0", "127.0.0.1:8080", "10.42.0.1:"), ("[::1]:0", "[::1]:8080", "[fd00:42::1]:")]
+        {
             let seen = ask(&socket("host", own), to, "x").unwrap();
             assert!(seen.starts_with(gateway), "{seen}");
         }
@@ -299,7 +304,8 @@ fn a_client_of_another_family_or_with_an_inside_address_appears_as_the_gateway()
         rig.publish(2, "[::]:8080", &["10.42.0.2:7000"]);
         shell_in("out", "ip addr add 10.42.0.77/32 dev eth0");
         shell_in("host", "ip route add 10.42.0.77 dev eth0");
-        for (own, to) in [("10.42.0.77:4000", "198.51.100.10:8080"), ("[2001:db8:9::20]:4000", "[2001:db8:9::10]:8080")] {
+        for (own, to) in [("10.42.0.77:4000", "198.51.100.10:8080"), ("[2001:db8:9::20]:4000", "[2001:db8:9::10]:8080")]
+        {
             let seen = ask(&socket("out", own), to, "x").unwrap();
             assert!(seen.starts_with("10.42.0.1:"), "{seen}");
         }
@@ -351,7 +357,10 @@ fn the_host_is_reached_as_far_as_the_settings_say() {
         assert!(can("169.254.1.4:7001") && can("169.254.1.2:7000"));
         rig.settings("10.42.0.2", RelaySettings { no_host: true, ..RelaySettings::default() });
         assert!(!can("169.254.1.2:7000") && !can("198.51.100.10:7000") && !can("169.254.1.4:7001"));
-        assert_eq!(complaint_about("c1", "198.51.100.10:7000", b"x").map(|(kind, code, ..)| (kind, code)), Some((3, 13)));
+        assert_eq!(
+            complaint_about("c1", "198.51.100.10:7000", b"x").map(|(kind, code, ..)| (kind, code)),
+            Some((3, 13))
+        );
         rig.settings("10.42.0.2", RelaySettings { no_udp: true, ..RelaySettings::default() });
         echo_server("out", "198.51.100.20:7000");
         assert!(!can("198.51.100.20:7000"));
@@ -392,7 +401,10 @@ fn echo_is_answered_by_whom_it_was_meant_for() {
             for length in [0, 56, 1472, 20_000] {
                 let data: Vec<u8> = (0..length).map(|n| n as u8).collect();
                 let reply = ping("c1", to, 64, &data).unwrap_or_else(|said| panic!("{to} {length}: {said:?}"));
-                assert_eq!((reply[0], &reply[6..8], &reply[8..]), (if to.contains(':') { 129 } else { 0 }, &[0, 7][..], &data[..]));
+                assert_eq!(
+                    (reply[0], &reply[6..8], &reply[8..]),
+                    (if to.contains(':') { 129 } else { 0 }, &[0, 7][..], &data[..])
+                );
             }
         }
         // One hop is the relay's namespace's, the next one is `out`, which is not there yet.
@@ -415,7 +427,8 @@ fn trains_of_datagrams_arrive_in_order() {
         let mut room = vec![0; 65_536];
         for round in 0..20_u16 {
             // Less than a socket's buffer holds.
-            let sizes: Vec<usize> = (0..60).map(|n: usize| if n.is_multiple_of(13) { 0 } else { 1400 - n % 3 * 500 }).collect();
+            let sizes: Vec<usize> =
+                (0..60).map(|n: usize| if n.is_multiple_of(13) { 0 } else { 1400 - n % 3 * 500 }).collect();
             for (n, size) in sizes.iter().enumerate() {
                 client.send(&[&[round as u8, n as u8][..], &vec![0; *size]].concat()).unwrap();
             }
@@ -531,7 +544,10 @@ fn a_hundred_thousand_mutated_packets_do_no_harm() {
         echo_server("out", "198.51.100.20:7000");
         // A container's end of a link, raw.
         let raw = within("rns", || Tun::create(&"raw0".parse().unwrap())).unwrap();
-        shell_in("rns", "ip addr add 10.43.0.1/24 dev raw0; ip addr add fd00:43::1/64 dev raw0 nodad; ip link set raw0 up");
+        shell_in(
+            "rns",
+            "ip addr add 10.43.0.1/24 dev raw0; ip addr add fd00:43::1/64 dev raw0 nodad; ip link set raw0 up",
+        );
         let mut seeds = seeds();
         let mut chance = Chance(0x9e37_79b9_7f4a_7c15);
         let client = socket("c1", "10.42.0.2:4000");

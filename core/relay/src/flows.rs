@@ -387,8 +387,7 @@ mod tests {
 
         fn expired(&mut self) -> Vec<(u8, u16)> {
             let now = self.now;
-            let mut keys: Vec<_> =
-                std::iter::from_fn(|| self.flows.expired(now)).map(|(_, key)| key).collect();
+            let mut keys: Vec<_> = std::iter::from_fn(|| self.flows.expired(now)).map(|(_, key)| key).collect();
             keys.sort_unstable();
             keys
         }

@@ -260,11 +260,9 @@ impl<'a> Packet<'a> {
         }
         let fragment = match u16_at(header, 6) & 0x3fff {
             0 => Fragment::Whole,
-            bits => Fragment::Part {
-                id: u16_at(header, 4).into(),
-                offset: (bits & 0x1fff) * 8,
-                more: bits & 0x2000 != 0,
-            },
+            bits => {
+                Fragment::Part { id: u16_at(header, 4).into(), offset: (bits & 0x1fff) * 8, more: bits & 0x2000 != 0 }
+            }
         };
         Self {
             source: Ipv4Addr::from(u32_at(header, 12)).into(),

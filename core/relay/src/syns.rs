@@ -71,7 +71,14 @@ pub enum Offer {
 impl<T> Syns<T> {
     /// None.
     pub fn new(bounds: Bounds) -> Self {
-        Self { bounds, held: HashMap::new(), senders: HashMap::new(), order: VecDeque::new(), released: VecDeque::new(), serial: 0 }
+        Self {
+            bounds,
+            held: HashMap::new(),
+            senders: HashMap::new(),
+            order: VecDeque::new(),
+            released: VecDeque::new(),
+            serial: 0,
+        }
     }
 
     /// How many are held.

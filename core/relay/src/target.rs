@@ -228,11 +228,8 @@ mod tests {
             not_passed_on: vec![Protocol::Echo],
             ..usual()
         };
-        let settings = [
-            ("10.42.0.3", Settings { no_host: true, ..usual() }),
-            ("10.0.2.100", slirp),
-            ("10.42.0.4", bound),
-        ];
+        let settings =
+            [("10.42.0.3", Settings { no_host: true, ..usual() }), ("10.0.2.100", slirp), ("10.42.0.4", bound)];
         Targets {
             settings: settings.into_iter().map(|(text, settings)| (ip(text), Arc::new(settings))).collect(),
             usual: Arc::new(usual()),

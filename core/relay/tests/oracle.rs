@@ -6,9 +6,8 @@ use proptest::prelude::*;
 use relay_core::packet::{self, Echo, Flags, Fragment, Malformed, Packet, Problem, Transport};
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
-    Icmpv4DstUnreachable, Icmpv4Message, Icmpv4Packet, Icmpv4Repr, Icmpv6Message, Icmpv6Packet,
-    Icmpv6Repr, IpAddress, IpProtocol, IpRepr, Ipv4Packet, Ipv6Packet, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber,
-    UdpPacket, UdpRepr,
+    Icmpv4DstUnreachable, Icmpv4Message, Icmpv4Packet, Icmpv4Repr, Icmpv6Message, Icmpv6Packet, Icmpv6Repr, IpAddress,
+    IpProtocol, IpRepr, Ipv4Packet, Ipv6Packet, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber, UdpPacket, UdpRepr,
 };
 
 const V4: [&str; 2] = ["10.42.0.2", "192.0.2.7"];
@@ -226,7 +225,10 @@ fn smoltcp_finds_the_port_unreachable_that_a_datagram_met() {
         panic!()
     };
     assert_eq!(reason, Icmpv4DstUnreachable::PortUnreachable);
-    assert_eq!((header.src_addr, header.dst_addr, header.payload_len), ("10.42.0.2".parse().unwrap(), "192.0.2.7".parse().unwrap(), 13));
+    assert_eq!(
+        (header.src_addr, header.dst_addr, header.payload_len),
+        ("10.42.0.2".parse().unwrap(), "192.0.2.7".parse().unwrap(), 13)
+    );
     let datagram = UdpPacket::new_checked(data).unwrap();
     assert_eq!((datagram.src_port(), datagram.dst_port(), datagram.payload()), (5000, 53, &b"hello"[..]));
 
@@ -249,10 +251,19 @@ fn nothing_answers_errors_groups_or_nobody() {
     assert_eq!(error.transport, Transport::Icmp { kind: 3, code: 3 });
     assert_eq!(packet::problem(&error, Problem::HostUnreachable, error.destination), None);
     assert_eq!(packet::problem(&packet, Problem::HostUnreachable, addresses(V6).0), None, "another family");
-    for (from, to) in [("10.0.0.1", "224.0.0.251"), ("0.0.0.0", "192.0.2.1"), ("127.0.0.1", "192.0.2.1"), ("255.255.255.255", "192.0.2.1")] {
+    for (from, to) in [
+        ("10.0.0.1", "224.0.0.251"),
+        ("0.0.0.0", "192.0.2.1"),
+        ("127.0.0.1", "192.0.2.1"),
+        ("255.255.255.255", "192.0.2.1"),
+    ] {
         about = udp([from, to], b"x");
         let packet = Packet::parse(&about).unwrap();
-        assert_eq!(packet::problem(&packet, Problem::PortUnreachable, "10.0.0.9".parse().unwrap()), None, "{from} {to}");
+        assert_eq!(
+            packet::problem(&packet, Problem::PortUnreachable, "10.0.0.9".parse().unwrap()),
+            None,
+            "{from} {to}"
+        );
     }
     for (from, to) in [("fd00::1", "ff02::1"), ("::", "2001:db8::1"), ("::1", "2001:db8::1")] {
         let (from, to) = (SocketAddr::new(from.parse().unwrap(), 1), SocketAddr::new(to.parse().unwrap(), 2));
@@ -266,18 +277,22 @@ fn fragments(octets: &[u8], size: usize) -> Vec<Vec<u8>> {
     let whole = Ipv4Packet::new_unchecked(octets);
     let pieces: Vec<&[u8]> = whole.payload().chunks(size).collect();
     let count = pieces.len();
-    pieces.iter().enumerate().map(|(number, piece)| {
-        let mut octets = [&octets[..20], piece].concat();
-        let length = octets.len() as u16;
-        let mut packet = Ipv4Packet::new_unchecked(&mut octets);
-        packet.set_total_len(length);
-        packet.set_ident(0xabcd);
-        packet.set_dont_frag(false);
-        packet.set_more_frags(number + 1 < count);
-        packet.set_frag_offset((number * size) as u16);
-        packet.fill_checksum();
-        octets
-    }).collect()
+    pieces
+        .iter()
+        .enumerate()
+        .map(|(number, piece)| {
+            let mut octets = [&octets[..20], piece].concat();
+            let length = octets.len() as u16;
+            let mut packet = Ipv4Packet::new_unchecked(&mut octets);
+            packet.set_total_len(length);
+            packet.set_ident(0xabcd);
+            packet.set_dont_frag(false);
+            packet.set_more_frags(number + 1 < count);
+            packet.set_frag_offset((number * size) as u16);
+            packet.fill_checksum();
+            octets
+        })
+        .collect()
 }
 
 #[test]
@@ -334,7 +349,14 @@ fn extension_headers_are_looked_through() {
 
 #[test]
 fn a_wrong_octet_anywhere_is_noticed() {
-    for octets in [tcp(V4, TcpControl::Syn, None, b"odd"), udp(V4, b"odd"), echo_request(V4, b"odd"), tcp(V6, TcpControl::Syn, None, b"odd"), udp(V6, b"odd"), echo_request(V6, b"odd")] {
+    for octets in [
+        tcp(V4, TcpControl::Syn, None, b"odd"),
+        udp(V4, b"odd"),
+        echo_request(V4, b"odd"),
+        tcp(V6, TcpControl::Syn, None, b"odd"),
+        udp(V6, b"odd"),
+        echo_request(V6, b"odd"),
+    ] {
         let whole = Packet::parse(&octets).unwrap();
         for at in 0..octets.len() {
             let mut wrong = octets.clone();

@@ -35,12 +35,8 @@ use crate::tcp::wires::{BYTES, Bell, Happened, Joined, Wire, Wires, prepare};
 use crate::udp::Datagrams;
 
 /// SYNs that may be held. The patience is longer than Linux's own with its SYNs, 127 s.
-const SYNS: syns::Bounds = syns::Bounds {
-    all: 4096,
-    sender: 1024,
-    patience: Duration::from_secs(130),
-    handshake: Duration::from_secs(5),
-};
+const SYNS: syns::Bounds =
+    syns::Bounds { all: 4096, sender: 1024, patience: Duration::from_secs(130), handshake: Duration::from_secs(5) };
 
 /// Packets and connections taken in a row.
 const ROW: usize = 64;
@@ -169,9 +165,7 @@ impl Held {
     fn obey(&mut self, wires: &mut Wires<Connecting>, command: Command) {
         let Command::Forget { addresses, done } = command;
         wires.reset_those(|container, _| addresses.contains(&container));
-        let theirs = |wire: &Wire<Connecting>| {
-            matches!(wire, Wire::Connecting(connecting) if addresses.contains(&connecting.ends.0.ip()))
-        };
+        let theirs = |wire: &Wire<Connecting>| matches!(wire, Wire::Connecting(connecting) if addresses.contains(&connecting.ends.0.ip()));
         for id in wires.slots.pick(theirs) {
             if let Some(Wire::Connecting(connecting)) = wires.slots.take(id) {
                 self.syns.take(&connecting.ends);
@@ -301,7 +295,8 @@ impl Held {
                 // Of descriptors there are enough: they were counted before the handshake.
                 Err(_) => return,
             };
-            let ends = || Some((SocketAddr::try_from(from).ok()?, SocketAddr::try_from(getsockname(&inner).ok()?).ok()?));
+            let ends =
+                || Some((SocketAddr::try_from(from).ok()?, SocketAddr::try_from(getsockname(&inner).ok()?).ok()?));
             let found = ends().and_then(|ends| self.syns.take(&ends));
             match found {
                 Some(id) => join(wires, id, inner),

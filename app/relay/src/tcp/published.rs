@@ -233,7 +233,9 @@ fn connecting(wires: &mut Wires<Connecting>, id: Id, flags: EventFlags) {
         Ok(Ok(())) if flags.contains(EventFlags::OUT) => {
             join(wires, id, true);
             // What came with the connection is not told again.
-            if flags.intersects(EventFlags::RDHUP | EventFlags::HUP) && let Some(Wire::Connected { pair, .. }) = wires.slots.get(id) {
+            if flags.intersects(EventFlags::RDHUP | EventFlags::HUP)
+                && let Some(Wire::Connected { pair, .. }) = wires.slots.get(id)
+            {
                 pair.ended[INNER] = true;
             }
             wires.pump(id, INNER);
@@ -336,7 +338,8 @@ impl Neighbours {
         self.looked = Some(Instant::now());
         let all = [true, false].into_iter().filter_map(|ipv4| self.route.dump(routes(ipv4, Some(MAIN_TABLE))).ok());
         let routes: Vec<TableRoute> = all.flatten().filter_map(|reply| TableRoute::read(&reply)).collect();
-        self.known = routes.into_iter().filter(|route| route.len > 0).map(|route| (route.destination, route.len)).collect();
+        self.known =
+            routes.into_iter().filter(|route| route.len > 0).map(|route| (route.destination, route.len)).collect();
     }
 }
 

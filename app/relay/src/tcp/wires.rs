@@ -113,7 +113,11 @@ impl<C> Wires<C> {
     }
 
     /// Waits, at most for `timeout`, moves bytes, and tells of what is the loop's.
-    pub(super) fn wait(&mut self, timeout: Option<Duration>, mut tell: impl FnMut(&mut Self, Happened)) -> io::Result<()> {
+    pub(super) fn wait(
+        &mut self,
+        timeout: Option<Duration>,
+        mut tell: impl FnMut(&mut Self, Happened),
+    ) -> io::Result<()> {
         let mut events = [Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }; EVENTS];
         let timeout = if self.again.is_empty() { timeout } else { Some(Duration::ZERO) };
         // Milliseconds, rounded up: else the last part of one would be spent awake.
