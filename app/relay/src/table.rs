@@ -29,7 +29,7 @@ pub(crate) const TAKEN_MARK: u32 = 0x7077_0003;
 const SYN_RATE: u64 = 25_000;
 const SYN_BURST: u32 = 5_000;
 /// First datagrams, likewise: what one may send at once is less than the socket's buffer holds, which is for all.
-const FLOW_RATE: u64 = 2_000;
+const FLOW_RATE: u64 = 5_000;
 const FLOW_BURST: u32 = 200;
 /// Senders that are counted at a time; more than a bridge has ports, several times.
 const SENDERS: u32 = 8192;

@@ -48,7 +48,7 @@ use crate::outside::Outside;
 use crate::table::SOCKET_MARK;
 
 /// What is usual: 4,096 flows have 8,192 descriptors.
-pub const LIMITS: Limits = Limits { all: 4096, per_source: 1024, new_per_second: 2000 };
+pub const LIMITS: Limits = Limits { all: 4096, per_source: 1024, new_per_second: 5000 };
 
 /// Packets from the TUN that may wait for the thread; more are dropped.
 const PACKETS: usize = 256;
@@ -291,11 +291,8 @@ impl Loop {
         self.table.now = Instant::now();
         for event in &events[..count] {
             match Token::parse(event.data.u64()) {
-                Some(Token::Bell) => {
-                    if !self.bell() {
-                        return false;
-                    }
-                }
+                Some(Token::Bell) if !self.bell() => return false,
+                Some(Token::Bell) => {}
                 Some(Token::Any { ipv4 }) => self.any(ipv4),
                 Some(Token::Listener(listener)) => self.listener(listener, event.flags),
                 Some(Token::Inner(flow)) => self.inner(flow),

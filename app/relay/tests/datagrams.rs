@@ -558,12 +558,12 @@ fn a_hundred_thousand_mutated_packets_do_no_harm() {
                 let at = chance.next() as usize % packet.len();
                 packet[at] = chance.next() as u8;
             }
-            if chance.next() % 8 == 0 {
+            if chance.next().is_multiple_of(8) {
                 packet.truncate(chance.next() as usize % packet.len() + 1);
             }
             // Half of them with a sum that is right, so that they get further; and straight to the thread, as if the
             // kernel had let them through.
-            if chance.next() % 2 == 0 && packet.len() >= 20 && packet[0] >> 4 == 4 {
+            if chance.next().is_multiple_of(2) && packet.len() >= 20 && packet[0] >> 4 == 4 {
                 fix_sum(&mut packet);
             }
             let _ = raw.write(&packet);

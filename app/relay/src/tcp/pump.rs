@@ -288,7 +288,7 @@ impl Pair {
 
     /// Ends it for both sides at once, unread and unsent bytes included.
     pub(super) fn reset(self, tools: &mut Tools) {
-        self.sides.iter().for_each(|side| reset_on_close(side));
+        self.sides.iter().for_each(reset_on_close);
         self.put_away(tools);
     }
 

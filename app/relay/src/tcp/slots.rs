@@ -100,7 +100,9 @@ mod tests {
         let (a, b) = (slots.put("a"), slots.put("b"));
         assert_eq!(slots.take(a), Some("a"));
         let c = slots.put("c");
-        assert_eq!((slots.get(a), slots.take(a), slots.get(c)), (None, None, Some(&mut "c")));
+        assert_eq!(slots.get(a), None);
+        assert_eq!(slots.take(a), None);
+        assert_eq!(slots.get(c), Some(&mut "c"));
         assert_eq!(slots.pick(|name| *name != "c"), [b]);
     }
 
