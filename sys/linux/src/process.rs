@@ -314,14 +314,14 @@ mod tests {
     #[test]
     fn children_and_theirs_are_descendants_also_when_they_have_ended() {
         let _guard = crate::testing::starting_programs();
-        let mut child = std::process::Command::new("sh")
+        let mut child = Command::new("sh")
             .args(["-c", "sleep 9 & echo $!; read _"])
             .stdin(std::process::Stdio::piped())
             .stdout(std::process::Stdio::piped())
             .spawn()
             .unwrap();
         let mut line = String::new();
-        std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.take().unwrap()), &mut line).unwrap();
+        io::BufRead::read_line(&mut io::BufReader::new(child.stdout.take().unwrap()), &mut line).unwrap();
         let theirs: u32 = line.trim().parse().unwrap();
         assert!(is_descendant(child.id()) && is_descendant(theirs) && !is_descendant(1));
         rustix::process::kill_process(Pid::from_raw(theirs.cast_signed()).unwrap(), rustix::process::Signal::KILL)
