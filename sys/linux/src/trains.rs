@@ -545,8 +545,7 @@ fn each_control(header: &libc::msghdr, mut told: impl FnMut(libc::c_int, libc::c
     }
     // SAFETY: `msg_control` points to a buffer of ours that outlives `header`'s use here, and the kernel has left in
     // `msg_controllen` how much of it there is; all of it was initialised before.
-    let mut rest =
-        unsafe { std::slice::from_raw_parts(header.msg_control.cast::<u8>(), header.msg_controllen) };
+    let mut rest = unsafe { std::slice::from_raw_parts(header.msg_control.cast::<u8>(), header.msg_controllen) };
     let word = size_of::<usize>();
     while let Some((head, _)) = rest.split_first_chunk::<CONTROL_HEADER>() {
         let int = |at: usize| i32::from_ne_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
