@@ -67,6 +67,6 @@ mod tests {
         set_unsent_limit(&socket, 128 << 10).unwrap();
         set_syn_count(&socket, 3).unwrap();
         set_late_port(&socket).unwrap();
-        assert!(set_syn_count(&std::net::UdpSocket::bind("127.0.0.1:0").unwrap(), 3).is_err());
+        assert!(set_syn_count(std::net::UdpSocket::bind("127.0.0.1:0").unwrap(), 3).is_err());
     }
 }
