@@ -46,6 +46,7 @@ use book::Book;
 use control::{Control, Parts};
 use outside::Outside;
 use place::Place;
+use relay_core::flows::Limits;
 use tcp::{Bounds, Outbound, Published};
 use udp::Datagrams;
 
@@ -98,11 +99,14 @@ fn order() -> io::Result<Order> {
 
 /// Everything is in place when this returns: packets of containers are taken.
 fn start(order: &Order) -> io::Result<(Control, PacketListener)> {
-    let bounds = Bounds::of(linux::fds::raise_limit()?);
+    let descriptors = linux::fds::raise_limit()?;
+    let limits = udp::limits(descriptors);
+    // A flow has two of them.
+    let bounds = Bounds::of(descriptors.saturating_sub(2 * limits.all as u64));
     let outside = Outside::here()?;
     let book = Book::new(outside.clone(), Path::new(RESOLV_CONF), Path::new(STUBS_SERVERS));
     let namespace = NetNs::open(&order.namespace)?;
-    let inside = inside(namespace, order.mtu, outside.clone(), book.clone(), bounds)?;
+    let inside = inside(namespace, order.mtu, outside.clone(), book.clone(), bounds, limits)?;
     let datagrams = Arc::new(OnceLock::from(inside.datagrams));
     let outbound = Outbound::start(inside.tun, inside.listeners, book.clone(), bounds, Arc::clone(&datagrams))?;
     let listener = listen(order)?;
@@ -119,12 +123,19 @@ struct Inside {
 }
 
 /// Makes the relay's namespace ready and starts the loops that live there, by a thread that goes into it and ends.
-fn inside(namespace: NetNs, mtu: u32, outside: Outside, book: Book, bounds: Bounds) -> io::Result<Inside> {
+fn inside(
+    namespace: NetNs,
+    mtu: u32,
+    outside: Outside,
+    book: Book,
+    bounds: Bounds,
+    limits: Limits,
+) -> io::Result<Inside> {
     let make = move || {
         namespace.enter()?;
         let place = Place::make(mtu)?;
         let tun = Arc::clone(&place.tun);
-        let datagrams = Datagrams::start(outside, Arc::clone(&tun), book, udp::LIMITS)?;
+        let datagrams = Datagrams::start(outside, Arc::clone(&tun), book, limits)?;
         place.open(datagrams.port)?;
         let published = Published::start(bounds)?;
         Ok(Inside { tun, listeners: place.listeners, published, datagrams })

@@ -146,7 +146,11 @@ fn rules(tcp: u16, udp: u16) -> Vec<Message> {
         ("output", out(is_tcp()).notrack().mark(RELAY_MARK)),
         ("output", out(is_udp()).notrack().mark(RELAY_MARK)),
     ];
-    rules.into_iter().map(|(chain, rule)| rule.message(chain)).collect()
+    let mut messages = Vec::with_capacity(rules.len());
+    for (chain, rule) in &rules {
+        messages.push(rule.message(chain));
+    }
+    messages
 }
 
 // Numbers of include/uapi/linux/netfilter/nf_tables.h and nfnetlink.h.
@@ -237,12 +241,13 @@ impl Rule {
         self
     }
 
-    fn message(self, chain: &str) -> Message {
+    fn message(&self, chain: &str) -> Message {
         let message = message(NEWRULE, flags::CREATE | flags::APPEND).attr_str(1, TABLE).attr_str(2, chain);
-        message.nest(4, |m| {
-            self.0.into_iter().fold(m, |m, (name, data)| {
-                m.nest(LIST_ELEM, |m| m.attr_str(1, name).nest(2, |m| m.bytes(data.appended())))
-            })
+        message.nest(4, |mut m| {
+            for (name, data) in &self.0 {
+                m = m.nest(LIST_ELEM, |m| m.attr_str(1, name).nest(2, |m| m.bytes(data.appended())));
+            }
+            m
         })
     }
 

@@ -50,6 +50,12 @@ use crate::table::SOCKET_MARK;
 /// What is usual: 4,096 flows have 8,192 descriptors.
 pub const LIMITS: Limits = Limits { all: 4096, per_source: 1024, new_per_second: 5000 };
 
+/// The same where not so many descriptors may be had: a quarter of them is for flows.
+pub fn limits(descriptors: u64) -> Limits {
+    let all = usize::try_from(descriptors / 8).unwrap_or(usize::MAX).clamp(16, LIMITS.all);
+    Limits { all, per_source: all / 4, ..LIMITS }
+}
+
 /// Packets from the TUN that may wait for the thread; more are dropped.
 const PACKETS: usize = 256;
 
@@ -653,7 +659,7 @@ impl Table {
         Some((self.listeners.get(&listener)?.socket.as_fd(), envelope, flow.segment_max))
     }
 
-    /// Was nothing been cut yet?
+    /// Has nothing been cut yet?
     fn is_whole(&self, id: FlowId) -> bool {
         self.parts.get(&id).is_some_and(|flow| !flow.told_too_big && flow.outer.is_some())
     }
@@ -691,17 +697,17 @@ impl Table {
         let (to, Some(inner)) = (flow.to, &flow.inner) else { return };
         let mtu = trains::path_mtu(inner, flow.container.is_ipv4()).unwrap_or(1280);
         let mut segment_max = segment_max(mtu, flow.container);
-        let mut at = range.start;
+        let (mut at, mut tried) = (range.start, None);
         while at < range.end {
             let Err(stopped) = batch.pass_on(at..range.end, inner, Envelope::default(), segment_max) else { break };
+            at = stopped.at;
             match Errno::from_io_error(&stopped.error) {
                 Some(Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM) => break,
                 Some(Errno::MSGSIZE | Errno::INVAL | Errno::IO) if segment_max > 0 => segment_max = 0,
                 // Nobody listened to an earlier one, which the kernel says only once: this one has not been sent.
-                Some(Errno::CONNREFUSED) if at == stopped.at && at == range.start => at = stopped.at,
-                _ => at = stopped.at + 1,
+                _ if tried != Some(at) => tried = Some(at),
+                _ => at += 1,
             }
-            at = at.max(stopped.at);
         }
         self.flows.went(id, Direction::Inward, self.now);
         self.asked.remove(&to);
@@ -890,6 +896,12 @@ pub fn bind_outside_by(outside: &Outside, address: SocketAddr, link: LinkName) -
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn flows_have_a_quarter_of_few_descriptors() {
+        let bounds = |descriptors| (limits(descriptors).all, limits(descriptors).per_source);
+        assert_eq!([bounds(1 << 20), bounds(1024), bounds(64)], [(4096, 1024), (128, 32), (16, 4)]);
+    }
 
     #[test]
     fn tokens_survive_the_kernel() {

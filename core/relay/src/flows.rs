@@ -29,6 +29,9 @@ pub const LONG: Duration = Duration::from_secs(120);
 /// The same for a question that has its answer (DNS).
 pub const ASKED: Duration = Duration::from_secs(5);
 
+/// What a new flow takes out of the bucket of a source that has all its flows: each costs another one.
+const AT_BOUND: u32 = 4;
+
 /// When an exchange becomes a conversation (nf_conntrack_proto_udp.c does likewise).
 const TALK: Duration = Duration::from_secs(2);
 
@@ -39,7 +42,7 @@ pub struct Limits {
     pub all: usize,
     /// Flows of one source.
     pub per_source: usize,
-    /// New flows of one source in a second, in the long run; twice as many at once.
+    /// New flows of one source in a second, or at once; a quarter of it while it has all its flows.
     pub new_per_second: u32,
 }
 
@@ -126,7 +129,10 @@ struct Source {
     bucket: Bucket,
 }
 
-/// Lets `rate` through in a second, and twice that at once.
+/// One, in a bucket's level.
+const ONE: u64 = 1_000_000;
+
+/// Lets `rate` through in a second, or at once.
 #[derive(Debug, Clone, Copy)]
 pub struct Bucket {
     /// In millionths.
@@ -137,26 +143,26 @@ pub struct Bucket {
 impl Bucket {
     /// A full one.
     pub fn new(rate: u32, now: Instant) -> Self {
-        Self { level: u64::from(rate) * 2_000_000, filled: now }
+        Self { level: u64::from(rate) * ONE, filled: now }
     }
 
-    /// Takes one out, if there is one.
-    pub fn take(&mut self, rate: u32, now: Instant) -> bool {
-        let passed = now.saturating_duration_since(self.filled).as_micros().min(2_000_000) as u64;
+    /// Takes so many out, if they are there.
+    pub fn take(&mut self, count: u32, rate: u32, now: Instant) -> bool {
+        self.level = self.level_at(rate, now);
         self.filled = now;
-        self.level = (self.level + passed * u64::from(rate)).min(u64::from(rate) * 2_000_000);
-        let enough = self.level >= 1_000_000;
-        self.level -= if enough { 1_000_000 } else { 0 };
+        let wanted = u64::from(count) * ONE;
+        let enough = self.level >= wanted;
+        self.level -= if enough { wanted } else { 0 };
         enough
     }
 
-    fn is_full(&self, rate: u32, now: Instant) -> bool {
-        Self { ..*self }.level_at(rate, now) >= u64::from(rate) * 2_000_000
+    fn is_full(self, rate: u32, now: Instant) -> bool {
+        self.level_at(rate, now) == u64::from(rate) * ONE
     }
 
     fn level_at(self, rate: u32, now: Instant) -> u64 {
-        let passed = now.saturating_duration_since(self.filled).as_micros().min(2_000_000) as u64;
-        self.level + passed * u64::from(rate)
+        let passed = now.saturating_duration_since(self.filled).min(Duration::from_secs(1)).as_micros() as u64;
+        (self.level + passed * u64::from(rate)).min(u64::from(rate) * ONE)
     }
 }
 
@@ -206,7 +212,9 @@ impl<K: Clone + Eq + Hash, S: Copy + Eq + Hash> Flows<K, S> {
             self.sources.retain(|_, source| !source.flows.is_empty() || !source.bucket.is_full(rate, now));
         }
         let new = || Source { flows: BTreeSet::new(), bucket: Bucket::new(rate, now) };
-        self.sources.entry(source).or_insert_with(new).bucket.take(rate, now)
+        let source = self.sources.entry(source).or_insert_with(new);
+        let price = if source.flows.len() < self.limits.per_source { 1 } else { AT_BOUND };
+        source.bucket.take(price, rate, now)
     }
 
     /// A place for a flow that `source`, which was admitted, begins. The key must not be in use.
@@ -456,9 +464,13 @@ mod tests {
     fn a_flood_of_new_flows_is_refused_and_others_are_not() {
         let mut rig = Rig::new();
         let admitted = |rig: &mut Rig, source| (0..1000).filter(|_| rig.flows.admit(source, rig.now)).count();
-        assert_eq!(admitted(&mut rig, 1), 20);
-        assert_eq!(admitted(&mut rig, 2), 20);
-        assert_eq!(admitted(rig.at(1.0), 1), 10);
+        assert_eq!(admitted(&mut rig, 1), 10);
+        assert_eq!(admitted(&mut rig, 2), 10);
+        assert_eq!(admitted(rig.at(0.5), 1), 5);
+        for port in 1..=3 {
+            rig.open(1, port);
+        }
+        assert_eq!(admitted(rig.at(1.5), 1), 2);
     }
 
     #[test]

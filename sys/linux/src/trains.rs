@@ -555,3 +555,131 @@ fn each_control(header: &libc::msghdr, mut told: impl FnMut(libc::c_int, libc::c
         rest = rest.get(length.next_multiple_of(word)..).unwrap_or_default();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::UdpSocket;
+    use std::time::Duration;
+
+    /// A receiver, and a socket connected to it.
+    fn pair(ipv4: bool) -> (OwnedFd, OwnedFd) {
+        let loopback: IpAddr = if ipv4 { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
+        let receiver = on_host(SocketAddr::new(loopback, 0)).unwrap();
+        let sender = to_outside(ipv4).unwrap();
+        connect(&sender, &address(&receiver)).unwrap();
+        (receiver, sender)
+    }
+
+    fn address(socket: &OwnedFd) -> SocketAddr {
+        SocketAddr::try_from(getsockname(socket).unwrap()).unwrap()
+    }
+
+    fn send_all(sender: &OwnedFd, sizes: &[usize]) {
+        for (number, size) in sizes.iter().enumerate() {
+            rustix::net::send(sender, &vec![number as u8; *size], rustix::net::SendFlags::empty()).unwrap();
+        }
+    }
+
+    /// The datagrams that wait, trains taken apart.
+    fn received(socket: &OwnedFd) -> Vec<Vec<u8>> {
+        let mut batch = Batch::default();
+        let mut datagrams = Vec::new();
+        while batch.receive(socket).is_ok() {
+            for (number, arrival) in batch.arrivals().iter().enumerate() {
+                match arrival.segment {
+                    0 => datagrams.push(Vec::new()),
+                    segment => datagrams.extend(batch.content(number).chunks(segment).map(<[u8]>::to_vec)),
+                }
+            }
+        }
+        datagrams
+    }
+
+    /// What comes by one pair goes on by another one, whatever the longest segment of a train may be.
+    #[test]
+    fn datagrams_of_all_sizes_are_passed_on_one_by_one_in_order() {
+        let sizes = [100, 100, 100, 40, 100, 0, 0, 1400, 1400, 1, 9000, 9000, 300, 1400, 1401, 1401, 60_000];
+        for (ipv4, segment_max) in [(true, 65_507), (false, 65_487), (true, 1400), (false, 99), (true, 0)] {
+            let ((first, sender), (last, middle)) = (pair(ipv4), pair(ipv4));
+            send_all(&sender, &sizes);
+            let mut batch = Batch::default();
+            batch.receive(&first).unwrap();
+            let count = batch.arrivals().len();
+            assert!(batch.arrivals().iter().all(|arrival| arrival.from == address(&sender)));
+            batch.pass_on(0..count, &middle, Envelope::default(), segment_max).unwrap();
+            let expected: Vec<_> = sizes.iter().enumerate().map(|(n, size)| vec![n as u8; *size]).collect();
+            assert!(received(&last) == expected, "{ipv4} {segment_max}");
+        }
+    }
+
+    #[test]
+    fn a_train_is_taken_as_one_and_passed_on_as_one() {
+        let ((first, sender), (second, middle)) = (pair(true), pair(true));
+        send_all(&sender, &[1000; 40]);
+        let mut batch = Batch::default();
+        batch.receive(&first).unwrap();
+        assert_eq!(batch.arrivals().len(), 40);
+        batch.pass_on(0..40, &middle, Envelope::default(), 1472).unwrap();
+        batch.receive(&second).unwrap();
+        let [train] = batch.arrivals() else { panic!("{:?}", batch.arrivals()) };
+        assert_eq!((train.length, train.segment), (40_000, 1000));
+        let (last, third) = pair(true);
+        batch.pass_on(0..1, &third, Envelope::default(), 999).unwrap();
+        assert_eq!(received(&last).iter().map(Vec::len).collect::<Vec<_>>(), [1000; 40], "too long for a train");
+    }
+
+    #[test]
+    fn an_answer_leaves_from_the_address_that_was_asked() {
+        let host = on_host("127.0.0.1:0".parse().unwrap()).unwrap();
+        let any = on_host("0.0.0.0:0".parse().unwrap()).unwrap();
+        let asked: SocketAddr = format!("127.0.0.9:{}", address(&any).port()).parse().unwrap();
+        rustix::net::sendto(&host, b"x", rustix::net::SendFlags::empty(), &asked).unwrap();
+        let mut batch = Batch::default();
+        batch.receive(&any).unwrap();
+        let arrival = batch.arrivals()[0];
+        assert_eq!((arrival.from, arrival.to), (address(&host), Some("127.0.0.9:0".parse().unwrap())));
+        let envelope = Envelope { to: Some(arrival.from), from: arrival.to.map(|to| to.ip()) };
+        batch.pass_on(0..1, &any, envelope, 0).unwrap();
+        batch.receive(&host).unwrap();
+        assert_eq!(batch.arrivals()[0].from, asked);
+    }
+
+    #[test]
+    fn that_nobody_listens_is_told_with_what_it_is_about() {
+        let gone = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let sender = to_outside(true).unwrap();
+        connect(&sender, &gone).unwrap();
+        send_all(&sender, &[5]);
+        let told = (0..100).find_map(|_| {
+            std::thread::sleep(Duration::from_millis(5));
+            complaint(&sender).ok()
+        });
+        let told = told.unwrap();
+        assert_eq!(
+            (told.origin, told.kind, told.code, told.error),
+            (Origin::Icmp, 3, 3, io::ErrorKind::ConnectionRefused)
+        );
+        assert_eq!((told.by, told.about), (Some(Ipv4Addr::LOCALHOST.into()), Some(gone)));
+        assert_eq!(told.content, [0; 5]);
+        assert_eq!(complaint(&sender).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn a_datagram_longer_than_the_way_is_refused_until_it_may_be_cut() {
+        crate::testing::needs_root!();
+        let _no_closing = crate::testing::starting_programs();
+        crate::testing::alone(|| {
+            crate::testing::loopback_up();
+            let status = std::process::Command::new("ip").args(["link", "set", "lo", "mtu", "1500"]).status().unwrap();
+            assert!(status.success());
+            let (receiver, sender) = pair(true);
+            assert_eq!(path_mtu(&sender, true).unwrap(), 1500);
+            let too_long = rustix::net::send(&sender, &[0; 3000], rustix::net::SendFlags::empty());
+            assert_eq!(too_long, Err(rustix::io::Errno::MSGSIZE));
+            set_fragmenting(&sender, true, Fragmenting::Here).unwrap();
+            send_all(&sender, &[3000]);
+            assert_eq!(received(&receiver).iter().map(Vec::len).collect::<Vec<_>>(), [3000]);
+        });
+    }
+}
