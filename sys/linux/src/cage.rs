@@ -58,15 +58,19 @@ struct PathBeneathAttr {
 pub fn see_only(directories: &[&Path]) -> io::Result<bool> {
     // SAFETY: without attributes, and with this flag, the call takes no pointer and tells its version.
     let version = unsafe {
-        libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<u8>(), 0_usize, LANDLOCK_CREATE_RULESET_VERSION)
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            std::ptr::null::<u8>(),
+            0_usize,
+            LANDLOCK_CREATE_RULESET_VERSION,
+        )
     };
     let Ok(version @ 1..) = usize::try_from(version) else { return Ok(false) };
     let handled_access_fs = ACCESS_OF_VERSIONS[version.min(ACCESS_OF_VERSIONS.len()) - 1];
     let attr = RulesetAttr { handled_access_fs };
     // SAFETY: landlock_create_ruleset(2) reads `attr`, whose size is given, and returns a new descriptor.
-    let ruleset = unsafe {
-        libc::syscall(libc::SYS_landlock_create_ruleset, &raw const attr, size_of::<RulesetAttr>(), 0_u32)
-    };
+    let ruleset =
+        unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, &raw const attr, size_of::<RulesetAttr>(), 0_u32) };
     let ruleset = i32::try_from(ruleset).ok().filter(|fd| *fd >= 0).ok_or_else(io::Error::last_os_error)?;
     // SAFETY: new, and nobody else's.
     let ruleset = unsafe { OwnedFd::from_raw_fd(ruleset) };
@@ -87,9 +91,8 @@ fn allow_reading(ruleset: &OwnedFd, directory: &OwnedFd) -> io::Result<()> {
     let attr = PathBeneathAttr { allowed_access, parent_fd: directory.as_fd().as_raw_fd() };
     let fd = ruleset.as_fd().as_raw_fd();
     // SAFETY: landlock_add_rule(2) reads `attr`, of the type that the rule's kind says, and keeps no descriptor.
-    let done = unsafe {
-        libc::syscall(libc::SYS_landlock_add_rule, fd, LANDLOCK_RULE_PATH_BENEATH, &raw const attr, 0_u32)
-    };
+    let done =
+        unsafe { libc::syscall(libc::SYS_landlock_add_rule, fd, LANDLOCK_RULE_PATH_BENEATH, &raw const attr, 0_u32) };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
@@ -197,7 +200,10 @@ mod tests {
             keep_only(CapabilitySet::NET_ADMIN).unwrap();
             let has = rustix::thread::capabilities(None).unwrap();
             assert_eq!((has.effective, has.permitted), (CapabilitySet::NET_ADMIN, CapabilitySet::NET_ADMIN));
-            assert!(rustix::thread::set_capabilities(None, CapabilitySets { permitted: CapabilitySet::all(), ..has }).is_err());
+            assert!(
+                rustix::thread::set_capabilities(None, CapabilitySets { permitted: CapabilitySet::all(), ..has })
+                    .is_err()
+            );
             let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
             assert!(status.contains("NoNewPrivs:\t1"), "{status}");
         });
