@@ -16,8 +16,7 @@
 //! port's container the client appears as itself. See `tcp/mod.rs`, `udp.rs`, and `table.rs` for how packets get here.
 //!
 //! **Invariants.** Nothing is kept that the store does not have: a relay that was killed is started again and told
-//! again. After its start it is in a cage (`cage.rs`). Memory and descriptors are bounded for each container and in
-//! all; what is above that is not begun. The host's loopback is reached by nobody who may not.
+//! again. Memory and descriptors are bounded for each container and in all; what is above that is not begun. The host's loopback is reached by nobody who may not.
 //!
 //! **Limits.** Urgent data, TCP options and TTL end at the relay. A client of a published port is accepted before the
 //! container is asked, and gets a reset when nobody listens there.

@@ -201,7 +201,7 @@ mod tests {
             let has = rustix::thread::capabilities(None).unwrap();
             assert_eq!((has.effective, has.permitted), (CapabilitySet::NET_ADMIN, CapabilitySet::NET_ADMIN));
             assert!(
-                rustix::thread::set_capabilities(None, CapabilitySets { permitted: CapabilitySet::all(), ..has })
+                set_capabilities(None, CapabilitySets { permitted: CapabilitySet::all(), ..has })
                     .is_err()
             );
             let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
