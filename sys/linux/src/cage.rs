@@ -200,10 +200,7 @@ mod tests {
             keep_only(CapabilitySet::NET_ADMIN).unwrap();
             let has = rustix::thread::capabilities(None).unwrap();
             assert_eq!((has.effective, has.permitted), (CapabilitySet::NET_ADMIN, CapabilitySet::NET_ADMIN));
-            assert!(
-                set_capabilities(None, CapabilitySets { permitted: CapabilitySet::all(), ..has })
-                    .is_err()
-            );
+            assert!(set_capabilities(None, CapabilitySets { permitted: CapabilitySet::all(), ..has }).is_err());
             let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
             assert!(status.contains("NoNewPrivs:\t1"), "{status}");
         });
