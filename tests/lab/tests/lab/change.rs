@@ -18,7 +18,7 @@ pub(crate) fn sentences() -> Vec<Sentence> {
 }
 
 fn a_running_container_joins_and_leaves_networks_with_its_port_open_throughout(lab: &Lab) {
-    let before = lab.state();
+    let before = lab.settled_state();
     load(lab);
     lab.host("podwire network create --subnet 10.91.0.0/24 shop").ok();
     lab.host("podwire run -d --name web -p 8080:80 banner").ok();
@@ -57,7 +57,7 @@ fn a_stopped_container_joins_a_network_when_it_starts(lab: &Lab) {
 }
 
 fn a_container_started_in_another_mount_namespace_is_changed_shared_and_removed(lab: &Lab) {
-    let before = lab.state();
+    let before = lab.settled_state();
     load(lab);
     lab.host("podwire network create shop").ok();
     // As each `ip netns exec` does.
@@ -75,7 +75,7 @@ fn a_container_started_in_another_mount_namespace_is_changed_shared_and_removed(
 fn reload_changes_nothing_where_nothing_is_amiss(lab: &Lab) {
     load(lab);
     lab.host("podwire run -d --name web -p 8080:80 banner").ok();
-    let before = lab.state();
+    let before = lab.settled_state();
     lab.host("podwire network reload web").ok();
     before.same(lab, "after a reload");
 }
@@ -85,7 +85,7 @@ fn joining_and_leaving_are_refused_in_podmans_words(lab: &Lab) {
     lab.host("podwire network create --subnet 10.91.0.0/24 shop").ok();
     lab.host("podwire run -d --name web banner").ok();
     lab.host("podwire run -d --name alone --network none banner").ok();
-    let before = lab.state();
+    let before = lab.settled_state();
     lab.host("podwire network connect podman web").refuses(125, "network is already connected");
     lab.host("podwire network connect nope web").refuses(125, "network not found");
     lab.host("podwire network connect shop nope").refuses(125, "no such container");
@@ -100,7 +100,7 @@ fn a_dry_run_of_joining_leaving_and_reloading_shows_the_plan_and_changes_nothing
     load(lab);
     lab.host("podwire network create --subnet 10.91.0.0/24 shop").ok();
     lab.host("podwire run -d --name web -p 8080:80 banner").ok();
-    let before = lab.state();
+    let before = lab.settled_state();
     let join = lab.host("podwire network connect --dry-run shop web").ok();
     join.says("eth1").says("10.91.0.2/24");
     lab.host("podwire network disconnect --dry-run podman web").ok().says("- link podman0");

@@ -47,7 +47,7 @@ fn a_host_interface_name_is_given_and_refused_with_who_has_it(lab: &Lab) {
     lab.host("podwire network create shop").ok();
     lab.host("podwire run -d --name web --network shop:host_interface_name=vethweb banner").ok();
     lab.host("ip link show vethweb").ok().says("master podman1");
-    let before = lab.state();
+    let before = lab.settled_state();
     let taken = lab.host("podwire run -d --network podman:host_interface_name=vethweb banner");
     taken.refuses(126, "host interface name \"vethweb\" is already used by container ID ");
     let taken = lab.host("podwire run -d --network podman:host_interface_name=podman1 banner");
@@ -121,7 +121,7 @@ fn an_address_asked_for_waits_for_its_container_unless_nothing_else_is_free(lab:
 fn a_clash_of_addresses_or_macs_names_the_holder(lab: &Lab) {
     load(lab);
     let id = lab.ok("podwire run -d --name web --ip 10.88.7.7 --mac-address 02:00:00:00:00:07 banner");
-    let before = lab.state();
+    let before = lab.settled_state();
     let clash = lab.host("podwire run -d --ip 10.88.7.7 banner");
     clash.refuses(126, &format!("requested ip address 10.88.7.7 is already allocated to container ID {id} (web)"));
     let clash = lab.host("podwire run -d --mac-address 02:00:00:00:00:07 banner");
@@ -187,7 +187,7 @@ fn names_that_could_break_a_file_are_refused_in_one_line(lab: &Lab) {
     load(lab);
     lab.host("podwire network create shop").ok();
     lab.host("podwire run -d --name web banner").ok();
-    let before = lab.state();
+    let before = lab.settled_state();
     let long = "a".repeat(64);
     for alias in ["'a b'", "'a\n1.2.3.4 b'", "a..b", "-a", "''", "'a;b'", "$(printf 'a\\tb')", &long] {
         for command in ["run --rm --network-alias", "run --rm --network shop:alias="] {

@@ -28,7 +28,7 @@ pub(crate) fn sentences() -> Vec<Sentence> {
 
 fn run_prints_what_the_command_prints_and_ends_with_its_code(lab: &Lab) {
     load(lab);
-    let before = lab.state();
+    let before = lab.settled_state();
     let run = lab.host("podwire run --rm banner sh -c 'echo out; echo err >&2; exit 7'").code(7);
     assert_eq!((run.out.as_str(), run.err.as_str()), ("out\n", "err\n"));
     lab.host("podwire run --rm banner true").ok();
@@ -139,7 +139,7 @@ fn a_file_system_change_stays_in_its_container(lab: &Lab) {
 
 fn dry_run_shows_the_plan_and_changes_nothing(lab: &Lab) {
     load(lab);
-    let before = lab.state();
+    let before = lab.settled_state();
     let run = lab.host("podwire run --dry-run -d --name web -p 8080:80 banner").ok();
     run.says("podman0").says("type bridge").says("8080");
     before.same(lab, "after run --dry-run");
@@ -148,7 +148,7 @@ fn dry_run_shows_the_plan_and_changes_nothing(lab: &Lab) {
     assert!(!lab.ok("podwire network ls").contains("shop"));
     lab.host("podwire run -d --name other banner").ok();
     lab.host("podwire run -d --name web -p 8080:80 banner").ok();
-    let running = lab.state();
+    let running = lab.settled_state();
     lab.host("podwire rm -f --dry-run web").ok().says("- ").says("8080");
     running.same(lab, "after rm --dry-run");
     banner_comes(|| lab.outside(&get("192.168.99.109:8080")));
@@ -157,7 +157,7 @@ fn dry_run_shows_the_plan_and_changes_nothing(lab: &Lab) {
 fn rm_without_force_refuses_a_running_container(lab: &Lab) {
     load(lab);
     lab.host("podwire run -d --name web banner").ok();
-    let before = lab.state();
+    let before = lab.settled_state();
     lab.host("podwire rm web").refuses(2, "running");
     before.same(lab, "after a refused rm");
     lab.host("podwire stop web && podwire rm web").ok();

@@ -24,7 +24,7 @@ pub(crate) fn sentences() -> Vec<Sentence> {
 fn wrong_input_is_one_clear_line_and_leaves_nothing(lab: &Lab) {
     load(lab);
     lab.host("podwire network create used").ok();
-    let before = lab.state();
+    let before = lab.settled_state();
     let cases: &[(&str, i32, &str)] = &[
         ("run nosuchregistry.invalid/nothing", 125, "nosuchregistry.invalid"),
         ("run localhost/unknown", 125, "localhost/unknown"),
@@ -82,7 +82,7 @@ fn wrong_input_is_one_clear_line_and_leaves_nothing(lab: &Lab) {
 fn a_port_in_use_by_a_container_is_refused_with_126_and_leaves_nothing(lab: &Lab) {
     load(lab);
     lab.host("podwire run -d --name web -p 8080:80 banner").ok();
-    let before = lab.state();
+    let before = lab.settled_state();
     for clash in ["8080:81", "127.0.0.1:8080:80", "8000-9000:8000-9000", "192.168.99.109:8080:1"] {
         lab.host(&format!("podwire run -d -p {clash} banner")).refuses(126, "address already in use");
     }
@@ -95,7 +95,7 @@ fn a_port_in_use_by_another_program_is_refused_with_126_and_leaves_nothing(lab: 
     load(lab);
     let mut service = lab.background(&crate::words::peer(lab, "http 8080"));
     service.until("listening");
-    let before = lab.state();
+    let before = lab.settled_state();
     lab.host("podwire run -d -p 8080:80 banner").refuses(126, "address already in use");
     lab.host("podwire run -d -p 8081:81 -p 8080:80 banner").refuses(126, "address already in use");
     before.same(lab, "after a refused clash with another program");
@@ -104,7 +104,7 @@ fn a_port_in_use_by_another_program_is_refused_with_126_and_leaves_nothing(lab: 
 fn an_address_outside_the_subnet_or_taken_is_refused_and_leaves_nothing(lab: &Lab) {
     load(lab);
     lab.host("podwire run -d --name web --ip 10.88.0.50 banner").ok();
-    let before = lab.state();
+    let before = lab.settled_state();
     lab.host("podwire run -d --ip 10.99.0.5 banner")
         .refuses(126, "requested static ip 10.99.0.5 not in any subnet on network podman");
     lab.host("podwire run -d --ip 10.88.0.50 banner").refuses(126, "10.88.0.50");
@@ -127,7 +127,7 @@ fn a_network_in_use_is_not_removed(lab: &Lab) {
     load(lab);
     lab.host("podwire network create used").ok();
     lab.host("podwire run -d --name web --network used banner").ok();
-    let before = lab.state();
+    let before = lab.settled_state();
     lab.host("podwire network rm used").refuses(2, "used");
     before.same(lab, "after a refused network rm");
     lab.host("podwire network rm -f used").ok();
@@ -136,7 +136,7 @@ fn a_network_in_use_is_not_removed(lab: &Lab) {
 
 fn a_malformed_archive_is_one_clear_line_and_leaves_nothing(lab: &Lab) {
     lab.host("podwire ps").ok();
-    let before = lab.state();
+    let before = lab.settled_state();
     let dir = lab.dir().display().to_string();
     let make = [
         format!("cd {dir}"),
@@ -165,7 +165,7 @@ fn a_corrupt_store_is_one_clear_line_that_names_the_file(lab: &Lab) {
 
 fn a_command_that_is_not_there_or_can_not_be_run_leaves_no_container(lab: &Lab) {
     load(lab);
-    let before = lab.state();
+    let before = lab.settled_state();
     lab.host("podwire run -p 8080:80 banner /no/such/command").refuses(127, "/no/such/command");
     lab.host("podwire run -d -p 8080:80 banner /etc/passwd").refuses(126, "ermission denied");
     assert_eq!(lab.ok("podwire ps -aq"), "");
@@ -174,7 +174,7 @@ fn a_command_that_is_not_there_or_can_not_be_run_leaves_no_container(lab: &Lab) 
 
 fn a_missing_or_broken_runtime_is_one_clear_line_and_leaves_nothing(lab: &Lab) {
     load(lab);
-    let before = lab.state();
+    let before = lab.settled_state();
     lab.host("podwire --runtime /no/such/runtime run -d -p 8080:80 banner").refuses(125, "/no/such/runtime");
     let run = lab.host("podwire --runtime /bin/false run -d -p 8080:80 banner");
     assert!((125..=127).contains(&run.code), "{}", run.code);
@@ -186,7 +186,7 @@ fn somebody_elses_link_where_ours_should_be_is_a_conflict_and_stays(lab: &Lab) {
     load(lab);
     lab.host("podwire network create --interface-name br-shop shop").ok();
     lab.host("ip link add br-shop type bridge").ok();
-    let before = lab.state();
+    let before = lab.settled_state();
     lab.host("podwire run -d --network shop banner").refuses(126, "br-shop");
     before.same(lab, "after a conflict");
     lab.host("ip link del br-shop").ok();

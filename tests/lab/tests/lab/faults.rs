@@ -255,7 +255,7 @@ fn a_network_creation_killed_at_any_system_call_leaks_nothing(lab: &Lab) {
 
 fn a_load_killed_at_any_system_call_leaks_nothing(lab: &Lab) {
     lab.host("podwire images").ok();
-    let before = lab.state();
+    let before = lab.settled_state();
     let load = format!("podwire load -q -i {}", crate::words::archive().display());
     let report = lab.dir().join("calls");
     lab.host(&format!("labtool trace --report {} -- {load}", report.display())).ok();
@@ -301,7 +301,7 @@ fn own_processes(lab: &Lab) -> Vec<u32> {
 
 fn a_container_outlives_its_monitor_and_the_next_command_adopts_it(lab: &Lab) {
     load(lab);
-    let before = lab.state();
+    let before = lab.settled_state();
     lab.host("podwire run -d --name web -p 8080:80 banner").ok();
     banner_comes(|| lab.outside(&get(&format!("{HOST4}:8080"))));
     lab.host("kill -9 $(pgrep -x podwire-monitor)").ok();
@@ -318,7 +318,7 @@ fn a_container_outlives_its_monitor_and_the_next_command_adopts_it(lab: &Lab) {
 
 fn a_container_whose_first_process_is_killed_frees_everything(lab: &Lab) {
     load(lab);
-    let before = lab.state();
+    let before = lab.settled_state();
     lab.host("podwire run -d --name web -p 8080:80 banner").ok();
     let pid = lab.ok("podwire inspect -f '{{.State.Pid}}' web");
     lab.host(&format!("kill -9 {pid}")).ok();
@@ -331,7 +331,7 @@ fn a_container_whose_first_process_is_killed_frees_everything(lab: &Lab) {
 
 fn everything_of_podwires_killed_at_once_leaks_nothing(lab: &Lab) {
     load(lab);
-    let before = lab.state();
+    let before = lab.settled_state();
     for name in ["one", "two", "three"] {
         lab.host(&format!("podwire run -d --name {name} -P banner")).ok();
     }

@@ -169,7 +169,7 @@ fn rules_of_others_are_never_touched(lab: &Lab) {
     load(lab);
     lab.host("nft 'add table ip nat; add chain ip nat DOCKER; add rule ip nat DOCKER tcp dport 8080 accept'").ok();
     lab.host("nft 'add table inet filter; add chain inet filter input { type filter hook input priority 0; policy accept; }'").ok();
-    let before = lab.state();
+    let before = lab.settled_state();
     lab.host("podwire run -d --name web -p 8080:80 banner").ok();
     let foreign = lab.state();
     assert_eq!(before.of("nft"), foreign.of("nft"));

@@ -73,7 +73,7 @@ fn a_flush_under_traffic_opens_nothing_closes_no_port_and_breaks_no_connection(l
 
 fn a_deleted_bridge_comes_back_with_its_members(lab: &Lab) {
     start(lab);
-    let before = lab.state();
+    let before = lab.settled_state();
     lab.host("ip link delete podman0").ok();
     comes_back(lab);
     before.same(lab, "after the bridge is back");

@@ -56,7 +56,7 @@ fn pulling_by_a_digest_gives_that_image(lab: &Lab) {
 fn a_pull_onto_a_full_disk_is_one_clear_line_and_leaves_nothing(lab: &Lab) {
     let _registry = registry(lab);
     lab.host("podwire ps").ok();
-    let before = lab.state();
+    let before = lab.settled_state();
     fill(lab, 600);
     lab.host(&format!("podwire pull -q {REMOTE}")).refuses(125, "No space left on device");
     empty(lab);
@@ -68,7 +68,7 @@ fn a_pull_onto_a_full_disk_is_one_clear_line_and_leaves_nothing(lab: &Lab) {
 fn a_pull_cut_short_is_one_clear_line_and_leaves_nothing(lab: &Lab) {
     let _registry = registry(lab);
     lab.host("podwire ps").ok();
-    let before = lab.state();
+    let before = lab.settled_state();
     lab.host(&format!("find {}/registry -name data -size +100k -exec truncate -s 50000 {{}} +", lab.dir().display()))
         .ok();
     let run = lab.host(&format!("podwire pull -q {REMOTE}"));
@@ -94,7 +94,7 @@ fn an_imported_file_tree_serves_its_page_outside(lab: &Lab) {
 
 fn a_load_onto_a_full_disk_is_one_clear_line_and_leaves_nothing(lab: &Lab) {
     lab.host("podwire ps").ok();
-    let before = lab.state();
+    let before = lab.settled_state();
     fill(lab, 600);
     lab.host(&format!("podwire load -q -i {}", archive().display())).refuses(125, "No space left on device");
     empty(lab);
@@ -126,7 +126,7 @@ fn an_image_in_use_is_not_removed_without_force(lab: &Lab) {
 
 fn removing_the_last_image_leaves_no_layer(lab: &Lab) {
     lab.host("podwire images").ok();
-    let before = lab.state();
+    let before = lab.settled_state();
     load(lab);
     lab.host("podwire rmi banner").ok();
     before.same(lab, "after load and rmi");

@@ -23,7 +23,7 @@ pub(crate) fn sentences() -> Vec<Sentence> {
 
 fn twenty_runs_at_once_give_twenty_containers_with_twenty_addresses(lab: &Lab) {
     load(lab);
-    let before = lab.state();
+    let before = lab.settled_state();
     let run =
         lab.host("for i in $(seq 20); do podwire run -d --name web$i -p $((8000 + i)):80 banner & done; wait").ok();
     assert_eq!(run.err, "", "no error and no warning");
@@ -65,7 +65,7 @@ fn ten_runs_at_once_for_one_name_have_one_winner(lab: &Lab) {
 
 fn runs_and_removals_at_once_leave_everything_as_it_was(lab: &Lab) {
     load(lab);
-    let before = lab.state();
+    let before = lab.settled_state();
     let churn = "for i in 1 2 3 4 5 6; do podwire run -d --name c$w -p $((8000 + w)):80 banner && podwire rm -f c$w || exit 1; done";
     lab.host(&format!("for w in 1 2 3 4 5 6; do ({churn}) >/dev/null & pids=\"$pids $!\"; done; for p in $pids; do wait $p || exit 1; done")).ok();
     before.same(lab, "after 36 containers came and went, six at a time");
@@ -73,7 +73,7 @@ fn runs_and_removals_at_once_leave_everything_as_it_was(lab: &Lab) {
 
 fn twenty_networks_made_at_once_have_twenty_subnets(lab: &Lab) {
     lab.host("podwire network ls").ok();
-    let before = lab.state();
+    let before = lab.settled_state();
     let run = lab.host("for i in $(seq 20); do podwire network create net$i & done; wait").ok();
     assert_eq!(run.out.lines().count(), 20);
     let subnets = lab.ok("podwire network inspect -f '{{range .Subnets}}{{.Subnet}}{{end}}' $(seq -f net%g 20)");
@@ -85,7 +85,7 @@ fn twenty_networks_made_at_once_have_twenty_subnets(lab: &Lab) {
 
 fn a_container_with_a_thousand_ports_and_one_with_a_range_of_twenty_thousand_come_and_go(lab: &Lab) {
     load(lab);
-    let before = lab.state();
+    let before = lab.settled_state();
     let many = "$(for i in $(seq 1000); do printf -- '-p %d:80 ' $((10000 + i)); done)";
     lab.host(&format!("podwire run -d --name many {many} banner")).ok();
     for port in [10001, 10500, 11000] {
@@ -102,7 +102,7 @@ fn a_container_with_a_thousand_ports_and_one_with_a_range_of_twenty_thousand_com
 
 fn each_answers(lab: &Lab, count: u16) {
     load(lab);
-    let before = lab.state();
+    let before = lab.settled_state();
     lab.host(&format!(
         "for i in $(seq {}); do podwire run -d -p $((20000 + i)):80 banner >/dev/null || exit 1; done",
         count / 2

@@ -1,7 +1,7 @@
 //! What `network create`, `update`, `import` and `export` are asked for, and what becomes of it.
 
 use lab::trial::{Need, Sentence};
-use lab::{Lab, LabOptions, OUTSIDE4, OUTSIDE6, sentences};
+use lab::{Lab, LabOptions, OUTSIDE4, OUTSIDE6, Run, sentences};
 
 use crate::words::{banner_comes, eventually, get, load, sandbox};
 
@@ -131,7 +131,9 @@ fn on_a_bridge_of_others_a_container_is_a_member_and_leaves_no_trace(lab: &Lab) 
     lab.host("ip addr add 192.168.7.1/24 dev br0").ok();
     // A member of its own, so that the bridge does not lose its carrier with ours.
     lab.host("ip link add wire type veth peer name end; ip link set end up; ip link set wire master br0 up").ok();
-    let before = lab.state();
+    let ready = |run: &Run| run.out.contains("fe80") && !run.out.contains("linkdown") && !run.out.contains("tentative");
+    eventually(|| lab.quietly("ip route; ip -6 addr show br0"), ready).ok();
+    let before = lab.settled_state();
     lab.host("podwire run -d --name web --network lan --ip 192.168.7.20 -p 8080:80 banner").ok();
     lab.host("podwire exec web ip route").ok().says("default via 192.168.7.1");
     banner_comes(|| lab.host(&get("192.168.7.20")));

@@ -39,7 +39,7 @@ pub(crate) fn sentences() -> Vec<Sentence> {
 
 fn a_port_published_everywhere_is_on_localhost_in_both_families(lab: &Lab) {
     load(lab);
-    let before = lab.state();
+    let before = lab.settled_state();
     lab.host("podwire run -d --name web -p 8080:80 banner").ok();
     for address in ["127.0.0.1", "[::1]", HOST4] {
         banner_comes(|| lab.host(&get(&format!("{address}:8080"))));
@@ -306,7 +306,7 @@ fn changed_ports_survive_restarts_and_the_death_of_the_monitor(lab: &Lab) {
         assert_eq!(lab.ok("podwire port web"), "80/tcp -> 0.0.0.0:8081\n53/udp -> 0.0.0.0:5353", "{why}");
     };
     banner_comes(|| lab.host(&get("[::1]:8081")));
-    lab.host("kill -9 $(pgrep -f '^podwire-monitor')").ok();
+    lab.host("m=$(pgrep -f '^podwire-monitor'); kill -9 $m; while [ -d /proc/$m ]; do sleep 0.01; done").ok();
     lab.host("podwire ps").ok();
     there("after the monitor was killed");
     lab.host("podwire stop -t 0 web").ok();
@@ -318,7 +318,7 @@ fn ports_of_a_stopped_container_change_in_its_record(lab: &Lab) {
     load(lab);
     lab.host("podwire create --name web -p 8080:80 banner").ok();
     lab.host("podwire update --publish-add 8081:80 --publish-rm 81 web").refuses(125, "published are 8080:80/tcp");
-    let before = lab.state();
+    let before = lab.settled_state();
     lab.host("podwire update --publish-rm 8080 --publish-add 8081:80 web").ok();
     assert_eq!(before.difference(&lab.state()), "", "nothing in the kernel");
     lab.host("podwire inspect -f '{{json .HostConfig.PortBindings}}' web").ok().says("8081");
@@ -334,7 +334,7 @@ fn a_change_of_ports_that_cannot_be_is_refused_and_changes_nothing(lab: &Lab) {
     lab.host("podwire run -d --name other -p 8090:80 banner").ok();
     let mut server = lab.background(&peer(lab, "http 7777 0.0.0.0"));
     server.until("listening");
-    let before = lab.state();
+    let before = lab.settled_state();
     let refused = |arguments: &str, text: &str| {
         lab.host(&format!("podwire update {arguments}")).refuses(125, text);
     };

@@ -32,7 +32,7 @@ pub(crate) fn sentences() -> Vec<Sentence> {
 
 fn the_guides_web_server_is_seen_outside_and_rm_leaves_everything_as_it_was(lab: &Lab) {
     load(lab);
-    let before = lab.state();
+    let before = lab.settled_state();
     let id = lab.ok("podwire run -dt --name webserver -p 8080:80 banner");
     assert_eq!(id.len(), 64, "run -d prints the container's id: {id}");
     banner_comes(|| lab.outside(&get(&format!("{HOST4}:8080"))));
@@ -49,7 +49,7 @@ fn the_guides_web_server_works_with_private_mounts_and_the_machines_own_cgroups(
 
 fn stopping_and_starting_again_serves_again_and_rm_leaves_everything_as_it_was(lab: &Lab) {
     load(lab);
-    let before = lab.state();
+    let before = lab.settled_state();
     lab.host("podwire run -d --name web -p 8080:80 banner").ok();
     banner_comes(|| lab.outside(&get(&format!("{HOST4}:8080"))));
     lab.host("podwire stop web").ok();
@@ -62,7 +62,7 @@ fn stopping_and_starting_again_serves_again_and_rm_leaves_everything_as_it_was(l
 
 fn the_web_server_is_seen_outside_over_ipv6_too(lab: &Lab) {
     load(lab);
-    let before = lab.state();
+    let before = lab.settled_state();
     dual(lab);
     lab.host("podwire run -d --name web --network dual -p 8080:80 -p '[::]:8081:80' banner").ok();
     banner_comes(|| lab.outside(&get(&format!("[{HOST6}]:8080"))));
