@@ -166,8 +166,14 @@ fn devices_of_an_image_are_left_out_and_owners_beyond_the_ranges_refused(lab: &L
     );
 }
 
+/// All labs have the machine's /tmp, and all their users the same number.
+fn have_a_tmp_of_its_own(lab: &Lab) {
+    lab.host("mount -t tmpfs -o mode=1777 tmpfs /tmp").ok();
+}
+
 fn a_session_without_a_runtime_directory_finds_the_same_containers(lab: &Lab) {
     load(lab);
+    have_a_tmp_of_its_own(lab);
     // The directory is there, as after `su` while the user has a session too.
     lab.user("unset XDG_RUNTIME_DIR; podwire run -d --name a --network none banner sleep 100").ok();
     lab.user("podwire ps").ok().says(" a\n");
@@ -188,6 +194,7 @@ fn a_session_without_a_runtime_directory_finds_the_same_containers(lab: &Lab) {
 }
 
 fn a_directory_below_tmp_that_is_not_the_users_own_is_refused(lab: &Lab) {
+    have_a_tmp_of_its_own(lab);
     let directory = format!("/tmp/podwire-run-{USER_ID}");
     lab.host(&format!("rm -r /run/user/{USER_ID}; mkdir {directory}")).ok();
     let refused = lab.user("unset XDG_RUNTIME_DIR; podwire ps");
