@@ -5,11 +5,12 @@ use plan::Plan;
 use store::{StoreError, Tx};
 
 use crate::config::{AttachmentConfig, NetworkMode};
+use crate::definitions::DEFAULT_NETWORK;
 use crate::endpoints::Identity;
 use crate::engine::{Engine, load, no_such_container, save};
 use crate::error::{Error, Kind, Result};
 use crate::events;
-use crate::networking::{Change, DEFAULT_NETWORK};
+use crate::networking::Change;
 use crate::networks::means;
 use crate::record::{ContainerRecord, State};
 

@@ -16,10 +16,11 @@ use plan::Plan;
 
 use crate::RemoveOptions;
 use crate::config::{ContainerConfig, NetworkConfig, NetworkMode, PullPolicy, VolumeMount, VolumeSource};
+use crate::definitions::DEFAULT_NETWORK;
 use crate::endpoints::Identity;
 use crate::engine::{Engine, insert};
 use crate::error::{Error, Kind, Result};
-use crate::networking::{DEFAULT_NETWORK, SandboxWish};
+use crate::networking::SandboxWish;
 use crate::record::{ContainerRecord, Mount, Settings, State};
 use crate::rootless_net::{self, settle_mode};
 use crate::spec;

@@ -19,9 +19,9 @@ use host::Host;
 use model::{Network, NetworkId, NetworkName, Subnet, cni};
 use sha2::{Digest, Sha256};
 
+use crate::definitions::DEFAULT_NETWORK;
 use crate::engine::Engine;
 use crate::error::{Error, Kind, Result};
-use crate::networking::DEFAULT_NETWORK;
 
 /// Where Podman keeps its networks.
 pub const PODMAN_NETWORKS: &str = "/etc/containers/networks";

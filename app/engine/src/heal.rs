@@ -235,12 +235,9 @@ impl Networking<'_> {
     ) -> Result<(Plan, BTreeMap<ContainerId, Vec<AttachedEndpoint>>), Obstacle> {
         let host = &mut machine.host;
         let Everybody { desired, recorded, containers } = self.everybody(host, obstacles, shown)?;
-        let wanted: BTreeSet<&Key> = desired.owners.keys().collect();
-        let leaving = recorded.iter().filter(|o| !wanted.contains(&o.key()));
-        let asked: Vec<Object> = desired.objects.iter().chain(leaving).cloned().collect();
-        let observed = host.observe(&asked).map_err(usage)?;
         let owner_of_key = |key: &Key| desired.owners.get(key).cloned();
-        let plan = plan::plan(&desired.objects, &recorded, &observed)
+        let plan = desired
+            .plan(&recorded, host)?
             .map_err(|conflict| Obstacle { owner: owner_of_key(&conflict.wanted.key()), error: usage(&conflict) })?;
         if plan.is_empty() || mode == Mode::DryRun {
             return Ok((plan, containers));

@@ -17,17 +17,15 @@ use std::path::PathBuf;
 
 use drivers::NetworkWish;
 use host::Host;
-use ipam::request::Fresh;
-use ipam::{NetworkRequest, Surroundings};
+use ipam::NetworkRequest;
 use linux::ProcessRef;
 use linux::lock::{self, HostLock};
-use model::network::DEFAULT_NETWORK_ID;
 use model::{ContainerId, Driver, HostAddress, LinkName, Network, NetworkId, PortMapping, Protocol};
-use plan::{Key, Mark, Object, Op, Plan, SandboxName};
-use sha2::{Digest, Sha256};
-use store::{Event, Store, StoreError, Tx};
+use plan::{Conflict, Key, Mark, Object, Op, Plan, SandboxName};
+use store::{Store, StoreError, Tx};
 
 use crate::config::AttachmentConfig;
+use crate::definitions::unknown_network;
 use crate::endpoints::{self, AttachedEndpoint, Identity, Newcomer};
 use crate::engine::EngineOptions;
 use crate::netd::Netd;
@@ -39,9 +37,6 @@ use crate::{Error, Kind, error::Result};
 
 /// The owner of what every network needs: the firewall's rules, forwarding.
 pub(crate) const BASE: &str = "base";
-
-/// The default network's name.
-pub(crate) const DEFAULT_NETWORK: &str = "podman";
 
 /// What a container's sandbox needs to be: its networks in order, or none of them.
 pub(crate) struct SandboxWish<'a> {
@@ -100,6 +95,14 @@ impl Desired {
                 self.objects.push(object);
             }
         }
+    }
+
+    /// The plan from what was made, by the records and by a look at the kernel, to this; or who is in its way.
+    pub(crate) fn plan(&self, recorded: &[Object], host: &mut Host) -> Result<Result<Plan, Conflict>> {
+        let leaving = recorded.iter().filter(|object| !self.owners.contains_key(&object.key()));
+        let asked: Vec<Object> = self.objects.iter().chain(leaving).cloned().collect();
+        let observed = host.observe(&asked).map_err(usage)?;
+        Ok(plan::plan(&self.objects, recorded, &observed))
     }
 }
 
@@ -674,11 +677,13 @@ impl<'a> Networking<'a> {
 
     /// As [`Networking::lock`], for what changes the store alone: there may be no relay's namespace then.
     pub(crate) fn lock_as_it_is(&self) -> Result<Machine> {
-        // What is there, or was begun, has its place there.
-        let idle = self.store.read(|tx| {
-            Ok::<_, StoreError>(tx.journal()?.is_empty() && !tx.attachments_any()? && tx.made(&[BASE])?.is_empty())
-        })?;
-        self.lock_when(if idle { Missing::Stay } else { Missing::Make })
+        let is_needed = !self.options.rootless || self.needs_a_place()?;
+        self.lock_when(if is_needed { Missing::Make } else { Missing::Stay })
+    }
+
+    /// What is there, or was begun, has its place in the relay's namespace.
+    pub(crate) fn needs_a_place(&self) -> Result<bool, StoreError> {
+        self.store.read(|tx| Ok(tx.attachments_any()? || !tx.journal()?.is_empty() || !tx.made(&[BASE])?.is_empty()))
     }
 
     fn lock_when(&self, missing: Missing) -> Result<Machine> {
@@ -779,12 +784,7 @@ impl<'a> Networking<'a> {
         let mut recorded: Vec<Object> = tx.made(&names)?.into_iter().map(|(_, object)| object).collect();
         let known: BTreeSet<Key> = recorded.iter().map(Object::key).collect();
         recorded.extend(begun.iter().filter(|o| !known.contains(&o.key())).cloned());
-        let wanted: BTreeSet<Key> = desired.owners.keys().cloned().collect();
-        let asked: Vec<Object> =
-            desired.objects.iter().chain(recorded.iter().filter(|o| !wanted.contains(&o.key()))).cloned().collect();
-        let observed = host.observe(&asked).map_err(usage)?;
-        let plan = plan::plan(&desired.objects, &recorded, &observed)
-            .map_err(|conflict| Stop::Failed(Error::new(Kind::CannotStart, conflict.to_string())))?;
+        let plan = desired.plan(&recorded, host)?.map_err(|conflict| Stop::Failed(cannot_start(conflict)))?;
         let forgotten = plan::forgotten(&desired.objects, &recorded);
         // What an interrupted plan has made and is to stay is in no later plan: it would never be recorded.
         let begun: BTreeSet<Key> = begun.iter().map(Object::key).filter(|key| !known.contains(key)).collect();
@@ -794,62 +794,6 @@ impl<'a> Networking<'a> {
         }
         let id = tx.journal_begin(owner, &plan)?;
         Ok(Journaled { id, plan, owners: desired.owners, forgotten })
-    }
-
-    /// The networks of these attachments, in order. The default network is stored at its first use.
-    fn resolve(&self, tx: &Tx<'_>, wishes: &[AttachmentConfig], host: &mut Host) -> Result<Vec<Network>> {
-        let mut networks: Vec<Network> = Vec::new();
-        for wish in wishes {
-            let network = match &wish.hidden {
-                Some(request) => self.hidden(tx, request, host)?,
-                None => match self.find(tx, wish.network.as_deref().unwrap_or(DEFAULT_NETWORK))? {
-                    Some(network) => network,
-                    None => self.store_default(tx, wish.network.as_deref(), host)?,
-                },
-            };
-            check_needed_links(host, &network)?;
-            if networks.iter().any(|n| n.id == network.id) {
-                let text = format!("network {} is given twice: a container joins a network once", network.name);
-                return Err(Error::new(Kind::Usage, text));
-            }
-            networks.push(network);
-        }
-        Ok(networks)
-    }
-
-    /// By name, id or the beginning of an id; the name wins.
-    fn find(&self, tx: &Tx<'_>, text: &str) -> Result<Option<Network>> {
-        find_in(tx.networks(self.scope)?, text)
-    }
-
-    /// The default network, if that is what `text` means, with a subnet and a link that are free now.
-    fn store_default(&self, tx: &Tx<'_>, text: Option<&str>, host: &mut Host) -> Result<Network> {
-        if !text.is_none_or(means_default) {
-            return Err(unknown_network(text.unwrap_or_default()));
-        }
-        let network = self.fresh_default(tx, host)?;
-        if let Some(told) = unusual_default(&network) {
-            tracing::warn!("{told}");
-        }
-        tx.network_insert(self.scope, &network)?;
-        Ok(network)
-    }
-
-    fn fresh_default(&self, tx: &Tx<'_>, host: &mut Host) -> Result<Network> {
-        let facts = self.facts(host)?;
-        let networks = self.networks_around(tx)?;
-        let around = Surroundings { networks: &networks, used: &facts.used, links: &facts.links };
-        let mut network = ipam::default_network(&around, &now()).map_err(usage)?;
-        network.id = self.default_id()?;
-        Ok(network)
-    }
-
-    fn default_id(&self) -> Result<NetworkId> {
-        match self.scope.is_empty() {
-            true => DEFAULT_NETWORK_ID.parse().map_err(usage),
-            // Leases and attachments are told apart by the network's id alone.
-            false => Ok(NetworkId::from_bytes(Sha256::digest(format!("{DEFAULT_NETWORK} {}", self.scope)).into())),
-        }
     }
 
     /// A bridge that is up keeps its MTU: its members have it too.
@@ -879,103 +823,6 @@ impl<'a> Networking<'a> {
         })
     }
 
-    /// All networks by name, the default network among them whether it was used yet or not.
-    pub(crate) fn list(&self) -> Result<Vec<Network>> {
-        let networks = self.store.read(|tx| tx.networks(self.scope))?;
-        if networks.iter().any(|n| n.name.as_str() == DEFAULT_NETWORK) {
-            return Ok(networks);
-        }
-        let mut host = Host::open().map_err(usage)?;
-        let default = self.store.read(|tx| self.fresh_default(tx, &mut host))?;
-        let mut networks: Vec<Network> = networks.into_iter().chain([default]).collect();
-        networks.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(networks)
-    }
-
-    /// The network of that name, id, or beginning of an id.
-    pub(crate) fn get(&self, text: &str) -> Result<Network> {
-        if let Some(network) = self.store.read(|tx| self.find(tx, text))? {
-            return Ok(network);
-        }
-        find_in(self.list()?, text)?.ok_or_else(|| unknown_network(text))
-    }
-
-    /// Makes a network; nothing in the kernel changes until a container joins it.
-    pub(crate) fn create(&self, request: &NetworkRequest) -> Result<Network> {
-        let mut machine = self.lock_as_it_is()?;
-        self.store.write_durable(|tx| {
-            let network = self.fresh(tx, &mut machine.host, request)?;
-            tx.network_insert(self.scope, &network)?;
-            tx.event_add(&Event::network("create", &network))?;
-            Ok(network)
-        })
-    }
-
-    /// Adds a network that was made elsewhere, with its id. One that is there already, exactly so, is left alone;
-    /// a default network that nobody is on is replaced.
-    pub(crate) fn adopt(&self, mut network: Network) -> Result<Network> {
-        if network.name.as_str() == DEFAULT_NETWORK {
-            network.id = self.default_id()?;
-        }
-        let _machine = self.lock_as_it_is()?;
-        self.store.write_durable(|tx| {
-            let mut networks = tx.networks(self.scope)?;
-            if networks.contains(&network) {
-                return Ok(network);
-            }
-            let is_default = network.name.as_str() == DEFAULT_NETWORK;
-            let replaced = is_default && networks.iter().any(|n| n.id == network.id);
-            if replaced && tx.attachment_count(&network.id)? > 0 {
-                let text = format!("network {} has running containers, which must be stopped first", network.name);
-                return Err(Error::new(Kind::InUse, text));
-            }
-            networks.retain(|n| !(is_default && n.id == network.id));
-            let elsewhere =
-                |n: &&Network| n.id == network.id && !replaced && !networks.iter().any(|here| here.id == n.id);
-            if let Some(other) = tx.networks_of_all_scopes()?.iter().find(elsewhere) {
-                let text = format!("network id {} is already that of network {}", other.id, other.name);
-                return Err(Error::usage(format!("{text} of another --network-config-dir")));
-            }
-            let around = Surroundings { networks: &networks, used: &[], links: &[] };
-            ipam::check_newcomer(&network, &around).map_err(usage)?;
-            match replaced {
-                true => tx.network_update(self.scope, &network)?,
-                false => tx.network_insert(self.scope, &network)?,
-            }
-            tx.event_add(&Event::network(if replaced { "update" } else { "create" }, &network))?;
-            Ok(network)
-        })
-    }
-
-    /// Drops and adds upstreams for names that are asked on the network, each once and in order. Returns it as it
-    /// is then, and whether that is a change.
-    pub(crate) fn update_dns(&self, name: &str, add: &[IpAddr], remove: &[IpAddr]) -> Result<(Network, bool)> {
-        let mut machine = self.lock_as_it_is()?;
-        self.store.write_durable(|tx| {
-            let found = self.find(tx, name)?;
-            let found = found.map_or_else(|| self.store_default(tx, Some(name), &mut machine.host), Ok)?;
-            let mut network = found.clone();
-            let kept: Vec<IpAddr> = found.dns_servers.iter().copied().filter(|ip| !remove.contains(ip)).collect();
-            network.dns_servers.clear();
-            for ip in kept.iter().chain(add) {
-                if !network.dns_servers.contains(ip) {
-                    network.dns_servers.push(*ip);
-                }
-            }
-            let changed = network != found;
-            if changed {
-                tx.network_update(self.scope, &network)?;
-                tx.event_add(&Event::network("update", &network))?;
-            }
-            Ok((network, changed))
-        })
-    }
-
-    /// The networks in the store.
-    pub(crate) fn stored(&self) -> Result<Vec<Network>> {
-        Ok(self.store.read(|tx| tx.networks(self.scope))?)
-    }
-
     /// The plan for such a network with nobody on it: what its first container would find made.
     pub(crate) fn plan_of_create(&self, request: &NetworkRequest) -> Result<Plan> {
         let mut machine = self.lock()?;
@@ -994,42 +841,6 @@ impl<'a> Networking<'a> {
         looked_at(planned)
     }
 
-    fn fresh(&self, tx: &Tx<'_>, host: &mut Host, request: &NetworkRequest) -> Result<Network> {
-        let facts = self.facts(host)?;
-        let fresh = Fresh { id: random()?, prefix: random()?, created: &now() };
-        let mut networks = self.networks_around(tx)?;
-        if !networks.iter().any(|n| n.name.as_str() == DEFAULT_NETWORK) {
-            // Its name, subnet and link are kept free for it.
-            networks.push(self.fresh_default(tx, host)?);
-        }
-        let around = Surroundings { networks: &networks, used: &facts.used, links: &facts.links };
-        ipam::plan_network(request, &around, &fresh).map_err(usage)
-    }
-
-    /// The default network cannot be removed.
-    pub(crate) fn removable(&self, network: &Network) -> Result<()> {
-        if network.name.as_str() == DEFAULT_NETWORK {
-            return Err(Error::new(Kind::Usage, format!("default network {DEFAULT_NETWORK} cannot be removed")));
-        }
-        Ok(())
-    }
-
-    /// Forgets a network that no container refers to. The caller has checked that with its own records; what
-    /// is attached at this moment is checked here.
-    pub(crate) fn remove(&self, network: &Network) -> Result<()> {
-        self.removable(network)?;
-        let mut machine = self.lock_as_it_is()?;
-        self.repair_with(&mut machine)?;
-        self.store.write_durable(|tx| {
-            if tx.attachment_count(&network.id)? > 0 {
-                return Err(in_use(network));
-            }
-            tx.meta_remove(&dns_key(&network.id))?;
-            tx.network_remove(&network.id)?;
-            Ok(tx.event_add(&Event::network("remove", network))?)
-        })
-    }
-
     /// The endpoints of the running containers of a network.
     pub(crate) fn endpoints_on(&self, network: &NetworkId) -> Result<Vec<(ContainerId, AttachedEndpoint)>> {
         let rows = self.store.read(|tx| tx.attachments_on(network))?;
@@ -1045,40 +856,6 @@ impl<'a> Networking<'a> {
         let parsed = rows.into_iter().map(|(_, _, doc)| serde_json::from_value(doc));
         parsed.collect::<Result<_, _>>().map_err(|e| usage(format!("the store holds a bad endpoint: {e}")))
     }
-}
-
-/// `--network podman`, or the default network's id or the beginning of it.
-fn means_default(text: &str) -> bool {
-    text == DEFAULT_NETWORK || (!text.is_empty() && DEFAULT_NETWORK_ID.starts_with(text))
-}
-
-pub(crate) fn find_in(networks: Vec<Network>, text: &str) -> Result<Option<Network>> {
-    if let Some(named) = networks.iter().find(|n| n.name.as_str() == text) {
-        return Ok(Some(named.clone()));
-    }
-    let mut matching = networks.into_iter().filter(|n| !text.is_empty() && n.id.to_string().starts_with(text));
-    match (matching.next(), matching.next()) {
-        (Some(_), Some(_)) => {
-            Err(Error::new(Kind::Usage, format!("more than one result for network ID {text}: network already exists")))
-        }
-        (found, _) => Ok(found),
-    }
-}
-
-pub(crate) fn in_use(network: &Network) -> Error {
-    let text = format!(
-        "{:?} has associated containers with it. Use -f to forcibly delete containers and pods: network is being used",
-        network.name.as_str()
-    );
-    Error::new(Kind::InUse, text)
-}
-
-fn random<const N: usize>() -> Result<[u8; N]> {
-    linux::machine::random().map_err(|e| usage(format!("no random numbers: {e}")))
-}
-
-fn unknown_network(text: &str) -> Error {
-    Error::new(Kind::NotFound, format!("unable to find network with name or ID {text}: network not found"))
 }
 
 /// Was the container's namespace mounted in another mount namespace, so that only its empty file is here?
@@ -1104,13 +881,8 @@ pub(crate) fn set_dns_port(tx: &Tx<'_>, network: &NetworkId, port: u16) -> Resul
     tx.meta_set(&dns_key(network), &port.to_string())
 }
 
-fn dns_key(network: &NetworkId) -> String {
+pub(crate) fn dns_key(network: &NetworkId) -> String {
     format!("dns:{network}")
-}
-
-/// Now, as Podman writes it: RFC 3339 with nanoseconds.
-fn now() -> String {
-    jiff::Timestamp::now().to_string()
 }
 
 /// Adds the networks that share their bridge with one of these.
@@ -1127,47 +899,6 @@ fn mtu_around(network: &Network) -> Result<Option<u32>> {
     let Some(link) = needed else { return Ok(None) };
     let mut host = Host::open().map_err(usage)?;
     Ok(host.needed_by_network(link).map_err(usage)?.map(|link| link.mtu))
-}
-
-/// Is what others must have made for the network there?
-fn check_needed_links(host: &mut Host, network: &Network) -> Result<()> {
-    let Driver::Bridge(options) = &network.driver;
-    let (name, link) = (&network.name, &network.link);
-    if !network.is_managed() {
-        let told = match host.needed_by_network(link).map_err(usage)? {
-            None => format!("in unmanaged mode, the bridge must already exist on the host: {link}"),
-            Some(found) if found.kind != "bridge" => format!("link {link} is no bridge, which network {name} needs"),
-            Some(found) if options.vlan.is_some_and(|vlan| vlan != 0) && !found.filters_vlans => format!(
-                "bridge {link} does not keep VLANs apart, which network {name} needs; to allow it: ip link set {link} \
-                 type bridge vlan_filtering 1"
-            ),
-            Some(_) => return Ok(()),
-        };
-        return Err(cannot_start(told));
-    }
-    let Some(vrf) = &options.vrf else { return Ok(()) };
-    match host.needed_by_network(vrf).map_err(usage)? {
-        None => Err(cannot_start(format!("vrf {vrf} does not exist on the host, which network {name} needs"))),
-        Some(found) if found.kind != "vrf" => {
-            Err(cannot_start(format!("link {vrf} is no vrf, which network {name} needs")))
-        }
-        Some(_) => Ok(()),
-    }
-}
-
-/// In one line, how the default network differs from Podman's because something else on the host is there.
-fn unusual_default(network: &Network) -> Option<String> {
-    let subnet = network.subnets.first()?.subnet;
-    let mut told = Vec::new();
-    if subnet.to_string() != "10.88.0.0/16" {
-        told.push(format!(
-            "its subnet is {subnet}, for 10.88.0.0/16 is in use on this host (see: ip route show table all)"
-        ));
-    }
-    if network.link.as_str() != "podman0" {
-        told.push(format!("its bridge is {}, for the name podman0 is taken (see: ip link show podman0)", network.link));
-    }
-    (!told.is_empty()).then(|| format!("network {}: {}", network.name, told.join("; ")))
 }
 
 pub(crate) fn owner_of(container: &ContainerId) -> String {

@@ -9,10 +9,10 @@ use plan::Plan;
 use serde::Serialize;
 
 use crate::config::{AttachmentConfig, NetworkMode};
+use crate::definitions::{DEFAULT_NETWORK, find_in, in_use};
 use crate::endpoints::AttachedEndpoint;
 use crate::engine::Engine;
 use crate::error::{Error, Kind, Result};
-use crate::networking::{DEFAULT_NETWORK, find_in, in_use};
 use crate::record::ContainerRecord;
 
 /// A running container as `network inspect` shows it; the keys are Podman's.

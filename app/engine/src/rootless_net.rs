@@ -39,10 +39,11 @@ use sha2::{Digest, Sha256};
 use store::{StoreError, Tx};
 
 use crate::config::{AttachmentConfig, NetworkMode};
+use crate::definitions::{now, random};
 use crate::endpoints::AttachedEndpoint;
 use crate::engine::{Engine, EngineOptions, load};
 use crate::error::{Error, Kind, Result};
-use crate::networking::{BASE, Machine, Networking, cannot_start, owner_of_network, usage};
+use crate::networking::{Machine, Networking, cannot_start, owner_of_network, usage};
 use crate::relay_client::{
     FORWARDER, HOST, Order, RELAY_MTU, Refusal, Relay, RelaySettings, Relayed, pid_path, socket_path,
 };
@@ -399,10 +400,7 @@ impl Networking<'_> {
         let facts = self.facts(host)?;
         let networks = self.networks_around(tx)?;
         let around = Surroundings { networks: &networks, used: &facts.used, links: &facts.links };
-        let random = || linux::machine::random().map_err(|e| usage(format!("no random numbers: {e}")));
-        let prefix = linux::machine::random().map_err(|e| usage(format!("no random numbers: {e}")))?;
-        let created = jiff::Timestamp::now().to_string();
-        let fresh = Fresh { id: random()?, prefix, created: &created };
+        let fresh = Fresh { id: random()?, prefix: random()?, created: &now() };
         let network = hidden_network(wish, &around, &fresh).map_err(cannot_start)?;
         tx.network_insert(HIDDEN, &network)?;
         Ok(network)
@@ -504,13 +502,13 @@ impl Networking<'_> {
 
     /// Removes the relay's namespace when nobody is on any network, nor in it by `unshare`.
     pub(crate) fn leave_if_unused(&self, machine: Machine) -> Result<()> {
-        let Some(namespace) = namespace().filter(|_| self.options.rootless) else { return Ok(()) };
-        let is_needed = self.store.read(|tx| {
-            Ok::<_, StoreError>(tx.attachments_any()? || !tx.journal()?.is_empty() || !tx.made(&[BASE])?.is_empty())
-        })?;
+        if !self.options.rootless || self.needs_a_place()? {
+            return Ok(());
+        }
+        let Some(namespace) = namespace() else { return Ok(()) };
         let path = guests_path();
         let guests = HostLock::try_take(&path).map_err(|e| Error::at(path.display(), e))?;
-        if is_needed || guests.is_none() {
+        if guests.is_none() {
             return Ok(());
         }
         let relay = match machine.relay {
