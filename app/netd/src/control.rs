@@ -1,6 +1,5 @@
 //! What commands say to netd, and what it then does.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -70,8 +69,6 @@ pub(crate) struct Control {
     /// For as long as we are there.
     _watch: Watch,
     dns: Dns,
-    /// Networks that are listened at.
-    listening: Mutex<BTreeSet<NetworkId>>,
     places: Places,
     conversations: AtomicUsize,
 }
@@ -85,7 +82,6 @@ impl Control {
             firewall,
             _watch: watch,
             dns,
-            listening: Mutex::default(),
             places,
             conversations: AtomicUsize::new(0),
         })
@@ -117,23 +113,15 @@ impl Control {
                 engine.remember_dns_port(&network.id, port)?;
             }
         }
-        let names: BTreeSet<NetworkId> = directory.networks.iter().map(|network| network.id).collect();
-        let mut listening = lock(&self.listening);
-        for gone in listening.difference(&names) {
-            self.dns.unlisten(gone);
-        }
-        *listening = names;
+        self.dns.listen_only(directory.networks.iter().map(|network| network.id).collect());
         self.dns.follow(directory);
         Ok(served.is_anybody_attached())
     }
 
     fn listen_at(&self, network: NetworkId, gateways: &[std::net::IpAddr], wished: Option<u16>) -> Result<u16> {
-        let port = self
-            .dns
+        self.dns
             .listen(network, gateways, wished)
-            .map_err(|e| Error::at(format!("cannot serve names on network {}", network.short()), e))?;
-        lock(&self.listening).insert(network);
-        Ok(port)
+            .map_err(|e| Error::at(format!("cannot serve names on network {}", network.short()), e))
     }
 
     /// Talks with one client on a thread of its own, to the end.
@@ -164,14 +152,13 @@ impl Control {
         // A command may hold the host lock for as long as it works.
         packets.wait_for_ever()?;
         while let Some((message, _)) = packets.receive()? {
-            let (answer, leaves) = match self.handle(&message) {
-                Ok(done) => done,
-                Err(error) => (Answer::Failed(error.to_string()), false),
-            };
-            let lends = matches!(answer, Answer::Done) && is_hello(&message);
-            let text = serde_json::to_vec(&answer)?;
-            packets.send(&text, lends.then(|| self.firewall.as_fd()))?;
-            if leaves {
+            let request = serde_json::from_slice(&message).map_err(|e| Error::at("what netd was told", e));
+            let (answer, then) = request
+                .and_then(|request| self.handle(request))
+                .unwrap_or_else(|error| (Answer::Failed(error.to_string()), Then::Listen));
+            let lent = (then == Then::Lend).then(|| self.firewall.as_fd());
+            packets.send(&serde_json::to_vec(&answer)?, lent)?;
+            if then == Then::Leave {
                 tracing::debug!("nobody needs names or a watch any more");
                 std::process::exit(0);
             }
@@ -194,23 +181,31 @@ impl Control {
         Ok(())
     }
 
-    /// The answer, and whether it is the last one.
-    fn handle(&self, message: &[u8]) -> Result<(Answer, bool)> {
-        match serde_json::from_slice(message).map_err(|e| Error::at("what netd was told", e))? {
-            Request::Hello => Ok((Answer::Done, false)),
+    fn handle(&self, request: Request) -> Result<(Answer, Then)> {
+        match request {
+            Request::Hello => Ok((Answer::Done, Then::Lend)),
             Request::Serve { network, gateways, wished } => {
-                Ok((Answer::Port(self.listen_at(network, &gateways, wished)?), false))
+                Ok((Answer::Port(self.listen_at(network, &gateways, wished)?), Then::Listen))
             }
-            Request::Changed { container } => {
-                let leaves = !self.follow_store(container)?;
-                if leaves {
-                    // Before the answer: whoever takes the host lock next must not find us.
-                    self.places.remove();
-                }
-                Ok((Answer::Done, leaves))
+            Request::Changed { container } if self.follow_store(container)? => Ok((Answer::Done, Then::Listen)),
+            Request::Changed { .. } => {
+                // Before the answer: whoever takes the host lock next must not find us.
+                self.places.remove();
+                Ok((Answer::Done, Then::Leave))
             }
         }
     }
+}
+
+/// What goes with an answer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Then {
+    /// Nothing.
+    Listen,
+    /// The firewall's socket.
+    Lend,
+    /// It is the last one.
+    Leave,
 }
 
 /// Tells a client that it is not served.
@@ -218,10 +213,6 @@ pub(crate) fn refuse(packets: &Packets, error: &Error) {
     let Ok(text) = serde_json::to_vec(&Answer::Failed(error.to_string())) else { return };
     // It may have gone already.
     let _ = packets.send(&text, None);
-}
-
-fn is_hello(message: &[u8]) -> bool {
-    matches!(serde_json::from_slice(message), Ok(Request::Hello))
 }
 
 /// A thread that panicked has changed nothing halfway that the next look at the store does not set right.

@@ -1,6 +1,6 @@
 //! Where queries come in: UDP and TCP on every gateway of a network, all on one port number.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -103,8 +103,14 @@ impl Listeners {
         Ok(port)
     }
 
-    /// Listens no more for a network.
-    pub(super) fn close(&mut self, network: &NetworkId) {
+    /// Listens no more for any other networks.
+    pub(super) fn keep(&mut self, networks: &BTreeSet<NetworkId>) {
+        let gone: Vec<NetworkId> =
+            self.networks.keys().filter(|network| !networks.contains(network)).copied().collect();
+        gone.iter().for_each(|network| self.close(network));
+    }
+
+    fn close(&mut self, network: &NetworkId) {
         for number in self.networks.remove(network).map_or_else(Vec::new, |serving| serving.numbers) {
             self.sockets.remove(&number);
         }

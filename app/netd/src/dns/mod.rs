@@ -27,6 +27,7 @@ mod poller;
 mod questions;
 mod serve;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
@@ -59,7 +60,7 @@ impl Dns {
         let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let (commands, receiver) = mpsc::channel();
         let upstreams = Upstreams::default();
-        let nobody = Directory::new("dns.podman".parse().map_err(io::Error::other)?);
+        let nobody = Directory::new(engine::DNS_SUFFIX.parse().map_err(io::Error::other)?);
         let serving = Loop::new(&budget, nobody, Arc::clone(&bell), receiver, Arc::clone(&upstreams))?;
         let thread = std::thread::Builder::new().name("dns".to_owned()).spawn(|| {
             let served = catch_unwind(AssertUnwindSafe(|| {
@@ -82,10 +83,9 @@ impl Dns {
         self.ask(|reply| Command::Listen { network, gateways, wished, reply })?
     }
 
-    /// Listens no more for `network`; queries that are being forwarded for it get no answer.
-    pub fn unlisten(&self, network: &NetworkId) {
-        let network = *network;
-        self.say(|reply| Command::Unlisten { network, reply });
+    /// Listens for no other networks any more; queries that are being forwarded for those get no answer.
+    pub fn listen_only(&self, networks: BTreeSet<NetworkId>) {
+        self.say(|reply| Command::ListenOnly { networks, reply });
     }
 
     /// Other names: when this returns, queries are answered from them. The directory's upstreams are replaced by

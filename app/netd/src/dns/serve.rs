@@ -1,5 +1,6 @@
 //! The loop: waits, hands what came to the server, does what it says.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -40,8 +41,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(super) enum Command {
     /// Listen for a network.
     Listen { network: NetworkId, gateways: Vec<IpAddr>, wished: Option<u16>, reply: SyncSender<io::Result<u16>> },
-    /// No more.
-    Unlisten { network: NetworkId, reply: SyncSender<()> },
+    /// For no others any more.
+    ListenOnly { networks: BTreeSet<NetworkId>, reply: SyncSender<()> },
     /// Answer from `zones`, which were made from `directory`.
     Follow { directory: Directory, zones: Arc<Zones>, reply: SyncSender<()> },
     /// Tell what happened so far.
@@ -164,9 +165,9 @@ impl Loop {
                 Command::Listen { network, gateways, wished, reply } => {
                     let _ = reply.send(self.listeners.open(&self.poller, network, &gateways, wished));
                 }
-                Command::Unlisten { network, reply } => {
+                Command::ListenOnly { networks, reply } => {
                     self.listeners.flush();
-                    self.listeners.close(&network);
+                    self.listeners.keep(&networks);
                     let _ = reply.send(());
                 }
                 Command::Follow { directory, zones, reply } => {
