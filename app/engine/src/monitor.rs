@@ -25,7 +25,6 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -89,11 +88,10 @@ pub(crate) fn spawn(order: &Order, ports: Vec<OwnedFd>, starter: Option<UnixStre
         .mode(0o600)
         .open(places.run_data().join("monitor.log"))
         .map_err(wrong)?;
-    let mut call = Spawn::new("/proc/self/exe");
-    call.keep(ports).new_session();
+    let mut call = Spawn::ourselves(MONITOR_NAME);
+    call.keep(ports);
     let command = call.command();
-    command.arg0(MONITOR_NAME).arg(argument).current_dir("/");
-    command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
+    command.arg(argument);
     command.stdin(starter.map_or_else(Stdio::null, |socket| OwnedFd::from(socket).into()));
     command.stdout(Stdio::null()).stderr(complaints);
     // Not waited for: it outlives us, and is nobody's business when it does not.

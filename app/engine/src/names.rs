@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::networking::{dns_port, set_dns_port};
 
 /// The zone of all containers' names.
-pub(crate) const DNS_SUFFIX: &str = "dns.podman";
+pub const DNS_SUFFIX: &str = "dns.podman";
 
 const DNS_PORT: u16 = 53;
 

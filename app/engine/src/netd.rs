@@ -20,16 +20,17 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
-use linux::{NsId, Packets, ProcessRef, Spawn};
+use linux::{NsId, Packets, ProcessRef};
 use model::{ContainerId, NetworkId};
 use serde::{Deserialize, Serialize};
 
+use crate::conversation::{self, Peer, hear, say};
 use crate::engine::EngineOptions;
 use crate::error::{Error, Result};
+
+const PEER: Peer = Peer { name: "netd", hint: "; netd.log in the run directory may say why" };
 
 /// The name (`argv[0]`) under which the binary is netd.
 pub const NETD_NAME: &str = "podwire-netd";
@@ -130,29 +131,19 @@ impl Netd {
 
     /// Whoever listens at `path`.
     pub fn at(path: &Path) -> Result<Option<Self>> {
-        match Packets::connect(path) {
-            Ok(packets) => Self::begin(packets).map(Some),
-            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => Ok(None),
-            Err(e) => Err(Error::at(format!("cannot talk to netd at {}", path.display()), e)),
-        }
+        conversation::find(path, &PEER)?.map(Self::begin).transpose()
     }
 
     fn begin(packets: Packets) -> Result<Self> {
-        send(&packets, &Request::Hello)?;
+        say(&packets, &PEER, &Request::Hello)?;
         Ok(Self { packets, greeting: None })
     }
 
     /// It answers when it is ready, or says why it is not.
     fn start(options: &EngineOptions) -> Result<Packets> {
         let wrong = |e| Error::at("cannot start netd", e);
-        let argument = serde_json::to_string(&Order { options: options.clone() }).map_err(Error::usage)?;
-        let (ours, theirs) = Packets::pair().map_err(wrong)?;
-        let mut call = Spawn::new("/proc/self/exe");
-        call.new_session();
-        let command = call.command();
-        command.arg0(NETD_NAME).arg(argument).current_dir("/");
-        command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
-        command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null());
+        let order = Order { options: options.clone() };
+        let (call, ours) = conversation::start(NETD_NAME, &order).map_err(wrong)?;
         // Where its sockets to upstreams belong. Not waited for: it outlives us.
         linux::netns::home().run(|| call.spawn().map(drop)).map_err(wrong)?;
         Ok(ours)
@@ -165,9 +156,9 @@ impl Netd {
 
     fn greeting(&mut self) -> Result<&OwnedFd> {
         if self.greeting.is_none() {
-            self.greeting = match receive(&self.packets)? {
+            self.greeting = match hear(&self.packets, &PEER)? {
                 (Answer::Done, Some(socket)) => Some(socket),
-                (answer, _) => return Err(unexpected(&answer)),
+                (answer, _) => return Err(unexpected(answer)),
             };
         }
         self.greeting.as_ref().ok_or_else(|| Error::usage("netd has not answered"))
@@ -177,7 +168,7 @@ impl Netd {
     pub(crate) fn serve(&mut self, network: NetworkId, gateways: Vec<IpAddr>, wished: Option<u16>) -> Result<u16> {
         match self.ask(&Request::Serve { network, gateways, wished })? {
             Answer::Port(port) => Ok(port),
-            answer => Err(unexpected(&answer)),
+            answer => Err(unexpected(answer)),
         }
     }
 
@@ -185,33 +176,15 @@ impl Netd {
     pub(crate) fn changed(&mut self, container: Option<ContainerId>) -> Result<()> {
         match self.ask(&Request::Changed { container })? {
             Answer::Done => Ok(()),
-            answer => Err(unexpected(&answer)),
+            answer => Err(unexpected(answer)),
         }
     }
 
     fn ask(&mut self, request: &Request) -> Result<Answer> {
         self.greeting()?;
-        send(&self.packets, request)?;
-        Ok(receive(&self.packets)?.0)
+        say(&self.packets, &PEER, request)?;
+        Ok(hear(&self.packets, &PEER)?.0)
     }
-}
-
-fn send(packets: &Packets, request: &Request) -> Result<()> {
-    packets.send(&serde_json::to_vec(request).map_err(Error::usage)?, None).map_err(cannot_talk)
-}
-
-fn receive(packets: &Packets) -> Result<(Answer, Option<OwnedFd>)> {
-    let Some((answer, fd)) = packets.receive().map_err(cannot_talk)? else {
-        return Err(Error::usage("netd has ended; netd.log in the run directory may say why"));
-    };
-    match serde_json::from_slice(&answer).map_err(|e| Error::at("netd's answer", e))? {
-        Answer::Failed(why) => Err(Error::usage(why)),
-        answer => Ok((answer, fd)),
-    }
-}
-
-fn cannot_talk(error: io::Error) -> Error {
-    Error::at("cannot talk to netd", error)
 }
 
 /// Brings netd back when it died while containers need it. For who waits for a running container's end.
@@ -222,9 +195,12 @@ pub(crate) fn revive(options: &EngineOptions) -> Result<()> {
 
 /// Who netd is, when it says so: it may be dead.
 pub(crate) fn process(namespace: NsId, instance: &str) -> Option<ProcessRef> {
-    serde_json::from_slice(&std::fs::read(pid_path(namespace, instance)).ok()?).ok()
+    conversation::process(&pid_path(namespace, instance))
 }
 
-fn unexpected(answer: &Answer) -> Error {
-    Error::usage(format!("netd answered {answer:?}, which is no answer to what it was asked"))
+fn unexpected(answer: Answer) -> Error {
+    match answer {
+        Answer::Failed(why) => Error::usage(why),
+        answer => Error::usage(format!("netd answered {answer:?}, which is no answer to what it was asked")),
+    }
 }

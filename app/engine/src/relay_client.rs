@@ -20,16 +20,17 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::OwnedFd;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
-use linux::{Packets, ProcessRef, Spawn};
-use model::{ContainerId, LinkName, PortMapping};
+use linux::{Packets, ProcessRef};
+use model::{ContainerId, PortMapping};
+pub use relay_core::target::{FORWARDER, HOST, Settings as RelaySettings};
 use serde::{Deserialize, Serialize};
 
+use crate::conversation::{self, Peer};
 use crate::error::{Error, Result};
+
+const PEER: Peer = Peer { name: "the relay", hint: "; relay.log in the run directory may say why" };
 
 /// The name (`argv[0]`) under which the binary is the relay.
 pub const RELAY_NAME: &str = "podwire-relay";
@@ -37,12 +38,6 @@ pub const RELAY_NAME: &str = "podwire-relay";
 /// MTU in bytes of the relay's link and, unless they say otherwise, of the networks behind it: the most that a veth
 /// and IPv4 carry, rounded down to words, as pasta has it.
 pub const RELAY_MTU: u32 = 65520;
-
-/// Where names are asked that the host's servers know.
-pub const FORWARDER: std::net::Ipv4Addr = std::net::Ipv4Addr::new(169, 254, 1, 1);
-
-/// The host itself: `host.containers.internal`.
-pub const HOST: std::net::Ipv4Addr = std::net::Ipv4Addr::new(169, 254, 1, 2);
 
 /// What the relay is started with: its only argument, as JSON. Its standard input is its first conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -136,54 +131,6 @@ pub struct Relayed {
     pub settings: RelaySettings,
 }
 
-/// What a container may reach through the relay, and how. Addresses may also be ones that the relay's namespace has
-/// itself (a network's gateway).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct RelaySettings {
-    /// These mean the host's loopback address of their family. Nothing else ever reaches it.
-    pub loopback: Vec<IpAddr>,
-    /// These mean the host itself: its own address towards the outside.
-    pub host: Vec<IpAddr>,
-    /// What is asked at port 53 of these, UDP or TCP, is asked of the host's own servers.
-    pub dns: Vec<IpAddr>,
-    /// The servers that are asked then; empty for those of the host's resolv.conf, as it is at the moment.
-    pub servers: Vec<IpAddr>,
-    /// No address of the host is reached but as `loopback` and `dns` say.
-    pub no_host: bool,
-    /// Sockets to the outside have this address, if one of its family is here.
-    pub outbound: Vec<IpAddr>,
-    /// Sockets to IPv4 addresses outside are bound to this link of the host.
-    pub outbound_link4: Option<LinkName>,
-    /// As above for IPv6.
-    pub outbound_link6: Option<LinkName>,
-    /// TCP is not passed on.
-    pub no_tcp: bool,
-    /// UDP is not passed on.
-    pub no_udp: bool,
-    /// ICMP and ICMPv6 echo are not passed on.
-    pub no_icmp: bool,
-}
-
-impl Default for RelaySettings {
-    /// What a container on an ordinary network has, and whoever is not known to the relay.
-    fn default() -> Self {
-        Self {
-            loopback: Vec::new(),
-            host: vec![HOST.into()],
-            dns: vec![FORWARDER.into()],
-            servers: Vec::new(),
-            no_host: false,
-            outbound: Vec::new(),
-            outbound_link4: None,
-            outbound_link6: None,
-            no_tcp: false,
-            no_udp: false,
-            no_icmp: false,
-        }
-    }
-}
-
 /// Where the relay listens.
 pub fn socket_path(runroot: &Path) -> PathBuf {
     runroot.join("relay.sock")
@@ -196,7 +143,7 @@ pub fn pid_path(runroot: &Path) -> PathBuf {
 
 /// Who the relay is, when it says so: it may be dead.
 pub(crate) fn process(runroot: &Path) -> Option<ProcessRef> {
-    serde_json::from_slice(&std::fs::read(pid_path(runroot)).ok()?).ok()
+    conversation::process(&pid_path(runroot))
 }
 
 /// Why ports could not be had.
@@ -221,30 +168,16 @@ pub(crate) struct Relay(Packets);
 impl Relay {
     /// The relay that runs.
     pub(crate) fn find(runroot: &Path) -> Result<Option<Self>> {
-        let path = socket_path(runroot);
-        match Packets::connect(&path) {
-            Ok(packets) => Ok(Some(Self(packets))),
-            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => Ok(None),
-            Err(e) => Err(Error::at(format!("cannot talk to the relay at {}", path.display()), e)),
-        }
+        Ok(conversation::find(&socket_path(runroot), &PEER)?.map(Self))
     }
 
     /// Starts one, and waits until it is ready. The caller holds the lock of the relay's namespace and has seen that
     /// none runs.
     pub(crate) fn start(order: &Order) -> Result<Self> {
         let wrong = |e| Error::at("cannot start the relay", e);
-        let argument = serde_json::to_string(order).map_err(Error::usage)?;
-        let (ours, theirs) = Packets::pair().map_err(wrong)?;
-        let spawn = move || {
-            let mut call = Spawn::new("/proc/self/exe");
-            call.new_session();
-            let command = call.command();
-            command.arg0(RELAY_NAME).arg(argument).current_dir("/").env_clear();
-            command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null());
-            // Not waited for: it outlives us.
-            call.spawn().map(drop)
-        };
-        linux::netns::home().run(spawn).map_err(wrong)?;
+        let (call, ours) = conversation::start(RELAY_NAME, order).map_err(wrong)?;
+        // Not waited for: it outlives us.
+        linux::netns::home().run(|| call.spawn().map(drop)).map_err(wrong)?;
         let mut relay = Self(ours);
         relay.done(&Request::Hello)?;
         Ok(relay)
@@ -284,12 +217,8 @@ impl Relay {
     }
 
     fn ask(&mut self, request: &Request) -> Result<Answer> {
-        let failed = |e| Error::at("cannot talk to the relay", e);
-        self.0.send(&serde_json::to_vec(request).map_err(Error::usage)?, None).map_err(failed)?;
-        let Some((answer, _)) = self.0.receive().map_err(failed)? else {
-            return Err(Error::usage("the relay has ended; relay.log in the run directory may say why"));
-        };
-        serde_json::from_slice(&answer).map_err(|e| Error::at("the relay's answer", e))
+        conversation::say(&self.0, &PEER, request)?;
+        Ok(conversation::hear(&self.0, &PEER)?.0)
     }
 }
 

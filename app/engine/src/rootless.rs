@@ -21,25 +21,26 @@
 
 use std::fs::{DirBuilder, File};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use linux::file::{Durability, write_atomic};
 use linux::lock::Share;
 use linux::userns::{self, IdMaps, IdRange, MapError};
-use linux::{HostLock, Packets, ProcessRef, Spawn};
+use linux::{HostLock, Packets, ProcessRef};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use store::{Store, StoreError, Tx};
 
+use crate::conversation::{self, Peer};
 use crate::engine::{EngineOptions, FIRST_OWNED_STATE, owner_in};
 use crate::error::{Error, Result};
 use crate::record::ContainerRecord;
+
+const PEER: Peer = Peer { name: "the holder of the user namespace", hint: "" };
 
 /// The name (`argv[0]`) under which the binary is a holder.
 pub const HOLDER_NAME: &str = "podwire-holder";
@@ -383,14 +384,8 @@ impl Holder {
     /// It can be joined when this returns. It is the caller's to see that there is no other.
     fn start(options: &EngineOptions, start: Start) -> Result<()> {
         let wrong = |e| Error::at("cannot start the holder of the user namespace", e);
-        let argument = serde_json::to_string(&Order { options: options.clone(), start }).map_err(Error::usage)?;
-        let (ours, theirs) = Packets::pair().map_err(wrong)?;
-        let mut call = Spawn::new("/proc/self/exe");
-        call.new_session();
-        let command = call.command();
-        command.arg0(HOLDER_NAME).arg(argument).current_dir("/");
-        command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
-        command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null());
+        let order = Order { options: options.clone(), start };
+        let (call, ours) = conversation::start(HOLDER_NAME, &order).map_err(wrong)?;
         let mut holder = Self { child: call.spawn().map_err(wrong)?, talk: ours };
         let done = holder.bring_up(start);
         if done.is_err() {
@@ -485,15 +480,11 @@ impl User {
 }
 
 fn say(talk: &Packets, word: &Word) -> Result<()> {
-    let text = serde_json::to_vec(word).map_err(Error::usage)?;
-    talk.send(&text, None).map_err(|e| Error::at("cannot talk to the holder of the user namespace", e))
+    conversation::say(talk, &PEER, word)
 }
 
 fn hear(talk: &Packets) -> Result<Word> {
-    match talk.receive().map_err(|e| Error::at("cannot talk to the holder of the user namespace", e))? {
-        Some((text, _)) => serde_json::from_slice(&text).map_err(Error::usage),
-        None => Err(Error::usage("the holder of the user namespace has ended")),
-    }
+    Ok(conversation::hear(talk, &PEER)?.0)
 }
 
 /// What `main` runs when its own name is [`HOLDER_NAME`]. Returns the process's exit code.

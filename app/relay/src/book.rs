@@ -17,7 +17,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use engine::HostServers;
-use engine::relay_client::RelaySettings;
 use relay_core::target::{Nowhere, Protocol, Settings, Targets, Way};
 use rustix::net::{connect, getsockname};
 
@@ -46,7 +45,7 @@ impl Book {
     /// Nobody is in it yet. Follows `resolv_conf`, and `stubs_servers` behind the stub of systemd-resolved.
     pub fn new(outside: Outside, resolv_conf: &Path, stubs_servers: &Path) -> Self {
         let servers = HostServers::new(resolv_conf, stubs_servers, Instant::now());
-        let mut targets = Targets { usual: Arc::new(settings(&RelaySettings::default())), ..Targets::default() };
+        let mut targets = Targets::default();
         servers.servers().clone_into(&mut targets.upstreams);
         Self(Arc::new(Mutex::new(Pages { targets, servers, outside, looked: None })))
     }
@@ -115,20 +114,4 @@ fn addresses() -> Vec<IpAddr> {
 /// The address that a socket is bound to.
 pub(crate) fn local_ip(socket: impl AsFd) -> Option<IpAddr> {
     Some(SocketAddr::try_from(getsockname(socket).ok()?).ok()?.ip())
-}
-
-/// What the engine's settings of a container mean.
-pub fn settings(said: &RelaySettings) -> Settings {
-    let RelaySettings { loopback, host, dns, servers, outbound, .. } = said.clone();
-    let switches = [(said.no_tcp, Protocol::Tcp), (said.no_udp, Protocol::Udp), (said.no_icmp, Protocol::Echo)];
-    Settings {
-        loopback,
-        host,
-        dns,
-        servers,
-        no_host: said.no_host,
-        outbound,
-        outbound_links: [said.outbound_link4.clone(), said.outbound_link6.clone()],
-        not_passed_on: switches.into_iter().filter(|(is_off, _)| *is_off).map(|(_, protocol)| protocol).collect(),
-    }
 }

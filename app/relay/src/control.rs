@@ -19,7 +19,7 @@ use linux::{PacketListener, Packets};
 use model::{ContainerId, HostAddress, PortMapping, Protocol};
 use rustix::event::{PollFd, PollFlags, poll};
 
-use crate::book::{Book, settings};
+use crate::book::Book;
 use crate::outside::Outside;
 use crate::table::Taken;
 use crate::tcp::{Door, Outbound, Published};
@@ -293,7 +293,7 @@ impl Control {
         let mut book = HashMap::new();
         let mut taken = BTreeSet::new();
         for relayed in all {
-            let meaning = Arc::new(settings(&relayed.settings));
+            let meaning = Arc::new(relayed.settings.clone());
             let others = [&meaning.loopback, &meaning.host, &meaning.dns].into_iter().flatten();
             let pairs = others.flat_map(|to| relayed.addresses.iter().map(|from| (*from, *to)));
             taken.extend(pairs.filter(|(from, to)| from.is_ipv4() == to.is_ipv4()));

@@ -21,7 +21,7 @@ use linux::NetNs;
 use linux::mounts;
 use linux::trains::{self, Batch, Complaint, Envelope};
 use linux::tun::Tun;
-use relay::book::{self, Book};
+use relay::book::Book;
 use relay::outside::Outside;
 use relay::place::Place;
 use relay::udp::{self, Datagrams, Published};
@@ -125,7 +125,7 @@ impl Rig {
 
     fn settings(&self, container: &str, settings: RelaySettings) {
         let addresses = vec![container.parse().unwrap()];
-        self.book.put(HashMap::from([(addresses[0], Arc::new(book::settings(&settings)))]));
+        self.book.put(HashMap::from([(addresses[0], Arc::new(settings))]));
         self.datagrams.forget(addresses).unwrap();
     }
 

@@ -17,31 +17,65 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use model::LinkName;
+use serde::{Deserialize, Serialize};
 
 use crate::packet::Problem;
+
+/// Where names are asked that the host's servers know.
+pub const FORWARDER: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+
+/// The host itself: `host.containers.internal`.
+pub const HOST: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 2);
 
 /// Where name servers answer.
 const DNS_PORT: u16 = 53;
 
-/// What a container may reach, and how.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// What a container may reach through the relay, and how. Addresses may also be ones that the relay's namespace has
+/// itself (a network's gateway).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Settings {
-    /// These mean the host's loopback address of their family.
+    /// These mean the host's loopback address of their family. Nothing else ever reaches it.
     pub loopback: Vec<IpAddr>,
     /// These mean the host itself: its own address towards the outside.
     pub host: Vec<IpAddr>,
-    /// What is asked at port 53 of these is asked of name servers of the host.
+    /// What is asked at port 53 of these, UDP or TCP, is asked of the host's own servers.
     pub dns: Vec<IpAddr>,
-    /// Those; none for the ones the host itself asks.
+    /// The servers that are asked then; empty for those of the host's resolv.conf, as it is at the moment.
     pub servers: Vec<IpAddr>,
     /// No address of the host is reached but as `loopback` and `dns` say.
     pub no_host: bool,
-    /// Sockets to the outside have this address, if one of their family is here.
+    /// Sockets to the outside have this address, if one of its family is here.
     pub outbound: Vec<IpAddr>,
-    /// Sockets to the outside are bound to these links, for IPv4 and IPv6.
-    pub outbound_links: [Option<LinkName>; 2],
-    /// What is not passed on.
-    pub not_passed_on: Vec<Protocol>,
+    /// Sockets to IPv4 addresses outside are bound to this link of the host.
+    pub outbound_link4: Option<LinkName>,
+    /// As above for IPv6.
+    pub outbound_link6: Option<LinkName>,
+    /// TCP is not passed on.
+    pub no_tcp: bool,
+    /// UDP is not passed on.
+    pub no_udp: bool,
+    /// ICMP and ICMPv6 echo are not passed on.
+    pub no_icmp: bool,
+}
+
+impl Default for Settings {
+    /// What a container on an ordinary network has, and whoever is not known to the relay.
+    fn default() -> Self {
+        Self {
+            loopback: Vec::new(),
+            host: vec![HOST.into()],
+            dns: vec![FORWARDER.into()],
+            servers: Vec::new(),
+            no_host: false,
+            outbound: Vec::new(),
+            outbound_link4: None,
+            outbound_link6: None,
+            no_tcp: false,
+            no_udp: false,
+            no_icmp: false,
+        }
+    }
 }
 
 /// What kinds of flows there are.
@@ -104,7 +138,7 @@ impl Targets {
     pub fn way(&self, from: IpAddr, to: SocketAddr, protocol: Protocol) -> Result<Way, Nowhere> {
         let settings = self.settings_of(from);
         let told = |problem| Err(Nowhere::Told(problem));
-        if settings.not_passed_on.contains(&protocol) {
+        if !settings.passes_on(protocol) {
             return told(Problem::Prohibited);
         }
         let within = |to| Ok(Way { to, hosts_own: HostsOwn::Allowed, from: None, link: None });
@@ -132,7 +166,7 @@ impl Targets {
                 to,
                 hosts_own: if settings.no_host { HostsOwn::Prohibited } else { HostsOwn::Allowed },
                 from: settings.outbound.iter().copied().find(|ip| ip.is_ipv4() == to.is_ipv4()),
-                link: settings.outbound_links[usize::from(to.is_ipv6())].clone(),
+                link: if to.is_ipv4() { &settings.outbound_link4 } else { &settings.outbound_link6 }.clone(),
             }),
         }
     }
@@ -165,6 +199,14 @@ impl Targets {
 }
 
 impl Settings {
+    fn passes_on(&self, protocol: Protocol) -> bool {
+        match protocol {
+            Protocol::Tcp => !self.no_tcp,
+            Protocol::Udp => !self.no_udp,
+            Protocol::Echo => !self.no_icmp,
+        }
+    }
+
     fn means_host(&self, ip: IpAddr) -> bool {
         self.loopback.contains(&ip) || self.host.contains(&ip)
     }
@@ -210,7 +252,9 @@ mod tests {
     }
 
     fn usual() -> Settings {
-        Settings { host: vec![ip("169.254.1.2")], dns: vec![ip("169.254.1.1")], ..Settings::default() }
+        let usual = Settings::default();
+        assert_eq!((&usual.host, &usual.dns), (&vec![ip("169.254.1.2")], &vec![ip("169.254.1.1")]));
+        usual
     }
 
     /// 10.42.0.2 is an ordinary container, .3 may reach nothing of the host, 10.0.2.100 also its loopback, .4 is bound
@@ -223,9 +267,9 @@ mod tests {
         };
         let bound = Settings {
             outbound: vec![ip("192.168.1.9")],
-            outbound_links: [None, Some("eth1".parse().unwrap())],
+            outbound_link6: Some("eth1".parse().unwrap()),
             servers: vec![ip("192.0.2.99")],
-            not_passed_on: vec![Protocol::Echo],
+            no_icmp: true,
             ..usual()
         };
         let settings =

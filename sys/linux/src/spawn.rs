@@ -33,6 +33,16 @@ impl Spawn {
         Self { command, at: Vec::new(), kept: Vec::new(), session: false, bound_to_us: false, runtime_mounts: false }
     }
 
+    /// This binary again, under another name (`argv[0]`), in a session of its own, in the root directory, with PATH
+    /// and nothing else of our environment.
+    pub fn ourselves(name: &str) -> Self {
+        let mut call = Self::new("/proc/self/exe");
+        call.new_session();
+        call.command().arg0(name).current_dir("/").env_clear();
+        call.command().envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
+        call
+    }
+
     /// Arguments, environment, working directory and standard streams.
     pub fn command(&mut self) -> &mut Command {
         &mut self.command
