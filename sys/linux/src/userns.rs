@@ -220,11 +220,6 @@ pub fn map_own_ids(uid: u32, gid: u32) -> io::Result<()> {
     write("gid_map", format!("0 {gid} 1"))
 }
 
-/// Are changes of supplementary groups allowed?
-pub fn may_set_groups() -> bool {
-    std::fs::read_to_string("/proc/thread-self/setgroups").map_or(true, |text| text.trim() == "allow")
-}
-
 /// Is the process that `pid` is in the calling process's user namespace? `false` too when it has ended.
 pub fn shares_ours(pid: u32) -> bool {
     let of = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/user"));
