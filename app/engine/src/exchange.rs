@@ -10,12 +10,13 @@
 //! `--network-config-dir` names, and `podman.json` in Podman's own, which is how its manual changes the default
 //! network. A file is read once and again when it was written to; its network is the store's from then on.
 
-use std::fs::{File, OpenOptions, Permissions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::fs::OpenOptions;
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use host::Host;
+use linux::file::{Durability, write_atomic};
 use model::{Network, NetworkId, NetworkName, Subnet, cni};
 use sha2::{Digest, Sha256};
 
@@ -122,10 +123,10 @@ impl Engine {
         let path = dir.join(format!("{}.json", network.name));
         let at = |e: io::Error| Error::at(format!("cannot write {}", path.display()), e);
         std::fs::create_dir_all(dir).map_err(at)?;
-        // Two exports at once would write to one file.
+        // Another export must not replace what is looked at here.
         let _machine = self.networking().lock_as_it_is()?;
         check_replaced(&path, network)?;
-        write_whole(dir, &path, network).map_err(at)?;
+        write_whole(&path, network).map_err(at)?;
         Ok(path)
     }
 }
@@ -186,30 +187,15 @@ fn check_replaced(path: &Path, network: &Network) -> Result<()> {
     }
 }
 
-/// Whoever reads sees the old file or the new one, whole, whatever happens meanwhile.
-fn write_whole(dir: &Path, path: &Path, network: &Network) -> io::Result<()> {
-    let staged = dir.join(format!(".{}.json.new", network.name));
-    let written = stage(&staged, network.to_podman_file().as_bytes()).and_then(|()| std::fs::rename(&staged, path));
-    if written.is_err() {
-        // The error that matters is the first one.
-        let _ = std::fs::remove_file(&staged);
-    }
-    written?;
-    File::open(dir)?.sync_all()
-}
-
-fn stage(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let no_link = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(FILE_MODE).custom_flags(no_link).open(path)?;
-    // Whatever the umask is.
-    file.set_permissions(Permissions::from_mode(FILE_MODE))?;
-    file.write_all(bytes)?;
-    file.sync_all()
+fn write_whole(path: &Path, network: &Network) -> io::Result<()> {
+    write_atomic(path, network.to_podman_file().as_bytes(), FILE_MODE, Durability::PowerCut)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn network(id: u8) -> Network {
@@ -224,7 +210,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("na.json");
         check_replaced(&path, &network(1)).unwrap();
-        write_whole(dir.path(), &path, &network(1)).unwrap();
+        write_whole(&path, &network(1)).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), network(1).to_podman_file());
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777, FILE_MODE);
         check_replaced(&path, &network(1)).unwrap();
