@@ -30,6 +30,7 @@
 pub mod datagrams;
 pub mod fds;
 pub mod file;
+pub mod frames;
 pub mod lock;
 pub mod machine;
 pub mod mounts;
