@@ -24,6 +24,7 @@ mod control;
 pub mod dns;
 mod firewall;
 mod log;
+mod poller;
 pub mod watch;
 
 use std::io;
