@@ -279,7 +279,9 @@ impl Networking<'_> {
                 tx.networks_of_all_scopes()?.into_iter().filter(|n| used.contains(&n.id)).collect();
             let mut wishes = BTreeMap::new();
             let mut owners = BTreeSet::from([BASE.to_owned()]);
-            everybody.desired.add(BASE, drivers::base(self.options.rootless));
+            if networks.iter().any(|network| network.bridge().is_some()) {
+                everybody.desired.add(BASE, drivers::base(self.options.rootless));
+            }
             for network in networks.iter().filter(|n| !obstacles.contains_key(&owner_of_network(&n.id))) {
                 let (owner, wish) = (owner_of_network(&network.id), self.network_wish(tx, network, mtu)?);
                 everybody.desired.add(&owner, drivers::network(&wish));
