@@ -44,6 +44,9 @@ pub(crate) struct AttachedEndpoint {
     /// Does the network's gateway answer for names?
     #[serde(default)]
     pub(crate) dns: bool,
+    /// What a DHCP server told, for its files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) learned: Option<crate::dhcp::Learned>,
     /// As [`AttachmentConfig::gw_priority`].
     #[serde(default)]
     pub(crate) gw_priority: i32,
@@ -146,6 +149,8 @@ impl Newcomer<'_> {
             mac,
             addrs,
             gateways: Vec::new(),
+            routes: Vec::new(),
+            mtu: None,
             ports: Vec::new(),
             mark: self.mark.clone(),
         };
@@ -159,6 +164,7 @@ impl Newcomer<'_> {
             network_gateways: network.subnets.iter().filter_map(|s| s.gateway).collect(),
             internal: network.internal,
             dns: network.serves_names(),
+            learned: None,
             gw_priority: asked.gw_priority,
         })
     }
@@ -267,9 +273,7 @@ pub(crate) fn settle(members: &mut [(Network, AttachedEndpoint)], ports: &[PortM
     let mut routed = BTreeSet::new();
     let mut by_priority: Vec<&mut (Network, AttachedEndpoint)> = members.iter_mut().collect();
     // Stable: of equals the first stays the first.
-    by_priority.sort_by_key(|(network, attached)| {
-        (std::cmp::Reverse(attached.gw_priority), drivers::metric(network))
-    });
+    by_priority.sort_by_key(|(network, attached)| (std::cmp::Reverse(attached.gw_priority), drivers::metric(network)));
     for (network, attached) in by_priority {
         attached.endpoint.gateways = default_routes(network, attached, &mut routed);
     }
@@ -462,6 +466,8 @@ mod tests {
             mac: drivers::endpoint_mac(&network.id, &addrs, &container, n),
             addrs,
             gateways: Vec::new(),
+            routes: Vec::new(),
+            mtu: None,
             ports: Vec::new(),
             mark: Mark::new("00000000", "070707070707"),
         };
@@ -475,6 +481,7 @@ mod tests {
             network_gateways: network.subnets.iter().filter_map(|s| s.gateway).collect(),
             internal,
             dns: true,
+            learned: None,
             gw_priority,
         };
         (network, attached)

@@ -21,6 +21,7 @@
 //! **Start reading** at [`netd_main`], then `control.rs`, `dns/mod.rs`, `watch.rs`.
 
 mod control;
+mod dhcp;
 pub mod dns;
 mod firewall;
 mod log;

@@ -523,7 +523,9 @@ impl fmt::Display for Object {
                 let destination =
                     if o.destination.is_default() { "default".to_owned() } else { o.destination.to_string() };
                 match &o.kind {
-                    kind @ (RouteKind::Via(_) | RouteKind::On(_)) => write!(f, "{}route {destination} {kind} metric {}", o.place, o.metric),
+                    kind @ (RouteKind::Via(_) | RouteKind::On(_)) => {
+                        write!(f, "{}route {destination} {kind} metric {}", o.place, o.metric)
+                    }
                     kind => write!(f, "{}route {kind} {destination} metric {}", o.place, o.metric),
                 }
             }

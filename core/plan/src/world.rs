@@ -567,7 +567,8 @@ impl World {
 
     /// They go with their parent, wherever they are.
     fn delete_children(&mut self, of: &LinkName) {
-        let on = |(_, link): &(&(Place, LinkName), &Link)| matches!(&link.kind, Kind::Child { parent, .. } if parent == of);
+        let on =
+            |(_, link): &(&(Place, LinkName), &Link)| matches!(&link.kind, Kind::Child { parent, .. } if parent == of);
         let children: Vec<(Place, LinkName)> = self.links.iter().filter(on).map(|(key, _)| key.clone()).collect();
         for (place, name) in children {
             let _ = self.delete_link(&place, &name);

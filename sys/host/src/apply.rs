@@ -206,10 +206,12 @@ impl Host {
                 let link = self.needed_link(&o.place, &o.link)?;
                 Ok(vec![rtnetlink::put_neighbour(link.index, o.ip, o.mac.octets())])
             }
-            Op::Remove(Object::Neighbour(o)) => match self.stack(&o.place)?.map(|s| s.link(o.link.as_str())).transpose()? {
-                Some(Some(link)) => Ok(vec![rtnetlink::delete_neighbour(link.index, o.ip)]),
-                _ => Ok(Vec::new()),
-            },
+            Op::Remove(Object::Neighbour(o)) => {
+                match self.stack(&o.place)?.map(|s| s.link(o.link.as_str())).transpose()? {
+                    Some(Some(link)) => Ok(vec![rtnetlink::delete_neighbour(link.index, o.ip)]),
+                    _ => Ok(Vec::new()),
+                }
+            }
             Op::Create(Object::Route(o)) => {
                 self.stack(&o.place)?.ok_or(Errno::new(libc::ENOENT))?;
                 Ok(vec![self.route(rtnetlink::add_route, o)?])

@@ -301,13 +301,15 @@ impl ChildKind {
 
     fn describe(self, message: Message) -> Message {
         match self {
-            Self::Macvlan { mode, bclim, .. } => message.attr_str(IFLA_INFO_KIND, "macvlan").nest(IFLA_INFO_DATA, |m| {
-                let m = m.attr_u32(IFLA_MACVLAN_MODE, mode);
-                bclim.map_or(m.clone(), |bclim| m.attr_u32(IFLA_MACVLAN_BC_CUTOFF, bclim.cast_unsigned()))
-            }),
-            Self::Ipvlan { mode } => message
-                .attr_str(IFLA_INFO_KIND, "ipvlan")
-                .nest(IFLA_INFO_DATA, |m| m.attr_u16(IFLA_IPVLAN_MODE, mode)),
+            Self::Macvlan { mode, bclim, .. } => {
+                message.attr_str(IFLA_INFO_KIND, "macvlan").nest(IFLA_INFO_DATA, |m| {
+                    let m = m.attr_u32(IFLA_MACVLAN_MODE, mode);
+                    bclim.map_or(m.clone(), |bclim| m.attr_u32(IFLA_MACVLAN_BC_CUTOFF, bclim.cast_unsigned()))
+                })
+            }
+            Self::Ipvlan { mode } => {
+                message.attr_str(IFLA_INFO_KIND, "ipvlan").nest(IFLA_INFO_DATA, |m| m.attr_u16(IFLA_IPVLAN_MODE, mode))
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use dhcp::{Begin, Chance, Client, Event, Identity, Lease, Moment, Output, Stage, frame};
@@ -216,8 +216,8 @@ impl Seat {
     }
 
     fn send_datagram(&mut self, from: Ipv4Addr, to: Ipv4Addr, message: &[u8]) {
-        let open = || self.within(|| datagram_socket(&self.wish, from, to));
-        let socket = self.datagrams.take().map_or_else(open, Ok);
+        let kept = self.datagrams.take();
+        let socket = kept.map_or_else(|| self.within(|| datagram_socket(&self.wish, from, to)), Ok);
         let sent = socket.and_then(|socket| {
             rustix::net::send(&socket, message, rustix::net::SendFlags::NOSIGNAL)?;
             self.datagrams = Some(socket);
@@ -257,7 +257,7 @@ fn datagram_socket(wish: &LanWish, from: Ipv4Addr, to: Ipv4Addr) -> io::Result<O
     let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::DGRAM, flags, None)?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
     // Another link of the container may lead to the server, too; the answer is awaited on this one.
-    linux::frames::bind_to_link(&socket, &wish.link)?;
+    linux::ports::by_link(&socket, &wish.link)?;
     rustix::net::bind(&socket, &SocketAddrV4::new(from, frame::CLIENT_PORT))?;
     rustix::net::connect(&socket, &SocketAddrV4::new(to, frame::SERVER_PORT))?;
     Ok(socket)

@@ -178,12 +178,11 @@ impl Loop {
             }
             Command::Wait { container, patience, namespace, reply } => {
                 let of_container = self.numbers(|seat| seat.wish.container == container);
-                let mut namespace = namespace.map(NetNs::from);
+                let namespace = namespace.and_then(|fd| NetNs::from_fd(fd).ok());
                 for number in of_container {
                     let own = namespace.as_ref().and_then(|namespace| namespace.try_clone().ok());
                     self.at(number, |seat, poller, now| seat.begin(own, poller, now));
                 }
-                namespace.take();
                 self.waiters.push(Waiter { container, patience, until: self.now + patience, reply });
             }
             Command::Release { container, network, reply } => {
