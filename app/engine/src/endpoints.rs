@@ -272,9 +272,7 @@ pub(crate) fn settle(members: &mut [(Network, AttachedEndpoint)], ports: &[PortM
     let mut routed = BTreeSet::new();
     let mut by_priority: Vec<&mut (Network, AttachedEndpoint)> = members.iter_mut().collect();
     // Stable: of equals the first stays the first.
-    by_priority.sort_by_key(|(network, attached)| {
-        (std::cmp::Reverse(attached.gw_priority), drivers::metric(network))
-    });
+    by_priority.sort_by_key(|(network, attached)| (std::cmp::Reverse(attached.gw_priority), drivers::metric(network)));
     for (network, attached) in by_priority {
         attached.endpoint.gateways = default_routes(network, attached, &mut routed);
     }

@@ -21,7 +21,8 @@ use ipam::NetworkRequest;
 use linux::ProcessRef;
 use linux::lock::{self, HostLock};
 use model::{
-    ContainerId, Driver, HostAddress, IpvlanOptions, LinkName, MacvlanOptions, Network, NetworkId, PortMapping, Protocol,
+    ContainerId, Driver, HostAddress, IpvlanOptions, LinkName, MacvlanOptions, Network, NetworkId, PortMapping,
+    Protocol,
 };
 use plan::{Conflict, Key, Mark, Object, Op, Plan, SandboxName};
 use store::{Store, StoreError, Tx};

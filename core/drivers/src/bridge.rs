@@ -46,8 +46,7 @@ fn network(wish: &NetworkWish<'_>, options: &BridgeOptions) -> Vec<Object> {
         mark: wish.mark.clone(),
     };
     let gateways = network.subnets.iter().filter_map(|s| Some(s.subnet.with(s.gateway?)));
-    let addresses =
-        gateways.map(|addr| Object::Address(Address { place: Place::Host, link: wish.link.clone(), addr }));
+    let addresses = gateways.map(|addr| Object::Address(Address { place: Place::Host, link: wish.link.clone(), addr }));
     let mut objects = vec![Object::Bridge(bridge)];
     objects.extend(settings(wish));
     objects.extend(addresses);

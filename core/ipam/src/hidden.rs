@@ -89,7 +89,8 @@ fn free(mut pools: impl Iterator<Item = Subnet>, used: &[Subnet]) -> Option<Subn
 }
 
 fn free_link(prefix: &str, around: &Surroundings<'_>) -> Result<LinkName, Invalid> {
-    let taken = |link: &LinkName| around.links.contains(link) || around.networks.iter().any(|n| n.link.as_ref() == Some(link));
+    let taken =
+        |link: &LinkName| around.links.contains(link) || around.networks.iter().any(|n| n.link.as_ref() == Some(link));
     let names = (0..1_000_000).map(|n| format!("{prefix}{n}").parse::<LinkName>());
     let free = names.map_while(Result::ok).find(|link| !taken(link));
     free.ok_or_else(|| Invalid(format!("could not find a free bridge name {prefix}N")))

@@ -168,10 +168,7 @@ impl IpvlanOptions {
     /// Parses `-o key=value` pairs but `parent`; any key left over is an error that names it.
     pub fn parse(options: &BTreeMap<String, String>) -> Result<Self, Invalid> {
         let mut options = Options(options.clone());
-        let parsed = Self {
-            lan: LanOptions::take(&mut options)?,
-            mode: options.take_with("mode", IpvlanMode::named)?,
-        };
+        let parsed = Self { lan: LanOptions::take(&mut options)?, mode: options.take_with("mode", IpvlanMode::named)? };
         options.none_left("ipvlan")?;
         Ok(parsed)
     }

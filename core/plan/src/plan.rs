@@ -388,7 +388,8 @@ impl<'a> Nesting<'a> {
             }
             Object::Route(route) => {
                 if let Some(link) = route.kind.link() {
-                    return self.place_vanishes(&route.place, removed) || self.link_vanishes(&route.place, link, removed);
+                    return self.place_vanishes(&route.place, removed)
+                        || self.link_vanishes(&route.place, link, removed);
                 }
                 let on = self.addresses.get(&route.place).into_iter().flatten();
                 let reaches =

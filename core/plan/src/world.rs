@@ -571,7 +571,8 @@ impl World {
 
     /// They go with their parent, wherever they are.
     fn delete_children(&mut self, of: &LinkName) {
-        let on = |(_, link): &(&(Place, LinkName), &Link)| matches!(&link.kind, Kind::Child { parent, .. } if parent == of);
+        let on =
+            |(_, link): &(&(Place, LinkName), &Link)| matches!(&link.kind, Kind::Child { parent, .. } if parent == of);
         let children: Vec<(Place, LinkName)> = self.links.iter().filter(on).map(|(key, _)| key.clone()).collect();
         for (place, name) in children {
             let _ = self.delete_link(&place, &name);
@@ -638,9 +639,9 @@ impl World {
                 self.link_mut(&route.place, link)?;
                 Some(link.clone())
             }
-            (Some(gateway), _) => {
-                let connected = |((place, _, _), addr): &(&(Place, LinkName, IpAddr), &Addr)| {
-                    *place == route.place && addr.subnet().contains(gateway)
+            (Some(gateway), on) => {
+                let connected = |((place, link, _), addr): &(&(Place, LinkName, IpAddr), &Addr)| {
+                    *place == route.place && on.is_none_or(|on| on == link) && addr.subnet().contains(gateway)
                 };
                 let ((_, link, _), _) = self.addresses.iter().find(connected).ok_or("ENETUNREACH")?;
                 Some(link.clone())

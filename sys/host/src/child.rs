@@ -216,12 +216,17 @@ fn refused(errno: Errno, wanted: &Child) -> Failure {
     let passes = matches!(kind, ChildKind::Macvlan { mode: MacvlanMode::Passthru, .. });
     let text = match (errno.code, kind) {
         (libc::EEXIST, _) => return Failure::Occupied(format!("another link {}", wanted.unfinished)),
-        (libc::EINVAL, _) if passes => format!("in mode passthru there is one link on a parent, and {parent} has others"),
+        (libc::EINVAL, _) if passes => {
+            format!("in mode passthru there is one link on a parent, and {parent} has others")
+        }
         (libc::EINVAL, ChildKind::Macvlan { .. }) => {
             format!("parent interface {parent} takes no more macvlan links: one of mode passthru is on it")
         }
         (libc::EBUSY, _) => {
-            format!("parent interface {parent} takes no {} links: others on it, or its own use, exclude them", word(kind))
+            format!(
+                "parent interface {parent} takes no {} links: others on it, or its own use, exclude them",
+                word(kind)
+            )
         }
         (libc::EADDRINUSE, ChildKind::Macvlan { mac: Some(mac), .. }) => {
             format!("MAC address {mac} is that of another link on parent interface {parent}")

@@ -301,13 +301,15 @@ impl ChildKind {
 
     fn describe(self, message: Message) -> Message {
         match self {
-            Self::Macvlan { mode, bclim, .. } => message.attr_str(IFLA_INFO_KIND, "macvlan").nest(IFLA_INFO_DATA, |m| {
-                let m = m.attr_u32(IFLA_MACVLAN_MODE, mode);
-                bclim.map_or(m.clone(), |bclim| m.attr_u32(IFLA_MACVLAN_BC_CUTOFF, bclim.cast_unsigned()))
-            }),
-            Self::Ipvlan { mode } => message
-                .attr_str(IFLA_INFO_KIND, "ipvlan")
-                .nest(IFLA_INFO_DATA, |m| m.attr_u16(IFLA_IPVLAN_MODE, mode)),
+            Self::Macvlan { mode, bclim, .. } => {
+                message.attr_str(IFLA_INFO_KIND, "macvlan").nest(IFLA_INFO_DATA, |m| {
+                    let m = m.attr_u32(IFLA_MACVLAN_MODE, mode);
+                    bclim.map_or(m.clone(), |bclim| m.attr_u32(IFLA_MACVLAN_BC_CUTOFF, bclim.cast_unsigned()))
+                })
+            }
+            Self::Ipvlan { mode } => {
+                message.attr_str(IFLA_INFO_KIND, "ipvlan").nest(IFLA_INFO_DATA, |m| m.attr_u16(IFLA_IPVLAN_MODE, mode))
+            }
         }
     }
 }
@@ -523,6 +525,8 @@ impl LinkNeighbour {
 pub enum Hop {
     /// To this next hop.
     Via(IpAddr),
+    /// To this next hop on the link with this index.
+    ViaOn(IpAddr, u32),
     /// To neighbours on the link with this index.
     On(u32),
     /// Nowhere: `blackhole`, `unreachable` or `prohibit`.
@@ -594,7 +598,7 @@ fn rule_message(kind: u16, more: u16, ipv4: bool, priority: u32, mark: Option<u3
 
 fn route_message(kind: u16, more: u16, destination: IpAddr, len: u8, hop: Hop, metric: u32) -> Message {
     let of_route = match hop {
-        Hop::Via(_) | Hop::On(_) => RouteType::Unicast,
+        Hop::Via(_) | Hop::ViaOn(..) | Hop::On(_) => RouteType::Unicast,
         Hop::Nowhere(of_route) => of_route,
     };
     // IPv6 has no scopes of routes.
@@ -606,6 +610,7 @@ fn route_message(kind: u16, more: u16, destination: IpAddr, len: u8, hop: Hop, m
     }
     message = match hop {
         Hop::Via(gateway) => message.attr(RTA_GATEWAY, &octets(gateway)),
+        Hop::ViaOn(gateway, index) => message.attr(RTA_GATEWAY, &octets(gateway)).attr_u32(RTA_OIF, index),
         Hop::On(index) => message.attr_u32(RTA_OIF, index),
         Hop::Nowhere(_) => message,
     };
