@@ -92,6 +92,11 @@ impl Identity {
 }
 
 impl AttachedEndpoint {
+    /// Is it a link on a link of the host?
+    pub(crate) fn is_on_lan(&self) -> bool {
+        self.endpoint.parent.is_some()
+    }
+
     /// The container is called otherwise.
     pub(crate) fn rename(&mut self, identity: &Identity) {
         self.names = identity.names_with(&self.aliases);

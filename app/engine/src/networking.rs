@@ -229,6 +229,7 @@ impl<'a> Networking<'a> {
         match self.apply(machine, &journaled.plan)? {
             Ok(()) => {
                 self.finish(&journaled)?;
+                warn_of_open_ports(wish.ports, &attached.endpoints);
                 machine.host.flush_udp(wish.ports, &container_ips(&attached.endpoints)).map_err(cannot_start)?;
                 if let Err(error) = self.put_relayed(machine, &wish.container, &attached.endpoints) {
                     self.down_with(machine, &wish.container, &[])?;
@@ -951,6 +952,17 @@ impl<'a> Networking<'a> {
         let rows = self.store.read(|tx| tx.attachments_of(container))?;
         let parsed = rows.into_iter().map(|(_, _, doc)| serde_json::from_value(doc));
         parsed.collect::<Result<_, _>>().map_err(|e| usage(format!("the store holds a bad endpoint: {e}")))
+    }
+}
+
+/// On a LAN nothing is published, as in Podman: a container's own ports are open there, at its own address.
+fn warn_of_open_ports(ports: &[PortMapping], endpoints: &[AttachedEndpoint]) {
+    let on_lan = endpoints.iter().find(|attached| attached.endpoint.parent.is_some());
+    let published = endpoints.iter().any(|attached| !attached.endpoint.ports.is_empty());
+    if let Some(attached) = on_lan.filter(|_| !ports.is_empty() && !published) {
+        let ips = container_ips(std::slice::from_ref(attached));
+        let at = ips.first().map_or_else(|| "its own address".to_owned(), IpAddr::to_string);
+        tracing::warn!("ports are not published on network {}: the container's own are open at {at}", attached.network);
     }
 }
 

@@ -262,9 +262,20 @@ const METRIC: u32 = 100;
 
 fn routes(network: &Network, endpoint: &Endpoint) -> Vec<Object> {
     let any = |gateway: &IpAddr| if gateway.is_ipv4() { Subnet::ANY4 } else { Subnet::ANY6 };
-    let defaults = endpoint.gateways.iter().map(|gateway| (any(gateway), RouteKind::Via(*gateway), metric(network)));
+    // Another network of the container may have the same subnet.
+    let via = |gateway: IpAddr| match network.may_share() {
+        true => RouteKind::ViaOn(gateway, endpoint.link.clone()),
+        false => RouteKind::Via(gateway),
+    };
+    let kind_of = |target| match target {
+        RouteTarget::Via(gateway) => via(gateway),
+        RouteTarget::Blackhole => RouteKind::Blackhole,
+        RouteTarget::Unreachable => RouteKind::Unreachable,
+        RouteTarget::Prohibit => RouteKind::Prohibit,
+    };
+    let defaults = endpoint.gateways.iter().map(|gateway| (any(gateway), via(*gateway), metric(network)));
     let learned = endpoint.routes.iter().map(|route| {
-        let kind = route.gateway.map_or_else(|| RouteKind::On(endpoint.link.clone()), RouteKind::Via);
+        let kind = route.gateway.map_or_else(|| RouteKind::On(endpoint.link.clone()), via);
         (route.destination, kind, metric(network))
     });
     let typed = network.routes.iter().map(|r| (r.destination, kind_of(r.target), r.metric.unwrap_or(METRIC)));
@@ -306,15 +317,6 @@ pub fn metric(network: &Network) -> u32 {
         Driver::Ipvlan(options) => (options.lan.metric, METRIC - 1),
     };
     asked.unwrap_or(usual)
-}
-
-fn kind_of(target: RouteTarget) -> RouteKind {
-    match target {
-        RouteTarget::Via(gateway) => RouteKind::Via(gateway),
-        RouteTarget::Blackhole => RouteKind::Blackhole,
-        RouteTarget::Unreachable => RouteKind::Unreachable,
-        RouteTarget::Prohibit => RouteKind::Prohibit,
-    }
 }
 
 fn sysctl(place: Place, path: impl Into<String>, value: &str) -> Object {

@@ -340,6 +340,8 @@ pub struct Route {
 pub enum RouteKind {
     /// By a next hop, which must be on a connected subnet.
     Via(IpAddr),
+    /// By a next hop on this link, where other links may have the same subnet.
+    ViaOn(IpAddr, LinkName),
     /// To neighbours on this link.
     On(LinkName),
     /// Not at all, without a word.
@@ -354,7 +356,7 @@ impl RouteKind {
     /// The next hop, if there is one.
     pub fn gateway(&self) -> Option<IpAddr> {
         match self {
-            Self::Via(gateway) => Some(*gateway),
+            Self::Via(gateway) | Self::ViaOn(gateway, _) => Some(*gateway),
             Self::On(_) | Self::Blackhole | Self::Unreachable | Self::Prohibit => None,
         }
     }
@@ -362,7 +364,7 @@ impl RouteKind {
     /// The link, if it is given by its name.
     pub fn link(&self) -> Option<&LinkName> {
         match self {
-            Self::On(link) => Some(link),
+            Self::On(link) | Self::ViaOn(_, link) => Some(link),
             Self::Via(_) | Self::Blackhole | Self::Unreachable | Self::Prohibit => None,
         }
     }
@@ -373,6 +375,7 @@ impl fmt::Display for RouteKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Via(gateway) => write!(f, "via {gateway}"),
+            Self::ViaOn(gateway, link) => write!(f, "via {gateway} dev {link}"),
             Self::On(link) => write!(f, "dev {link}"),
             Self::Blackhole => f.write_str("blackhole"),
             Self::Unreachable => f.write_str("unreachable"),
@@ -523,10 +526,10 @@ impl fmt::Display for Object {
                 let destination =
                     if o.destination.is_default() { "default".to_owned() } else { o.destination.to_string() };
                 match &o.kind {
-                    kind @ (RouteKind::Via(_) | RouteKind::On(_)) => {
-                        write!(f, "{}route {destination} {kind} metric {}", o.place, o.metric)
+                    RouteKind::Blackhole | RouteKind::Unreachable | RouteKind::Prohibit => {
+                        write!(f, "{}route {} {destination} metric {}", o.place, o.kind, o.metric)
                     }
-                    kind => write!(f, "{}route {kind} {destination} metric {}", o.place, o.metric),
+                    kind => write!(f, "{}route {destination} {kind} metric {}", o.place, o.metric),
                 }
             }
         }

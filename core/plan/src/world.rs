@@ -82,6 +82,8 @@ pub enum Deed {
     AddLink(LinkName, String),
     /// `ip link del NAME`
     DeleteLink(LinkName),
+    /// `ip -n SANDBOX link del NAME`
+    DeleteLinkInside(SandboxName, LinkName),
     /// `ip link set NAME mtu N`
     SetMtu(LinkName, u32),
     /// `ip link set NAME nomaster`
@@ -102,11 +104,12 @@ pub enum Deed {
 const MEMBERS_MAX: usize = 1023;
 
 /// A new namespace's settings, as far as drivers write them (net/ipv4/devinet.c, net/ipv6/addrconf.c).
-const LINK_SYSCTLS: [(&str, &str, &str); 10] = [
+const LINK_SYSCTLS: [(&str, &str, &str); 11] = [
     ("ipv4", "forwarding", "0"),
     ("ipv4", "route_localnet", "0"),
     ("ipv4", "rp_filter", "0"),
     ("ipv4", "arp_notify", "0"),
+    ("ipv4", "arp_filter", "0"),
     ("ipv6", "forwarding", "0"),
     ("ipv6", "disable_ipv6", "0"),
     ("ipv6", "accept_ra", "1"),
@@ -193,6 +196,7 @@ impl World {
                 Link { kind: Kind::Foreign { kind: kind.clone() }, mtu: 1500, mark: None },
             ),
             Deed::DeleteLink(name) => self.delete_link(&Place::Host, name),
+            Deed::DeleteLinkInside(sandbox, name) => self.delete_link(&Place::Sandbox(sandbox.clone()), name),
             Deed::SetMtu(name, mtu) => self.link_mut(&Place::Host, name).map(|link| link.mtu = *mtu),
             Deed::NoMaster(name) => self.link_mut(&Place::Host, name).map(|link| {
                 if let Kind::HostEnd { master, .. } = &mut link.kind {
@@ -635,9 +639,9 @@ impl World {
                 self.link_mut(&route.place, link)?;
                 Some(link.clone())
             }
-            (Some(gateway), _) => {
-                let connected = |((place, _, _), addr): &(&(Place, LinkName, IpAddr), &Addr)| {
-                    *place == route.place && addr.subnet().contains(gateway)
+            (Some(gateway), on) => {
+                let connected = |((place, link, _), addr): &(&(Place, LinkName, IpAddr), &Addr)| {
+                    *place == route.place && on.is_none_or(|on| on == link) && addr.subnet().contains(gateway)
                 };
                 let ((_, link, _), _) = self.addresses.iter().find(connected).ok_or("ENETUNREACH")?;
                 Some(link.clone())

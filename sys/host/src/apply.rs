@@ -79,7 +79,11 @@ impl Host {
             return Ok(());
         };
         let same = rtnetlink::change_link(index, &Changes { mac: Some(mac), ..Changes::default() });
-        Ok(all(stack.batch(&[same])?)?)
+        // A link whose MAC address is set forgets all neighbours (neigh_changeaddr), also those it was told of.
+        let kept = stack.neighbours()?.into_iter().filter(|neighbour| neighbour.permanent && neighbour.index == index);
+        let told_again = kept.map(|neighbour| rtnetlink::put_neighbour(index, neighbour.ip, neighbour.mac));
+        let messages: Vec<Message> = std::iter::once(same).chain(told_again).collect();
+        Ok(all(stack.batch(&messages)?)?)
     }
 
     /// Waits until the kernel has answered the removals that [`Host::begin`] sent.
@@ -221,11 +225,13 @@ impl Host {
                 Err(Failure::Errno(errno)) if errno.code == libc::ENODEV => Ok(Vec::new()),
                 message => Ok(vec![message?]),
             },
-            Op::Change { from: Object::Route(from), to: Object::Route(to) } => Ok(match (&from.kind, &to.kind) {
-                (RouteKind::Via(_), RouteKind::Via(_)) => vec![self.route(rtnetlink::replace_route, to)?],
-                // IPv6 replaces no route by one of another type.
-                _ => vec![self.route(rtnetlink::delete_route, from)?, self.route(rtnetlink::add_route, to)?],
-            }),
+            Op::Change { from: Object::Route(from), to: Object::Route(to) } => {
+                Ok(match (from.kind.gateway(), to.kind.gateway()) {
+                    (Some(_), Some(_)) => vec![self.route(rtnetlink::replace_route, to)?],
+                    // IPv6 replaces no route by one of another type.
+                    _ => vec![self.route(rtnetlink::delete_route, from)?, self.route(rtnetlink::add_route, to)?],
+                })
+            }
             _ => Ok(Vec::new()),
         }
     }
@@ -526,6 +532,7 @@ impl Host {
     ) -> Result<Message, Failure> {
         let hop = match &route.kind {
             RouteKind::Via(gateway) => Hop::Via(*gateway),
+            RouteKind::ViaOn(gateway, link) => Hop::ViaOn(*gateway, self.needed_link(&route.place, link)?.index),
             RouteKind::On(link) => Hop::On(self.needed_link(&route.place, link)?.index),
             RouteKind::Blackhole => Hop::Nowhere(RouteType::Blackhole),
             RouteKind::Unreachable => Hop::Nowhere(RouteType::Unreachable),

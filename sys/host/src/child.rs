@@ -84,7 +84,12 @@ impl Host {
         })
     }
 
+    /// Until a host's link-local address has passed duplicate address detection, it asks no neighbours over IPv6.
     fn finish_child(&mut self, child: &Child) -> Result<(), Failure> {
+        let dad = format!("net/ipv6/conf/{}/accept_dad", child.name);
+        if child.place == Place::Host && self.here.sysctl(&dad)?.is_some_and(|value| value != "0") {
+            self.here.write_sysctl(&dad, "0")?;
+        }
         let link = self.child_link(child)?.ok_or(Errno::new(libc::ENODEV))?;
         let kind = kind_of(&child.kind);
         let finish = rtnetlink::finish_child(link.index, child.name.as_str(), child.mtu, child.mark.as_str(), kind);

@@ -212,12 +212,13 @@ impl Host {
 
     fn look_at_route(&mut self, route: &TableRoute, wanted: &Route) -> io::Result<Option<Seen>> {
         let inside = wanted.place != Place::Host;
-        let on_link = route.kind == RouteType::Unicast && route.gateway.is_none();
+        let on_link = route.kind == RouteType::Unicast && (route.gateway.is_none() || wanted.kind.link().is_some());
         let link = match (route.link, self.stack(&wanted.place).map_err(io::Error::other)?) {
             (Some(index), Some(stack)) if !inside || on_link => stack.link_at(index)?,
             _ => None,
         };
-        let Some(kind) = kind_of(route, link.as_ref()) else {
+        let by_link = wanted.kind.gateway().is_some() && wanted.kind.link().is_some();
+        let Some(kind) = kind_of(route, link.as_ref(), by_link) else {
             let what = format!("{}route {} without a next hop", wanted.place, wanted.destination);
             return Ok(Some(Seen::Other { what }));
         };
@@ -239,11 +240,13 @@ pub(crate) fn other_link(link: &Link, name: &LinkName) -> String {
 }
 
 /// How it forwards, if a route of ours can.
-fn kind_of(route: &TableRoute, link: Option<&Link>) -> Option<RouteKind> {
+fn kind_of(route: &TableRoute, link: Option<&Link>, by_link: bool) -> Option<RouteKind> {
+    let name = || link?.name.parse().ok();
     match route.kind {
         RouteType::Unicast => match route.gateway {
+            Some(gateway) if by_link => name().map(|link| RouteKind::ViaOn(gateway, link)),
             Some(gateway) => Some(RouteKind::Via(gateway)),
-            None => link?.name.parse().ok().map(RouteKind::On),
+            None => name().map(RouteKind::On),
         },
         RouteType::Blackhole => Some(RouteKind::Blackhole),
         RouteType::Unreachable => Some(RouteKind::Unreachable),

@@ -525,6 +525,8 @@ impl LinkNeighbour {
 pub enum Hop {
     /// To this next hop.
     Via(IpAddr),
+    /// To this next hop on the link with this index.
+    ViaOn(IpAddr, u32),
     /// To neighbours on the link with this index.
     On(u32),
     /// Nowhere: `blackhole`, `unreachable` or `prohibit`.
@@ -596,7 +598,7 @@ fn rule_message(kind: u16, more: u16, ipv4: bool, priority: u32, mark: Option<u3
 
 fn route_message(kind: u16, more: u16, destination: IpAddr, len: u8, hop: Hop, metric: u32) -> Message {
     let of_route = match hop {
-        Hop::Via(_) | Hop::On(_) => RouteType::Unicast,
+        Hop::Via(_) | Hop::ViaOn(..) | Hop::On(_) => RouteType::Unicast,
         Hop::Nowhere(of_route) => of_route,
     };
     // IPv6 has no scopes of routes.
@@ -608,6 +610,7 @@ fn route_message(kind: u16, more: u16, destination: IpAddr, len: u8, hop: Hop, m
     }
     message = match hop {
         Hop::Via(gateway) => message.attr(RTA_GATEWAY, &octets(gateway)),
+        Hop::ViaOn(gateway, index) => message.attr(RTA_GATEWAY, &octets(gateway)).attr_u32(RTA_OIF, index),
         Hop::On(index) => message.attr_u32(RTA_OIF, index),
         Hop::Nowhere(_) => message,
     };
