@@ -87,7 +87,7 @@ pub(crate) fn is_leased(network: &Network) -> bool {
 impl Engine {
     /// Whom netd has to look after: one container, or all that are up.
     pub fn lan_wishes(&self, container: Option<&ContainerId>) -> Result<Vec<LanWish>> {
-        self.store.read(|tx| {
+        let wishes = self.store.read(|tx| {
             let networks: Vec<Network> = tx.networks_of_all_scopes()?.into_iter().filter(is_leased).collect();
             if networks.is_empty() {
                 return Ok(Vec::new());
@@ -102,8 +102,13 @@ impl Engine {
                 let attached = serde_json::from_value(document).map_err(usage)?;
                 wishes.push(lan_wish(tx, container, network, &attached)?);
             }
-            Ok(wishes)
-        })
+            Ok::<_, Error>(wishes)
+        })?;
+        for wish in &wishes {
+            // Of one that is being started, whoever starts it hands us the namespace.
+            self.shown(&wish.container);
+        }
+        Ok(wishes)
     }
 
     /// Has a container have what was leased for it, or nothing: the store first, then the kernel, then its files. For

@@ -398,7 +398,7 @@ impl<'a> Networking<'a> {
                     members.retain(|(network, _)| network.id != *id);
                     tx.attachment_remove(container, id)?;
                     tx.leases_release_on(id, container, linux::machine::boottime())?;
-                    tx.lan_leases_release(container, Some(id))?;
+                    tx.lan_leases_release(container, id)?;
                     owners.push(owner_of_network(id));
                 }
                 Change::Ports(ports, init) => {
@@ -1095,7 +1095,10 @@ fn restore(tx: &Tx<'_>, container: &ContainerId, endpoints: &[AttachedEndpoint],
 /// Drops the container's addresses (into quarantine), attachments and ports from the records.
 fn forget(tx: &Tx<'_>, container: &ContainerId) -> Result<(), StoreError> {
     tx.leases_release(container, linux::machine::boottime())?;
-    tx.lan_leases_release(container, None)?;
+    // What a boot that ended abruptly has left is asked for again.
+    for (network, _, _) in tx.attachments_of(container)?.iter().filter(|(_, _, document)| !document.is_null()) {
+        tx.lan_leases_release(container, network)?;
+    }
     tx.attachments_remove(container)?;
     tx.ports_remove(container)
 }

@@ -50,10 +50,10 @@ impl Tx<'_> {
         held.map(|row| self.lan_lease(row)).collect()
     }
 
-    /// The container's leases are not held any more; on one network, or on all. What they were is still known.
-    pub fn lan_leases_release(&self, container: &ContainerId, network: Option<&NetworkId>) -> Result<()> {
-        let sql = "UPDATE lan_lease SET held = 0 WHERE container = ?1 AND (?2 IS NULL OR network = ?2)";
-        self.change(sql, params![container.to_string(), network.map(NetworkId::to_string)]).map(drop)
+    /// The container's leases on a network are not held any more. What they were is still known.
+    pub fn lan_leases_release(&self, container: &ContainerId, network: &NetworkId) -> Result<()> {
+        let sql = "UPDATE lan_lease SET held = 0 WHERE container = ?1 AND network = ?2";
+        self.change(sql, [container.to_string(), network.to_string()]).map(drop)
     }
 
     /// One lease is not held any more.

@@ -472,9 +472,9 @@ fn what_a_lan_lent_outlives_runs_and_the_machines_and_goes_with_the_container_or
     assert_eq!((of(), held()), (all(true, true, true), 3));
     store.write(|tx| tx.lan_lease_lost(&one, &net.id, false)).unwrap();
     assert_eq!((of(), held()), (all(true, false, true), 2));
-    store.write(|tx| tx.lan_leases_release(&one, Some(&net.id))).unwrap();
+    store.write(|tx| tx.lan_leases_release(&one, &net.id)).unwrap();
     assert_eq!((of(), held()), (all(false, false, true), 1));
-    store.write(|tx| tx.lan_leases_release(&one, None)).unwrap();
+    store.write(|tx| tx.lan_leases_release(&one, &other.id)).unwrap();
     assert_eq!(held(), 0);
     store.write(|tx| tx.lan_leases_forget(&one, &other.id)).unwrap();
     assert_eq!(of().len(), 2);
