@@ -49,7 +49,8 @@ pub struct LanWish {
     pub sandbox: PathBuf,
     /// What servers are told as its name (option 12).
     pub hostname: Option<String>,
-    /// What servers know it by (option 61): the same for all its runs. As netavark's: type 0 and the container's id.
+    /// What servers know it by (option 61): the same for all its runs. As netavark's, type 0 and the container's id;
+    /// and its link but for `eth0`, since one server may serve several networks of a container.
     pub client_id: Vec<u8>,
     /// Where the client begins.
     pub begin: Begin,
@@ -172,9 +173,14 @@ fn lan_wish(
         link: attached.endpoint.link.clone(),
         sandbox: host::sandbox_file(&SandboxName::of(&container)),
         hostname: record.map(|record| record.settings.hostname.to_string()).filter(|name| !name.is_empty()),
-        client_id: [&[0], container.to_string().as_bytes()].concat(),
+        client_id: client_id(&container, &attached.endpoint.link),
         begin: begin(known, attached),
     })
+}
+
+fn client_id(container: &ContainerId, link: &LinkName) -> Vec<u8> {
+    let link = if link.as_str() == "eth0" { String::new() } else { format!(".{link}") };
+    format!("\0{container}{link}").into_bytes()
 }
 
 /// What the last one, in whatever process, has left to go on from.

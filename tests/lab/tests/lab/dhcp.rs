@@ -62,7 +62,8 @@ fn dnsmasq_on(lab: &Lab, link: &str, net: &str, options: &str) -> Background {
          --log-facility=- --dhcp-range={net}.150,{net}.190,255.255.255.0,2m --dhcp-option=option:dns-server,{net}.77 \
          --dhcp-leasefile={leases} --pid-file={log}.pid {options}"
     ));
-    server.until("DHCP, sockets bound exclusively");
+    // Its sockets are there by then.
+    server.until(&format!("DHCP, IP range {net}"));
     server
 }
 
@@ -278,8 +279,9 @@ fn ten_second_leases_of_iscs_server_are_renewed_over_a_minute_though_netd_is_kil
     lan(lab);
     web(lab, "web");
     let ip = ip4(lab, "web");
-    let dora = witness.until("ACK");
-    let places = ["Discover", "Offer", "Request", "ACK"].map(|kind| dora.find(kind).expect(&dora));
+    let kind = |kind: &str| format!("DHCP-Message (53), length 1: {kind}");
+    let dora = witness.until(&kind("ACK"));
+    let places = ["Discover", "Offer", "Request", "ACK"].map(|said| dora.find(&kind(said)).expect(&dora));
     assert!(places.is_sorted(), "{dora}");
     let begun = Instant::now();
     let mut killed = 0;
@@ -297,10 +299,12 @@ fn ten_second_leases_of_iscs_server_are_renewed_over_a_minute_though_netd_is_kil
     assert_eq!(ip4(lab, "web"), ip);
     in_time(lab, "podwire network leases", |out| out.contains(&ip));
     lab.host("podwire rm -f -t 0 web").ok();
-    let released = witness.until("Release");
-    let release = &released[released.find("Release").expect("just seen")..];
+    let released = witness.until(&kind("Release"));
     let last = released.rfind("Client-IP").map(|at| released[at..].to_owned()).unwrap_or_default();
-    assert!(last.contains(&format!("Client-IP {ip}")) && release.contains("Server-ID"), "{released}");
+    assert!(
+        last.contains(&format!("Client-IP {ip}")) && last.contains("Server-ID (54), length 4: 192.168.99.1"),
+        "{last}"
+    );
     in_time(lab, &format!("tail -n 9 {}", file(lab, "leases")), |out| out.contains("binding state free"));
 }
 
@@ -454,8 +458,15 @@ fn several_networks_of_one_container_have_a_lease_each(lab: &Lab) {
     assert_eq!(routes.matches("default").count(), 1, "{routes}");
     assert_eq!(lab.ok("podwire network leases -n").lines().count(), 2);
     lab.host("podwire network leases -n second").ok().says("192.168.98.1");
+    assert_eq!(leases(lab).lines().count(), 2, "{}", leases(lab));
     lab.host("podwire network disconnect second web").ok();
     assert_eq!(leases(lab).lines().count(), 1, "{}", leases(lab));
+    // Two links on one LAN, of one server.
+    lab.host("podwire network create -d macvlan -o parent=eth0 third").ok();
+    lab.host("podwire network connect third web").ok();
+    let all = lab.ok("podwire network leases --format '{{.Address}}'");
+    let (one, other) = all.split_once('\n').expect(&all);
+    assert_ne!(one, other);
     lab.host("podwire rm -f -t 0 web").ok();
     assert_eq!(leases(lab), "");
 }
