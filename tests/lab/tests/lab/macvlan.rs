@@ -53,16 +53,16 @@ fn web(lab: &Lab, name: &str, network: &str) {
 fn a_container_on_the_lan_is_reached_there_and_reaches_it_and_the_host_forwards_nothing(lab: &Lab) {
     load(lab);
     dual_lan(lab, "lan", "");
+    let server = lab.background_outside("exec busybox httpd -f -p 8000");
+    eventually(|| lab.outside(&get("127.0.0.1:8000/none")), |run| run.code == 0).ok();
     let before = lab.settled_state();
     web(lab, "web", "lan");
     assert_eq!((ip4(lab, "web").as_str(), ip6(lab, "web").as_str()), ("192.168.99.65", "fd99::64:1"));
     banner_comes(|| lab.outside(&get("192.168.99.65")));
     banner_comes(|| lab.outside(&get("[fd99::64:1]")));
-    let _server = lab.background_outside("exec busybox httpd -f -p 8000");
     let inside = sandbox(lab, "web");
     for there in [OUTSIDE4.to_owned(), format!("[{OUTSIDE6}]")] {
-        let answered = |run: &Run| run.code == 0;
-        eventually(|| lab.inside(&inside, &get(&format!("{there}:8000/none"))), answered).ok();
+        lab.inside(&inside, &get(&format!("{there}:8000/none"))).ok();
     }
     lab.inside(&inside, "ip -d link show eth0").ok().says("macvlan mode bridge").says("alias podwire:");
     lab.inside(&inside, "ip route").ok().says("default via 192.168.99.1 dev eth0 proto static metric 99");
@@ -72,6 +72,7 @@ fn a_container_on_the_lan_is_reached_there_and_reaches_it_and_the_host_forwards_
     assert_eq!(second.out, "", "a second plan is empty");
     lab.host("podwire rm -f -t 0 web").ok();
     before.same(lab, "after the last container left the LAN");
+    drop(server);
 }
 
 fn containers_reach_each_other_in_mode_bridge_and_not_in_mode_private(lab: &Lab) {
@@ -240,6 +241,9 @@ fn an_address_and_a_mac_address_that_were_asked_for_survive_a_restart(lab: &Lab)
 fn neighbours_learn_at_once_who_has_an_address(lab: &Lab) {
     load(lab);
     dual_lan(lab, "lan", "");
+    // A link that is new hears what is said to all a second after it came up.
+    let hears = |run: &Run| run.out.contains("ff00::/8");
+    eventually(|| lab.outside("ip -6 route show table local dev eth0"), hears).ok();
     for mac in ["02:00:00:00:00:01", "02:00:00:00:00:02", "02:00:00:00:00:03"] {
         let addresses = format!("--ip 192.168.99.70 --ip6 fd99::70 --mac-address {mac}");
         lab.host(&format!("podwire run -d --replace --name web --network lan {addresses} banner")).ok();
