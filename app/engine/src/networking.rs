@@ -546,7 +546,7 @@ impl<'a> Networking<'a> {
             endpoints::settle(&mut members, wish.ports);
             endpoints::check_ports(&members, wish.ports)?;
             self.serve(tx, netd.as_mut(), &members)?;
-            if !members.is_empty() {
+            if members.iter().any(|(network, _)| network.bridge().is_some()) {
                 owners.push(BASE.to_owned());
             }
             self.put(tx, &wish.container, &members, wish.ports, mtu, &mut desired)?;

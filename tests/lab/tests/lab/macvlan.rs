@@ -120,9 +120,11 @@ fn the_hosts_own_link_answers_nobody_but_its_containers_and_goes_with_the_last_o
     web(lab, "a", "lan");
     web(lab, "b", "lan");
     let mac = lab.ok("cat /sys/class/net/eth0/address");
-    for (host, flags) in [(HOST4, ""), (HOST6, "-6")] {
-        // Each answer to a question that all links of the host hear.
+    for (host, flags, web) in [(HOST4, "", ip4(lab, "a")), (HOST6, "-6", format!("[{}]", ip6(lab, "a")))] {
+        // Each answer to a question that all links of the host hear, and nothing that the host itself says later.
         lab.outside(&format!("ip neigh flush all; busybox ping {flags} -c 1 -W 2 {host}")).ok();
+        lab.outside(&format!("ip neigh show {host}")).ok().says(&mac);
+        banner_comes(|| lab.host(&get(&web)));
         lab.outside(&format!("ip neigh show {host}")).ok().says(&mac);
     }
     lab.host("podwire rm -f -t 0 a").ok();
