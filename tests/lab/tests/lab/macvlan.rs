@@ -265,6 +265,14 @@ fn what_went_with_its_parent_comes_back_with_it(lab: &Lab) {
     lan(lab, "lan", "64/28", "-o host_access=true");
     web(lab, "web", "lan");
     banner_comes(|| lab.outside(&get("192.168.99.65")));
+    // With another name it is not found, and what is on it is left alone.
+    lab.host("ip link set eth0 down; ip link set eth0 name lan0; ip link set lan0 up").ok();
+    for which in ["--all", "web"] {
+        lab.host(&format!("podwire network reload {which}")).refuses(125, "parent interface eth0 does not exist");
+        banner_comes(|| lab.outside(&get("192.168.99.65")));
+    }
+    lab.host("ip link set lan0 down; ip link set lan0 name eth0; ip link set eth0 up").ok();
+    assert_eq!(lab.host("podwire network reload --all --dry-run").ok().out, "", "it is as it was");
     lab.host("ip link del eth0").ok();
     let gone = lab.host("podwire network reload --all");
     gone.refuses(125, "cannot be reloaded: parent interface eth0 does not exist");
