@@ -120,8 +120,8 @@ impl ResolvConf {
             }
             Dns::Servers(servers) => self.servers = servers.clone(),
             // As a host does that is on that LAN: the host's own servers may not be reached from there.
-            Dns::Host if around.learned.iter().any(|learned| !learned.dns.is_empty()) => {
-                self.servers = each_once(around.learned.iter().flat_map(|learned| &learned.dns));
+            Dns::Host if around.learned.iter().any(|learned| learned.dns().next().is_some()) => {
+                self.servers = each_once(around.learned.iter().flat_map(Learned::dns));
             }
             Dns::Host | Dns::Image if around.own_stack => {
                 if let NetworkMode::Pasta(PastaOptions { dns: Some(servers), .. }) = &network.mode {
@@ -138,7 +138,7 @@ impl ResolvConf {
         if let NetworkMode::Pasta(PastaOptions { search: Some(search), .. }) = &network.mode {
             self.search = search.iter().map(|domain| domain.to_string()).collect();
         }
-        let learned = each_once(around.learned.iter().flat_map(|learned| &learned.search));
+        let learned = each_once(around.learned.iter().flat_map(Learned::search));
         if !learned.is_empty() && around.gateways.is_empty() {
             self.search = learned.iter().map(ToString::to_string).collect();
         }

@@ -78,7 +78,7 @@ mod volumes;
 
 pub use connect::Mode;
 pub use control::{RemoveOptions, Stopped};
-pub use dhcp::{LanWish, LeaseRow};
+pub use dhcp::{Given, LanBegin, LanWish, LeaseRow};
 pub use engine::{Engine, EngineOptions};
 pub use error::{Error, Kind};
 pub use events::EventSpan;

@@ -70,7 +70,7 @@ pub(crate) enum Change<'a> {
     /// Leave a network.
     Disconnect(NetworkId),
     /// Have what a LAN's DHCP server lends there, or nothing.
-    Lease(&'a NetworkId, Option<&'a dhcp::Lease>),
+    Lease(&'a NetworkId, &'a crate::dhcp::Given),
     /// Publish these ports and no others, of a container whose first process is this one.
     Ports(&'a [PortMapping], Option<ProcessRef>),
     /// Nothing: make the kernel as it should be.
@@ -417,16 +417,13 @@ impl<'a> Networking<'a> {
                     endpoints::check_ports(&members, &added).map_err(|error| usage(error.message))?;
                     ports::record(tx, container, ports, *init)?;
                 }
-                Change::Lease(id, lease) => {
+                Change::Lease(id, given) => {
                     let Some((_, attached)) = members.iter_mut().find(|(network, _)| network.id == **id) else {
                         let text = format!("container {container} is not on that network any more");
                         return Err(Error::new(Kind::WrongState, text).into());
                     };
-                    crate::dhcp::learn(attached, *lease);
-                    match lease {
-                        Some(lease) => tx.lan_lease_put(container, id, true, lease)?,
-                        None => tx.lan_lease_lost(container, id, true)?,
-                    }
+                    crate::dhcp::learn(attached, given);
+                    crate::dhcp::keep(tx, container, id, given)?;
                 }
                 Change::Reload => {}
             }

@@ -53,7 +53,7 @@ impl Chance {
         Self(Box::new(next))
     }
 
-    fn number(&mut self) -> u32 {
+    pub(crate) fn number(&mut self) -> u32 {
         (self.0)()
     }
 

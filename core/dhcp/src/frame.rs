@@ -135,13 +135,13 @@ pub fn write_arp(from: Mac, sender: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
     ethernet(from, BROADCAST, ARP, &packet)
 }
 
-fn ethernet(from: Mac, to: Mac, kind: u16, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn ethernet(from: Mac, to: Mac, kind: u16, payload: &[u8]) -> Vec<u8> {
     let mut frame = [&to[..], &from, &kind.to_be_bytes(), payload].concat();
     frame.resize(frame.len().max(SHORTEST), 0);
     frame
 }
 
-fn sum(bytes: &[u8], begun: u32) -> u32 {
+pub(crate) fn sum(bytes: &[u8], begun: u32) -> u32 {
     let words = bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | pair.get(1).copied().map_or(0, u32::from));
     // 2^16 words at most: no overflow.
     begun + words.sum::<u32>()
@@ -149,7 +149,10 @@ fn sum(bytes: &[u8], begun: u32) -> u32 {
 
 /// The Internet checksum (RFC 1071), going on from the sum of what came before.
 fn checksum(bytes: &[u8], begun: u32) -> u16 {
-    let mut sum = sum(bytes, begun);
+    fold(sum(bytes, begun))
+}
+
+pub(crate) fn fold(mut sum: u32) -> u16 {
     while sum > 0xffff {
         sum = (sum >> 16) + (sum & 0xffff);
     }

@@ -36,9 +36,13 @@
 //! **Start reading** at [`Client::handle`], then `message.rs`.
 
 mod client;
+mod client6;
 pub mod frame;
+pub mod frame6;
 mod lease;
 pub mod message;
+pub mod message6;
 
 pub use client::{Begin, Chance, Client, Event, Identity, Loss, Output, Stage, Trouble};
+pub use client6::{Begin6, Client6, Identity6, Lease6, Output6};
 pub use lease::{Configuration, Lease, Moment, Route, SHORTEST, Term};

@@ -276,8 +276,8 @@ fn name(text: &[u8]) -> Option<DnsName> {
     text.trim_end_matches(['\0', '.']).parse().ok()
 }
 
-/// The names of option 119, up to the first that is broken (RFC 3397: compressed as in DNS).
-fn names(wire: &[u8]) -> Vec<DnsName> {
+/// The names of a list as in DNS, up to the first that is broken (RFC 3397: compressed as in DNS).
+pub(crate) fn names(wire: &[u8]) -> Vec<DnsName> {
     let (mut found, mut at) = (Vec::new(), 0);
     while at < wire.len() && found.len() < SEARCH_MAX {
         let Some((text, after)) = name_at(wire, at) else { break };

@@ -74,7 +74,9 @@ fn attachment(wish: &NetworkWish<'_>, options: &BridgeOptions, endpoint: &Endpoi
     objects.push(sysctl(Place::Host, format!("net/ipv6/conf/{}/disable_ipv6", endpoint.host_link), "1"));
     objects.extend(inside(wish, endpoint));
     // Who asks a DHCP server for an address has none yet, and asks its neighbours whether they have it.
-    let none_yet = (wish.network.ipam == IpamPolicy::Dhcp).then_some(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let families = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+    let leased = |ip: &IpAddr| wish.network.ipam == IpamPolicy::Dhcp && wish.network.has_family(ip.is_ipv4());
+    let none_yet = families.into_iter().filter(leased);
     let ips: Vec<IpAddr> = endpoint.addrs.iter().map(|a| a.ip).chain(none_yet).collect();
     objects.extend(elements(firewall::port_elements(&endpoint.host_link, endpoint.mac, &ips, mark)));
     objects.extend(published(wish, endpoint));

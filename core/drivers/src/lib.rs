@@ -30,6 +30,7 @@ pub mod macvlan;
 
 use std::net::IpAddr;
 
+use model::network::IpamPolicy;
 use model::{Addr, ContainerId, Driver, LinkName, MacAddr, Network, NetworkId, PortMapping, RouteTarget, Subnet};
 use plan::{Address, Mark, Object, Place, Route, RouteKind, Ruleset, Sandbox, SandboxName, Sysctl};
 use serde::{Deserialize, Serialize};
@@ -256,10 +257,25 @@ fn inside(wish: &NetworkWish<'_>, endpoint: &Endpoint) -> Vec<Object> {
         let on4 = |key: &str, value: &str| sysctl(place(), format!("net/ipv4/conf/{}/{key}", endpoint.link), value);
         objects.extend([on4("arp_ignore", "1"), on4("arp_announce", "2")]);
     }
+    if wish.network.ipam == IpamPolicy::Dhcp && wish.network.has_family(false) {
+        objects.extend(learns(wish.network, &place(), &endpoint.link));
+    }
     let address = |&addr| Object::Address(Address { place: place(), link: endpoint.link.clone(), addr });
     objects.extend(endpoint.addrs.iter().map(address));
     objects.extend(routes(wish.network, endpoint));
     objects
+}
+
+/// The LAN's routers are believed: their prefixes are on the link, and they are the way out. On a bridge a container
+/// speaks from what it was lent alone, and makes no addresses of its own.
+fn learns(network: &Network, place: &Place, link: &LinkName) -> [Object; 3] {
+    let set =
+        |key: &str, on: bool| sysctl(place.clone(), format!("net/ipv6/conf/{link}/{key}"), if on { "1" } else { "0" });
+    [
+        set("accept_ra", true),
+        set("autoconf", network.bridge().is_none()),
+        set("accept_ra_defrtr", network.gives_default_route()),
+    ]
 }
 
 /// Metric of routes given to a sandbox, where nothing is said about it (netavark's). The network's option is about

@@ -3,7 +3,7 @@
 use model::{ContainerId, NetworkId};
 use rusqlite::params;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::{Result, Tx, text_of};
 
@@ -36,7 +36,7 @@ impl Tx<'_> {
     }
 
     /// The leases of one container, those given back included.
-    pub fn lan_leases_of<T: DeserializeOwned>(&self, container: &ContainerId) -> Result<Vec<LanLease<T>>> {
+    pub fn lan_leases_of(&self, container: &ContainerId) -> Result<Vec<LanLease<Value>>> {
         let sql = "SELECT container, network, ipv4, held, doc FROM lan_lease WHERE container = ?1
                    ORDER BY network, ipv4 DESC";
         let rows = self.rows(sql, [container.to_string()], raw)?;
@@ -44,7 +44,7 @@ impl Tx<'_> {
     }
 
     /// All leases that are held.
-    pub fn lan_leases_held<T: DeserializeOwned>(&self) -> Result<Vec<LanLease<T>>> {
+    pub fn lan_leases_held(&self) -> Result<Vec<LanLease<Value>>> {
         let sql = "SELECT container, network, ipv4, held, doc FROM lan_lease ORDER BY network, container, ipv4 DESC";
         let held = self.rows(sql, [], raw)?.into_iter().filter(|(_, _, _, held, _)| *held);
         held.map(|row| self.lan_lease(row)).collect()
@@ -68,7 +68,7 @@ impl Tx<'_> {
         self.change(sql, params![container.to_string(), network.to_string()]).map(drop)
     }
 
-    fn lan_lease<T: DeserializeOwned>(&self, row: Raw) -> Result<LanLease<T>> {
+    fn lan_lease(&self, row: Raw) -> Result<LanLease<Value>> {
         let (container, network, ipv4, held, doc) = row;
         Ok(LanLease {
             container: self.parsed("a container id", &container)?,

@@ -456,17 +456,17 @@ fn what_a_lan_lent_outlives_runs_and_the_machines_and_goes_with_the_container_or
     let put =
         |net: &model::NetworkId, ipv4, what: &str| store.write(|tx| tx.lan_lease_put(&one, net, ipv4, &what)).unwrap();
     let of = || {
-        let leases = store.read(|tx| tx.lan_leases_of::<String>(&one)).unwrap();
+        let leases = store.read(|tx| tx.lan_leases_of(&one)).unwrap();
         leases.into_iter().map(|l| (l.network, l.ipv4, l.held, l.lease)).collect::<Vec<_>>()
     };
-    let held = || store.read(|tx| tx.lan_leases_held::<String>()).unwrap().len();
+    let held = || store.read(|tx| tx.lan_leases_held()).unwrap().len();
     put(&net.id, true, "a");
     put(&net.id, true, "b");
     put(&net.id, false, "c");
     put(&other.id, true, "d");
     store.write(|tx| tx.drop_runtime()).unwrap();
     let all = |b, c, d| {
-        let row = |id, ipv4, held, text: &str| (id, ipv4, held, text.to_owned());
+        let row = |id, ipv4, held, text: &str| (id, ipv4, held, json!(text));
         vec![row(other.id, true, d, "d"), row(net.id, true, b, "b"), row(net.id, false, c, "c")]
     };
     assert_eq!((of(), held()), (all(true, true, true), 3));

@@ -46,8 +46,7 @@ impl Command for NetworkLeases {
 
 /// `since_boot` is now on the clock of leases, whose ends are told on the calendar.
 fn row(row: &LeaseRow, now: Timestamp, since_boot: Duration) -> Value {
-    let lease = &row.lease;
-    let configuration = &lease.configuration;
+    let configuration = &row.configuration;
     let time = |moment: Duration| whole_seconds(now, moment, since_boot);
     let texts = |all: Vec<String>| Value::list(all.into_iter().map(Value::text));
     let routes = configuration.routes.iter().map(|route| match route.gateway {
@@ -61,12 +60,12 @@ fn row(row: &LeaseRow, now: Timestamp, since_boot: Duration) -> Value {
             Field::named("ContainerID", "container_id", row.container.to_string()),
             Field::named("Network", "network", row.network_name.as_str()),
             Field::named("NetworkID", "network_id", row.network.to_string()),
-            Field::named("Address", "address", format!("{}/{}", lease.address, lease.length)),
-            Field::named("Server", "server", lease.server.to_string()),
-            Field::named("Obtained", "obtained", time(lease.obtained)),
-            Field::named("Expires", "expires", lease.end().map_or_else(|| Value::text("never"), time)),
+            Field::named("Address", "address", row.address.to_string()),
+            Field::named("Server", "server", row.server.as_str()),
+            Field::named("Obtained", "obtained", time(row.obtained)),
+            Field::named("Expires", "expires", row.end.map_or_else(|| Value::text("never"), time)),
             Field::named("Routes", "routes", texts(routes.collect())),
-            Field::named("DNS", "dns", texts(configuration.dns.iter().map(ToString::to_string).collect())),
+            Field::named("DNS", "dns", texts(row.dns.iter().map(ToString::to_string).collect())),
             Field::named("Domain", "domain", configuration.domain.as_ref().map_or("", |name| name.as_str())),
             Field::named("Search", "search", texts(configuration.search.iter().map(ToString::to_string).collect())),
             Field::named("NTP", "ntp", texts(configuration.ntp.iter().map(ToString::to_string).collect())),

@@ -3,8 +3,7 @@
 use std::io;
 use std::sync::mpsc::{self, Receiver, Sender};
 
-use dhcp::Lease;
-use engine::{Engine, EngineOptions};
+use engine::{Engine, EngineOptions, Given};
 
 use super::Handle;
 use super::seat::Place;
@@ -14,7 +13,7 @@ use super::serve::Command;
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) place: Place,
-    pub(super) lease: Option<Lease>,
+    pub(super) given: Given,
     /// Told back when it is done.
     pub(super) serial: u64,
 }
@@ -30,7 +29,7 @@ fn follow(options: &EngineOptions, handle: &Handle, jobs: &Receiver<Job>) {
     let mut engine = None;
     for job in jobs {
         let done = open(&mut engine, options)
-            .and_then(|engine| engine.follow_lease(&job.place.container, &job.place.network, job.lease.as_ref()));
+            .and_then(|engine| engine.follow_lease(&job.place.container, &job.place.network, &job.given));
         if let Err(error) = &done {
             tracing::warn!(%error, place = %job.place, "what was leased is not in place");
         }

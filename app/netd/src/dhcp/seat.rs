@@ -2,12 +2,12 @@
 
 use std::fmt;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use dhcp::{Begin, Chance, Client, Event, Identity, Lease, Moment, Output, Stage, frame};
-use engine::LanWish;
+use dhcp::{Begin, Chance, Client, Client6, Event, Identity, Identity6, Moment, Output, Output6, Stage, frame, frame6};
+use engine::{Given, LanBegin, LanWish};
 use linux::NetNs;
 use linux::frames::{FrameSocket, Instruction};
 use model::{ContainerId, MacAddr, NetworkId};
@@ -31,17 +31,19 @@ const RETRIES_DOUBLED: u32 = 7;
 pub(super) struct Place {
     pub(super) container: ContainerId,
     pub(super) network: NetworkId,
+    pub(super) ipv4: bool,
 }
 
 impl Place {
     pub(super) fn of(wish: &LanWish) -> Self {
-        Self { container: wish.container, network: wish.network }
+        Self { container: wish.container, network: wish.network, ipv4: wish.ipv4() }
     }
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "container {} on network {}", self.container.short(), self.network.short())
+        let family = if self.ipv4 { "IPv4" } else { "IPv6" };
+        write!(f, "{family} of container {} on network {}", self.container.short(), self.network.short())
     }
 }
 
@@ -58,11 +60,65 @@ pub(super) enum Standing {
     Failed(String),
 }
 
-/// What is to be done for a seat.
-#[derive(Debug)]
-pub(super) enum Task {
-    /// The container is to have this, or nothing.
-    Follow(Option<Lease>),
+/// The machine of either family.
+enum Machine {
+    Four(Client),
+    Six(Client6),
+}
+
+impl Machine {
+    fn handle(&mut self, event: Event<'_>, now: Moment) {
+        match self {
+            Self::Four(client) => client.handle(event, now),
+            Self::Six(client) => client.handle(event, now),
+        }
+    }
+
+    fn deadline(&self) -> Option<Moment> {
+        match self {
+            Self::Four(client) => client.deadline(),
+            Self::Six(client) => client.deadline(),
+        }
+    }
+
+    fn is_listening(&self) -> bool {
+        match self {
+            Self::Four(client) => client.is_listening(),
+            Self::Six(client) => client.is_listening(),
+        }
+    }
+
+    fn poll(&mut self) -> Option<Todo> {
+        match self {
+            Self::Four(client) => client.poll().map(|output| match output {
+                Output::Frame(frame) => Todo::Frame(frame),
+                Output::Datagram { from, to, message } => Todo::Datagram(from, to, message),
+                Output::Leased(lease) => Todo::Give(Given::Four(Some(lease))),
+                Output::Lost(_) => Todo::Give(Given::Four(None)),
+            }),
+            Self::Six(client) => client.poll().map(|output| match output {
+                Output6::Frame(frame) => Todo::Frame(frame),
+                Output6::Leased(lease) => Todo::Give(Given::Six(Some(lease))),
+                Output6::Lost => Todo::Give(Given::Six(None)),
+                Output6::Told { dns, search } => Todo::Give(Given::Told(dns, search)),
+            }),
+        }
+    }
+
+    /// Does it need a socket of its port? To send by, or so that the kernel refuses nothing that is sent there.
+    fn holds_port(&self) -> bool {
+        match self {
+            Self::Four(client) => client.stage() == Stage::Renewing,
+            Self::Six(client) => client.is_listening(),
+        }
+    }
+}
+
+/// What a machine wants.
+enum Todo {
+    Frame(Vec<u8>),
+    Datagram(Ipv4Addr, Ipv4Addr, Vec<u8>),
+    Give(Given),
 }
 
 /// A client with its sockets.
@@ -70,7 +126,7 @@ pub(super) struct Seat {
     pub(super) wish: LanWish,
     pub(super) standing: Standing,
     namespace: Option<NetNs>,
-    client: Option<Client>,
+    client: Option<Machine>,
     frames: Option<FrameSocket>,
     /// While the lender is asked to renew: answers that come by it are heard as frames.
     datagrams: Option<OwnedFd>,
@@ -85,7 +141,8 @@ pub(super) struct Seat {
 impl Seat {
     pub(super) fn new(wish: LanWish, token: Token) -> Self {
         // What it has, its container has already.
-        let standing = if matches!(wish.begin, Begin::Resume(_)) { Standing::There } else { Standing::Seeking };
+        let standing =
+            if matches!(wish.begin, LanBegin::Four(Begin::Resume(_))) { Standing::There } else { Standing::Seeking };
         Self {
             wish,
             standing,
@@ -101,7 +158,7 @@ impl Seat {
     }
 
     /// The client begins, in its own namespace, or in the one that is named so in the file system.
-    pub(super) fn begin(&mut self, namespace: Option<NetNs>, poller: &Poller, now: Moment) -> Vec<Task> {
+    pub(super) fn begin(&mut self, namespace: Option<NetNs>, poller: &Poller, now: Moment) -> Vec<Given> {
         if self.namespace.is_none() {
             self.namespace = namespace;
         }
@@ -115,14 +172,23 @@ impl Seat {
         self.serve(poller, now)
     }
 
-    fn client(&mut self, poller: &Poller, now: Moment) -> io::Result<Client> {
+    fn client(&mut self, poller: &Poller, now: Moment) -> io::Result<Machine> {
         if self.namespace.is_none() {
             self.namespace = Some(NetNs::open(&self.wish.sandbox)?);
         }
         let mac = MacAddr::new(self.open(poller)?.mac()).map_err(io::Error::other)?;
         let wish = &self.wish;
-        let identity = Identity { mac, client_id: wish.client_id.clone(), hostname: wish.hostname.clone() };
-        Ok(Client::new(identity, wish.begin.clone(), chance()?, now))
+        let id = wish.client_id.clone();
+        Ok(match wish.begin.clone() {
+            LanBegin::Four(begin) => {
+                let identity = Identity { mac, client_id: id, hostname: wish.hostname.clone() };
+                Machine::Four(Client::new(identity, begin, chance()?, now))
+            }
+            LanBegin::Six(begin, link) => {
+                let identity = Identity6 { mac, duid: id, link };
+                Machine::Six(Client6::new(identity, begin, chance()?, now))
+            }
+        })
     }
 
     fn within<T>(&self, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
@@ -130,7 +196,8 @@ impl Seat {
     }
 
     fn open(&mut self, poller: &Poller) -> io::Result<&FrameSocket> {
-        let socket = self.within(|| FrameSocket::open(&self.wish.link, &FILTER))?;
+        let socket =
+            self.within(|| FrameSocket::open(&self.wish.link, if self.wish.ipv4() { &FILTER } else { &FILTER6 }))?;
         poller.add(&socket, self.token, EventFlags::IN)?;
         (self.failures, self.failure, self.retry) = (0, None, None);
         Ok(self.frames.insert(socket))
@@ -145,12 +212,12 @@ impl Seat {
     }
 
     pub(super) fn deadline(&self) -> Option<Moment> {
-        let client = self.client.as_ref().and_then(Client::deadline);
+        let client = self.client.as_ref().and_then(Machine::deadline);
         client.into_iter().chain(self.retry).min()
     }
 
     /// The deadline is here.
-    pub(super) fn tick(&mut self, poller: &Poller, now: Moment) -> Vec<Task> {
+    pub(super) fn tick(&mut self, poller: &Poller, now: Moment) -> Vec<Given> {
         if self.client.is_none() {
             return self.begin(None, poller, now);
         }
@@ -159,7 +226,7 @@ impl Seat {
     }
 
     /// Something came in.
-    pub(super) fn hear(&mut self, poller: &Poller, now: Moment) -> Vec<Task> {
+    pub(super) fn hear(&mut self, poller: &Poller, now: Moment) -> Vec<Given> {
         let mut room = [0; FRAME_MAX];
         for _ in 0..FRAMES {
             let Some(socket) = &self.frames else { break };
@@ -189,14 +256,13 @@ impl Seat {
     }
 
     /// Does what the client says, and keeps open what it needs.
-    fn serve(&mut self, poller: &Poller, now: Moment) -> Vec<Task> {
+    fn serve(&mut self, poller: &Poller, now: Moment) -> Vec<Given> {
         let mut tasks = Vec::new();
-        while let Some(output) = self.client.as_mut().and_then(Client::poll) {
-            match output {
-                Output::Frame(frame) => self.send(&frame, poller),
-                Output::Datagram { from, to, message } => self.send_datagram(from, to, &message),
-                Output::Leased(lease) => tasks.push(Task::Follow(Some(lease))),
-                Output::Lost(_) => tasks.push(Task::Follow(None)),
+        while let Some(todo) = self.client.as_mut().and_then(Machine::poll) {
+            match todo {
+                Todo::Frame(frame) => self.send(&frame, poller),
+                Todo::Datagram(from, to, message) => self.send_datagram(from, to, &message),
+                Todo::Give(given) => tasks.push(given),
             }
         }
         self.keep_open(poller, now);
@@ -231,10 +297,14 @@ impl Seat {
 
     fn keep_open(&mut self, poller: &Poller, now: Moment) {
         let Some(client) = &self.client else { return };
-        if client.stage() != Stage::Renewing {
+        let (holds_port, is_listening) = (client.holds_port(), client.is_listening());
+        if !holds_port {
             self.datagrams = None;
+        } else if self.datagrams.is_none() && !self.wish.ipv4() {
+            // Somebody in the container may have it; then that one answers for it.
+            self.datagrams = self.within(|| port_socket6(&self.wish)).ok();
         }
-        if !client.is_listening() {
+        if !is_listening {
             (self.frames, self.retry) = (None, None);
         } else if self.frames.is_none()
             && self.retry.is_none_or(|retry| retry <= now)
@@ -246,7 +316,10 @@ impl Seat {
 
     /// Why there is nothing yet, in half a sentence.
     pub(super) fn trouble(&self) -> Option<String> {
-        let heard = self.client.as_ref().and_then(Client::trouble).map(ToString::to_string);
+        let heard = match &self.client {
+            Some(Machine::Four(client)) => client.trouble().map(ToString::to_string),
+            Some(Machine::Six(_)) | None => None,
+        };
         heard.or_else(|| self.failure.clone())
     }
 }
@@ -260,6 +333,15 @@ fn datagram_socket(wish: &LanWish, from: Ipv4Addr, to: Ipv4Addr) -> io::Result<O
     linux::ports::by_link(&socket, &wish.link)?;
     rustix::net::bind(&socket, &SocketAddrV4::new(from, frame::CLIENT_PORT))?;
     rustix::net::connect(&socket, &SocketAddrV4::new(to, frame::SERVER_PORT))?;
+    Ok(socket)
+}
+
+/// Holds the port of DHCPv6 clients on the link.
+fn port_socket6(wish: &LanWish) -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::INET6, SocketType::DGRAM, flags, None)?;
+    linux::ports::by_link(&socket, &wish.link)?;
+    rustix::net::bind(&socket, &SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, frame6::CLIENT_PORT, 0, 0))?;
     Ok(socket)
 }
 
@@ -286,6 +368,22 @@ const FILTER: [Instruction; 12] = [
     instruction(RETURN, 0, 0, 0),
 ];
 
+/// UDP over IPv6 to a client's port, router advertisements, and questions and answers about neighbours' addresses.
+const FILTER6: [Instruction; 12] = [
+    instruction(LOAD_HALF, 12, 0, 0),
+    instruction(EQUAL, 0x86dd, 0, REJECT - 2),
+    instruction(LOAD_OCTET, 20, 0, 0),
+    instruction(EQUAL, 58, 3, 0),
+    instruction(EQUAL, 17, 0, REJECT - 5),
+    instruction(LOAD_HALF, 56, 0, 0),
+    instruction(EQUAL, frame6::CLIENT_PORT as u32, ACCEPT - 7, REJECT - 7),
+    instruction(LOAD_OCTET, 54, 0, 0),
+    instruction(AT_LEAST, 134, 0, REJECT - 9),
+    instruction(MORE, 136, REJECT - 10, 0),
+    instruction(RETURN, 0xffff, 0, 0),
+    instruction(RETURN, 0, 0, 0),
+];
+
 const ACCEPT: u8 = 10;
 const REJECT: u8 = 11;
 
@@ -296,6 +394,8 @@ const LOAD_HALF_AFTER: u16 = 0x48;
 const HEADER_LENGTH: u16 = 0xb1;
 const EQUAL: u16 = 0x15;
 const ANY_OF: u16 = 0x45;
+const AT_LEAST: u16 = 0x35;
+const MORE: u16 = 0x25;
 const RETURN: u16 = 0x06;
 
 const fn instruction(code: u16, operand: u32, then: u8, otherwise: u8) -> Instruction {

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender};
 use std::time::Duration;
 
 use dhcp::Moment;
-use engine::LanWish;
+use engine::{Given, LanWish};
 use linux::NetNs;
 use linux::machine::since_boot;
 use model::{ContainerId, NetworkId};
@@ -17,7 +17,7 @@ use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, 
 
 use super::SEATS_MAX;
 use super::follower::Job;
-use super::seat::{Place, Seat, Standing, Task};
+use super::seat::{Place, Seat, Standing};
 
 /// How long the loop pauses when it cannot even wait.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -155,15 +155,15 @@ impl Loop {
         }
     }
 
-    fn at(&mut self, number: u32, act: impl FnOnce(&mut Seat, &Poller, Moment) -> Vec<Task>) {
+    fn at(&mut self, number: u32, act: impl FnOnce(&mut Seat, &Poller, Moment) -> Vec<Given>) {
         let Some(seat) = self.seats.get_mut(&number) else { return };
-        for Task::Follow(lease) in act(seat, &self.poller, self.now) {
+        for given in act(seat, &self.poller, self.now) {
             self.serial += 1;
-            seat.standing = match lease {
-                Some(_) => Standing::Following(self.serial),
-                None => Standing::Seeking,
+            seat.standing = match given {
+                Given::Four(None) | Given::Six(None) => Standing::Seeking,
+                Given::Four(Some(_)) | Given::Six(Some(_)) | Given::Told(..) => Standing::Following(self.serial),
             };
-            let job = Job { place: Place::of(&seat.wish), lease, serial: self.serial };
+            let job = Job { place: Place::of(&seat.wish), given, serial: self.serial };
             if self.jobs.send(job).is_err() {
                 tracing::error!("nothing that is leased is put in place any more");
             }
@@ -246,11 +246,13 @@ impl Loop {
 }
 
 fn is_same(a: &LanWish, b: &LanWish) -> bool {
-    (a.container, a.network, &a.link) == (b.container, b.network, &b.link)
+    (Place::of(a), &a.link) == (Place::of(b), &b.link)
 }
 
 fn verdict(seats: &BTreeMap<u32, Seat>, waiter: &Waiter, now: Moment) -> Option<Result<(), String>> {
-    let mut of_container = seats.values().filter(|seat| seat.wish.container == waiter.container).peekable();
+    // IPv6 comes when routers say so, if they ever do.
+    let waited_for = |seat: &&Seat| seat.wish.container == waiter.container && seat.wish.ipv4();
+    let mut of_container = seats.values().filter(waited_for).peekable();
     if of_container.peek().is_none() {
         return Some(Err(match seats.len() >= SEATS_MAX {
             true => format!("netd looks after {SEATS_MAX} DHCP clients already, and after no more"),
