@@ -17,6 +17,9 @@ pub(crate) fn sentences() -> Vec<Sentence> {
         on_a_bridge_of_others_an_address_is_leased_too,
         a_running_container_joins_a_lan_with_a_server_and_leaves_it,
         twenty_containers_start_at_once_and_have_twenty_leases,
+        where_the_router_says_so_ipv6_addresses_are_lent_and_given_back,
+        where_the_router_only_tells_its_prefix_containers_make_their_own_addresses,
+        without_being_asked_for_ipv6_is_off_on_a_lan,
     ];
     all.extend(sentences![patient(); &[Need::Dhcpd, Need::Tcpdump];
         ten_second_leases_of_iscs_server_are_renewed_over_a_minute_though_netd_is_killed]);
@@ -270,6 +273,63 @@ fn twenty_containers_start_at_once_and_have_twenty_leases(lab: &Lab) {
     assert_eq!(addresses.len(), 20, "{all}");
     lab.host("podwire rm -f -t 0 $(podwire ps -q)").ok();
     assert_eq!(leases(lab), "");
+}
+
+/// dnsmasq as a router of IPv6, too.
+fn router(lab: &Lab, range: &str) -> Background {
+    // The host would learn from it too.
+    lab.host("echo 0 >/proc/sys/net/ipv6/conf/eth0/accept_ra").ok();
+    let names = "--dhcp-option=option6:dns-server,[fd99::77] --dhcp-option=option6:domain-search,six.example";
+    let more = format!("--enable-ra --ra-param=eth0,4 --dhcp-range={range} {names}");
+    let server = dnsmasq_on(lab, "eth0", "192.168.99", &more);
+    load(lab);
+    lab.host("podwire network create -d macvlan --ipv6 -o parent=eth0 webnetwork").ok();
+    server
+}
+
+fn where_the_router_says_so_ipv6_addresses_are_lent_and_given_back(lab: &Lab) {
+    let mut server = router(lab, "fd99::100,fd99::1ff,64,2m");
+    let before = lab.settled_state();
+    web(lab, "web");
+    let ip =
+        in_time(lab, "podwire inspect -f '{{.NetworkSettings.Networks.webnetwork.GlobalIPv6Address}}' web", |out| {
+            out.starts_with("fd99::1")
+        });
+    let ip = ip.trim();
+    banner_comes(|| lab.outside(&get(&format!("[{ip}]"))));
+    in_time(lab, "podwire exec web cat /etc/resolv.conf", |out| {
+        out == "search six.example\nnameserver 192.168.99.77\nnameserver fd99::77\n"
+    });
+    lab.host("podwire exec web ip -6 route").ok().says("default via fe80::");
+    lab.host("podwire network leases").ok().says(&format!("{ip}/128"));
+    assert_eq!(lab.ok("podwire network reload --dry-run web"), "", "a second plan is empty");
+    // Another netd goes on with both.
+    lab.host("kill -9 $(pgrep -x podwire-netd)").ok();
+    in_time(lab, "pgrep -x podwire-netd", |out| !out.is_empty());
+    assert_eq!(lab.ok("podwire network leases -n").lines().count(), 2);
+    lab.host("podwire rm -f -t 0 web").ok();
+    server.until("DHCPRELEASE(eth0) 00:04:");
+    assert!(!leases(lab).contains("fd99::1"), "{}", leases(lab));
+    before.same(lab, "after the last container left");
+}
+
+fn where_the_router_only_tells_its_prefix_containers_make_their_own_addresses(lab: &Lab) {
+    let _server = router(lab, "fd99::,ra-only");
+    web(lab, "web");
+    let shown = in_time(lab, "podwire exec web ip -o -6 addr show eth0", |out| out.contains("inet6 fd99::"));
+    let ip = shown.split_whitespace().find(|word| word.starts_with("fd99::")).expect(&shown);
+    let ip = ip.split('/').next().unwrap_or_default().to_owned();
+    banner_comes(|| lab.outside(&get(&format!("[{ip}]"))));
+    lab.host("podwire exec web ip -6 route").ok().says("default via fe80::");
+    assert_eq!(lab.ok("podwire network leases -n").lines().count(), 1);
+}
+
+fn without_being_asked_for_ipv6_is_off_on_a_lan(lab: &Lab) {
+    let _server = dnsmasq_on(lab, "eth0", "192.168.99", "--enable-ra --dhcp-range=fd99::,ra-only --ra-param=eth0,4");
+    lan(lab);
+    web(lab, "web");
+    std::thread::sleep(Duration::from_secs(5));
+    assert_eq!(in_container(lab, "web", "ip -o -6 addr show eth0"), "");
 }
 
 fn ten_second_leases_of_iscs_server_are_renewed_over_a_minute_though_netd_is_killed(lab: &Lab) {
