@@ -19,8 +19,8 @@ use crate::dhcp::Dhcp;
 use crate::dns::Dns;
 use crate::watch::Watch;
 
-/// Conversations at a time; more than that are ended at once. Only who holds the host lock has much to say.
-const CONVERSATIONS_MAX: usize = 64;
+/// Conversations at a time; more than that are ended at once. Who waits for a lease has one for some seconds.
+const CONVERSATIONS_MAX: usize = 256;
 
 /// Where a netd is found.
 #[derive(Debug)]

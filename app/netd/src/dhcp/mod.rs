@@ -15,7 +15,7 @@
 //! **Invariants.** What is known here follows from the store: another netd goes on with the same leases. A container
 //! that was given back is looked after no more, whatever its follower still does.
 //!
-//! **At the bounds.** [`SEATS_MAX`] clients; one more is told so, whoever waits for it. Of one socket a batch of frames
+//! **At the bounds.** [`SEATS_MAX`] clients, fewer where descriptors are few; one more is told so, whoever waits for it. Of one socket a batch of frames
 //! at a time, then the others have their turn. A socket that cannot be opened is tried again ever more slowly.
 //!
 //! **Start reading** at [`Dhcp`], then `serve.rs`, then `seat.rs`.
@@ -37,8 +37,21 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use serve::{Command, Loop};
 
-/// Clients at a time.
-pub(crate) const SEATS_MAX: usize = 1024;
+/// Clients at a time, where there are descriptors enough.
+const SEATS_MAX: u64 = 1024;
+
+/// A seat's namespace, its frames, its port.
+const DESCRIPTORS_EACH: u64 = 3;
+
+/// How many clients there can be in a process of so many descriptors.
+fn seats(descriptors: u64) -> u64 {
+    (descriptors / 16).clamp(8, SEATS_MAX)
+}
+
+/// What others have to leave to us of so many descriptors.
+pub(crate) fn share(descriptors: u64) -> u64 {
+    seats(descriptors) * DESCRIPTORS_EACH
+}
 
 /// The clients, on a thread of their own.
 #[derive(Debug)]
@@ -60,7 +73,8 @@ impl Dhcp {
         let (commands, receiver) = mpsc::channel();
         let handle = Handle { commands, bell: Arc::clone(&bell) };
         let jobs = follower::start(options, handle.clone())?;
-        let clients = Loop::new(bell, receiver, jobs)?;
+        let seats = seats(linux::fds::raise_limit()?) as usize;
+        let clients = Loop::new(seats, bell, receiver, jobs)?;
         std::thread::Builder::new().name("dhcp".to_owned()).spawn(|| {
             let served = catch_unwind(AssertUnwindSafe(|| {
                 linux::process::keep_sockets_in_sandboxes().expect("a thread may give up privileges");

@@ -15,7 +15,6 @@ use model::{ContainerId, NetworkId};
 use rustix::event::epoll::EventFlags;
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
 
-use super::SEATS_MAX;
 use super::follower::Job;
 use super::seat::{Place, Seat, Standing};
 
@@ -87,6 +86,7 @@ pub(super) struct Loop {
     commands: Receiver<Command>,
     jobs: Sender<Job>,
     seats: BTreeMap<u32, Seat>,
+    seats_max: usize,
     /// The last seat's.
     number: u32,
     /// The last job's.
@@ -96,7 +96,12 @@ pub(super) struct Loop {
 }
 
 impl Loop {
-    pub(super) fn new(bell: Arc<OwnedFd>, commands: Receiver<Command>, jobs: Sender<Job>) -> io::Result<Self> {
+    pub(super) fn new(
+        seats_max: usize,
+        bell: Arc<OwnedFd>,
+        commands: Receiver<Command>,
+        jobs: Sender<Job>,
+    ) -> io::Result<Self> {
         let poller = Poller::new()?;
         poller.add(&bell, Token::Bell, EventFlags::IN)?;
         // Goes on while the machine sleeps, as leases do.
@@ -104,7 +109,7 @@ impl Loop {
         let timer = rustix::time::timerfd_create(TimerfdClockId::Boottime, flags)?;
         poller.add(&timer, Token::Timer, EventFlags::IN)?;
         let (seats, waiters, now) = (BTreeMap::new(), Vec::new(), since_boot());
-        Ok(Self { poller, bell, timer, commands, jobs, seats, number: 0, serial: 0, waiters, now })
+        Ok(Self { poller, bell, timer, commands, jobs, seats, seats_max, number: 0, serial: 0, waiters, now })
     }
 
     /// Looks after clients for ever.
@@ -212,7 +217,7 @@ impl Loop {
             if self.seats.values().any(|seat| is_same(&wish, &seat.wish)) {
                 continue;
             }
-            if self.seats.len() >= SEATS_MAX {
+            if self.seats.len() >= self.seats_max {
                 tracing::warn!(place = %Place::of(&wish), "too many DHCP clients: this one is not looked after");
                 continue;
             }
@@ -234,8 +239,8 @@ impl Loop {
 
     /// Tells those who wait for something that is there, or whose patience has ended.
     fn answer(&mut self) {
-        let (seats, now) = (&self.seats, self.now);
-        self.waiters.retain(|waiter| match verdict(seats, waiter, now) {
+        let (seats, seats_max, now) = (&self.seats, self.seats_max, self.now);
+        self.waiters.retain(|waiter| match verdict(seats, seats_max, waiter, now) {
             Some(verdict) => {
                 let _ = waiter.reply.send(verdict);
                 false
@@ -249,13 +254,13 @@ fn is_same(a: &LanWish, b: &LanWish) -> bool {
     (Place::of(a), &a.link) == (Place::of(b), &b.link)
 }
 
-fn verdict(seats: &BTreeMap<u32, Seat>, waiter: &Waiter, now: Moment) -> Option<Result<(), String>> {
+fn verdict(seats: &BTreeMap<u32, Seat>, seats_max: usize, waiter: &Waiter, now: Moment) -> Option<Result<(), String>> {
     // IPv6 comes when routers say so, if they ever do.
     let waited_for = |seat: &&Seat| seat.wish.container == waiter.container && seat.wish.ipv4();
     let mut of_container = seats.values().filter(waited_for).peekable();
     if of_container.peek().is_none() {
-        return Some(Err(match seats.len() >= SEATS_MAX {
-            true => format!("netd looks after {SEATS_MAX} DHCP clients already, and after no more"),
+        return Some(Err(match seats.len() >= seats_max {
+            true => format!("netd looks after {seats_max} DHCP clients already, and after no more"),
             false => "the container was taken off its networks meanwhile".to_owned(),
         }));
     }
