@@ -1,6 +1,6 @@
 //! Mounting, in the mount namespace of the calling thread.
 
-use std::ffi::{CString, OsString};
+use std::ffi::{CStr, CString, OsString};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
@@ -246,10 +246,24 @@ pub fn tmpfs(target: &Path, size: Option<u64>, mode: u32) -> io::Result<()> {
         .map_err(|e| at(e, "cannot mount tmpfs on", target))
 }
 
-/// Mounts the version 2 control group tree.
+/// Mounts the version 2 control group tree. In a user namespace, where the host's may not be mounted, the calling
+/// thread first gets a control group namespace of its own.
 pub fn cgroup2(target: &Path) -> io::Result<()> {
-    mount("cgroup2", target, "cgroup2", MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC, None)
-        .map_err(|e| at(e, "cannot mount cgroup2 on", target))
+    let path = CString::new(target.as_os_str().as_bytes())?;
+    mount_cgroup2(&path).map_err(|e| at(e, "cannot mount cgroup2 on", target))
+}
+
+/// As [`cgroup2`], for between fork and exec: it allocates nothing.
+pub(crate) fn mount_cgroup2(target: &CStr) -> rustix::io::Result<()> {
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    match mount(c"cgroup2", target, c"cgroup2", flags, None) {
+        // cgroup_get_tree asks for CAP_SYS_ADMIN over the control group namespace (kernel/cgroup/cgroup.c).
+        Err(Errno::PERM) => {
+            unshare(UnshareFlags::NEWCGROUP).map_err(|_| Errno::PERM)?;
+            mount(c"cgroup2", target, c"cgroup2", flags, None)
+        }
+        done => done,
+    }
 }
 
 /// Is a version 2 control group tree mounted there?
