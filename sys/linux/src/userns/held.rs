@@ -31,8 +31,8 @@ impl UserNs {
     pub fn create(maps: IdMaps) -> io::Result<Self> {
         let child = Apart::start(|| unshare(UnshareFlags::NEWUSER))?;
         // Groups first: a process that has users may be meddled with by them.
-        child.write("gid_map", &maps.gids)?;
-        child.write("uid_map", &maps.uids)?;
+        child.write("gid_map", &split(&maps.gids, &super::gid_map()?))?;
+        child.write("uid_map", &split(&maps.uids, &super::uid_map()?))?;
         Ok(Self { fd: child.namespace("user")?, maps })
     }
 
@@ -88,6 +88,24 @@ impl AsFd for UserNs {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
+}
+
+/// The same map in ranges each of which is in one of `ours`: the kernel takes no others (map_write() in
+/// kernel/user_namespace.c).
+fn split(map: &[IdRange], ours: &[IdRange]) -> Vec<IdRange> {
+    let (mut pieces, mut pending) = (Vec::new(), map.iter().rev().copied().collect::<Vec<_>>());
+    while let Some(range) = pending.pop() {
+        let end = |r: &IdRange, of: u32| u64::from(of) + u64::from(r.count);
+        let within = ours.iter().find(|r| r.inside <= range.outside && u64::from(range.outside) < end(r, r.inside));
+        let room = within.map_or(u64::MAX, |r| end(r, r.inside) - u64::from(range.outside));
+        let count = u32::try_from(room).map_or(range.count, |room| range.count.min(room));
+        pieces.push(IdRange { count, ..range });
+        if count < range.count {
+            let (inside, outside) = (range.inside + count, range.outside + count);
+            pending.push(IdRange { inside, outside, count: range.count - count });
+        }
+    }
+    pieces
 }
 
 /// The user namespace that owns `namespace`.
@@ -212,6 +230,14 @@ mod tests {
             assert!(UserNs::owner_of(&NetNs::current().unwrap()).unwrap().is_none());
             crate::netns::remove(path).unwrap();
         });
+    }
+
+    #[test]
+    fn a_range_that_crosses_ours_is_written_in_pieces() {
+        let ours = [range(0, 1000, 1), range(1, 100_000, 65536)];
+        assert_eq!(split(&[range(0, 0, 6)], &ours), [range(0, 0, 1), range(1, 1, 5)]);
+        assert_eq!(split(&[range(0, 1, 6)], &ours), [range(0, 1, 6)]);
+        assert_eq!(split(&[range(0, 0, u32::MAX)], &[range(0, 0, u32::MAX)]), [range(0, 0, u32::MAX)]);
     }
 
     #[test]
