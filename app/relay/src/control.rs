@@ -40,6 +40,20 @@ pub(crate) struct Parts {
     pub(crate) datagrams: Arc<std::sync::OnceLock<Datagrams>>,
 }
 
+impl Parts {
+    /// Waits until the thread of each has answered.
+    pub(crate) fn are_at_work(&self) -> io::Result<()> {
+        self.outside.run(|| Ok(()))?;
+        self.outbound.forget(Vec::new())?;
+        self.published.forget(Vec::new())?;
+        self.datagrams()?.count().map(drop)
+    }
+
+    fn datagrams(&self) -> io::Result<&Datagrams> {
+        self.datagrams.get().ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+}
+
 /// Everything that is served.
 pub(crate) struct Control {
     parts: Parts,
@@ -240,7 +254,7 @@ impl Control {
                 Protocol::Udp => {
                     let published =
                         udp::Published { socket, targets: door.targets.clone(), gateways: door.gateways.clone() };
-                    Listener::Udp(self.datagrams()?.serve(number, published)?)
+                    Listener::Udp(self.parts.datagrams()?.serve(number, published)?)
                 }
                 Protocol::Tcp | Protocol::Sctp => {
                     crate::tcp::prepare(&socket)?;
@@ -259,7 +273,7 @@ impl Control {
             match listener {
                 Listener::Tcp(number) => self.parts.published.redirect(*number, door.clone())?,
                 Listener::Udp(listener) => {
-                    self.datagrams()?.redirect(*listener, door.targets.clone(), door.gateways.clone())?;
+                    self.parts.datagrams()?.redirect(*listener, door.targets.clone(), door.gateways.clone())?;
                 }
             }
         }
@@ -273,7 +287,7 @@ impl Control {
                     self.parts.published.hide(number)?;
                     self.numbers.free(number);
                 }
-                Listener::Udp(listener) => self.datagrams()?.hide(listener)?,
+                Listener::Udp(listener) => self.parts.datagrams()?.hide(listener)?,
             }
         }
         Ok(())
@@ -310,7 +324,7 @@ impl Control {
         let ended: Vec<IpAddr> = of_before.iter().filter(stays).copied().collect();
         if !ended.is_empty() {
             self.parts.outbound.forget(ended.clone())?;
-            self.datagrams()?.forget(ended.clone())?;
+            self.parts.datagrams()?.forget(ended.clone())?;
         }
         let gone: Vec<IpAddr> =
             ended.into_iter().filter(|ip| now.is_none_or(|now| !now.addresses.contains(ip))).collect();
@@ -318,10 +332,6 @@ impl Control {
             self.parts.published.forget(gone)?;
         }
         Ok(())
-    }
-
-    fn datagrams(&self) -> io::Result<&Datagrams> {
-        self.parts.datagrams.get().ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 }
 
