@@ -56,17 +56,21 @@ use udp::Datagrams;
 pub fn relay_main() -> i32 {
     // Started as /proc/self/exe, it would be shown as `exe`; nothing depends on the name.
     let _ = linux::process::set_name(RELAY_NAME);
+    // Before anything is open that it would hold on to.
+    let lookout = Lookout::beside(Path::new(engine::RESOLV_CONF), Path::new(engine::RESOLVED_SERVERS));
     let Ok(first) = first_conversation() else {
         // Somebody has called it so by hand.
         return 1;
     };
-    let started = order().and_then(|order| start(&order));
+    let started = lookout.and_then(|lookout| start(&order()?, lookout));
     let served = match started {
         Ok((mut control, listener)) => control.serve(&listener, first),
         Err(error) => {
             tracing::error!(%error, "the relay cannot start");
             let answer = serde_json::to_vec(&Answer::Failed(error.to_string()));
-            // Whoever started us may have gone already.
+            // Else what has been said and not heard would overtake the answer, as a reset. Whoever started us may have
+            // gone already.
+            let _ = first.receive();
             let _ = answer.map(|answer| first.send(&answer, None));
             return 1;
         }
@@ -83,6 +87,7 @@ pub fn relay_main() -> i32 {
 fn first_conversation() -> io::Result<Packets> {
     let packets = Packets::from_fd(io::stdin().as_fd().try_clone_to_owned()?)?;
     packets.wait_for_ever()?;
+    rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
     Ok(packets)
 }
 
@@ -94,8 +99,7 @@ fn order() -> io::Result<Order> {
 /// Everything is in place when this returns: packets of containers are taken, and the cage is closed.
 ///
 /// First comes what needs files, then what starts threads, which inherit the cage of who starts them.
-fn start(order: &Order) -> io::Result<(Control, PacketListener)> {
-    let lookout = Lookout::beside(Path::new(engine::RESOLV_CONF), Path::new(engine::RESOLVED_SERVERS))?;
+fn start(order: &Order, lookout: Lookout) -> io::Result<(Control, PacketListener)> {
     log::to(&order.log);
     cage::begin()?;
     let descriptors = linux::fds::raise_limit()?;

@@ -18,6 +18,7 @@ mod podman;
 mod ports;
 mod publish;
 mod reach;
+mod relay;
 mod rootless;
 mod rootless_user;
 mod words;
@@ -38,6 +39,7 @@ fn main() {
         errors::sentences(),
         podman::sentences(),
         engine::sentences(),
+        relay::sentences(),
         rootless::sentences(),
         rootless_user::sentences(),
         many::sentences(),
