@@ -18,6 +18,7 @@ mod podman;
 mod ports;
 mod publish;
 mod reach;
+mod relay;
 mod rootless;
 mod rootless_user;
 mod users;
@@ -39,6 +40,7 @@ fn main() {
         errors::sentences(),
         podman::sentences(),
         engine::sentences(),
+        relay::sentences(),
         rootless::sentences(),
         rootless_user::sentences(),
         users::sentences(),
