@@ -10,6 +10,7 @@ mod faults;
 mod guards;
 mod heal;
 mod images;
+mod macvlan;
 mod many;
 mod matrix;
 mod network_faults;
@@ -35,6 +36,7 @@ fn main() {
         containers::sentences(),
         dns::sentences(),
         networks::sentences(),
+        macvlan::sentences(),
         guards::sentences(),
         heal::sentences(),
         errors::sentences(),
