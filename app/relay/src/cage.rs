@@ -225,7 +225,9 @@ fn calls_of_lookout() -> Vec<Call> {
     .map(Call::always)
     .to_vec();
     #[cfg(target_arch = "x86_64")]
-    calls.extend([libc::SYS_open, libc::SYS_stat, libc::SYS_lstat, libc::SYS_readlink, libc::SYS_poll].map(Call::always));
+    calls.extend(
+        [libc::SYS_open, libc::SYS_stat, libc::SYS_lstat, libc::SYS_readlink, libc::SYS_poll].map(Call::always),
+    );
     [calls, usual()].concat()
 }
 
