@@ -20,6 +20,7 @@ use host::Host;
 use ipam::NetworkRequest;
 use linux::ProcessRef;
 use linux::lock::{self, HostLock};
+use linux::userns::UserNs;
 use model::{
     ContainerId, Driver, HostAddress, IpvlanOptions, LinkName, MacvlanOptions, Network, NetworkId, PortMapping,
     Protocol,
@@ -51,6 +52,8 @@ pub(crate) struct SandboxWish<'a> {
     pub(crate) attachments: &'a [AttachmentConfig],
     /// Published on the first network that has a way out.
     pub(crate) ports: &'a [PortMapping],
+    /// Whose it is to be; `None`: podwire's own.
+    pub(crate) users: Option<&'a UserNs>,
 }
 
 /// A sandbox that is up.
@@ -212,6 +215,7 @@ impl<'a> Networking<'a> {
             self.ensure_relay(machine)?;
             self.hold_relayed(machine, &wish.container, wish.ports)?;
         }
+        machine.host.give_sandboxes_to(wish.users).map_err(usage)?;
         let (journaled, attached) = kept(self.plan_up(machine, wish, Intent::Apply))?;
         match self.apply(machine, &journaled.plan)? {
             Ok(()) => {

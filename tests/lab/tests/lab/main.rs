@@ -19,8 +19,10 @@ mod podman;
 mod ports;
 mod publish;
 mod reach;
+mod relay;
 mod rootless;
 mod rootless_user;
+mod users;
 mod words;
 
 fn main() {
@@ -40,8 +42,10 @@ fn main() {
         errors::sentences(),
         podman::sentences(),
         engine::sentences(),
+        relay::sentences(),
         rootless::sentences(),
         rootless_user::sentences(),
+        users::sentences(),
         many::sentences(),
         matrix::sentences(),
         faults::sentences(),
