@@ -198,6 +198,7 @@ fn pasta_wish(options: &PastaOptions) -> Result<AttachmentConfig> {
             .collect::<Result<_>>()?,
         ip4: wanted(Family::Ip4) && chosen(true),
         ip6: wanted(Family::Ip6) && chosen(false),
+        servers: Vec::new(),
         mtu: options.mtu.unwrap_or(RELAY_MTU),
     };
     let is_usual = request.subnets.is_empty() && request.ip4 && request.ip6 && request.mtu == RELAY_MTU;
@@ -229,11 +230,24 @@ fn slirp_wish(options: &SlirpOptions) -> Result<AttachmentConfig> {
         let subnet = slirp_subnet6();
         subnets.push(NetworkSubnet { subnet, gateway: subnet.nth(2), pool: None });
     }
-    let request =
-        HiddenRequest { name: String::new(), link: "slirp", subnets, ip4: false, ip6: false, mtu: options.mtu };
+    let servers = slirp_servers(options);
+    let request = HiddenRequest {
+        name: String::new(),
+        link: "slirp",
+        subnets,
+        ip4: false,
+        ip6: false,
+        servers,
+        mtu: options.mtu,
+    };
     let usual = SlirpOptions::default();
     let is_usual = (options.cidr, options.mtu, options.ipv6) == (usual.cidr, usual.mtu, usual.ipv6);
     Ok(AttachmentConfig { link: Some("tap0".parse()?), ..hidden("slirp4netns", request, is_usual) })
+}
+
+/// Where slirp4netns answers as the host's name servers: .3 of its subnet, before its pool.
+fn slirp_servers(options: &SlirpOptions) -> Vec<IpAddr> {
+    offset(options.cidr.network(), 3).into_iter().collect()
 }
 
 /// An attachment to a hidden network: all that want it alike share it.
@@ -297,6 +311,7 @@ fn settings(mode: &NetworkMode, endpoints: &[AttachedEndpoint], set: &NetworkSet
             let address = |outbound: &Outbound| if let Outbound::Address(ip) = outbound { Some(*ip) } else { None };
             RelaySettings {
                 loopback: gateways().filter(|_| options.allow_host_loopback).collect(),
+                dns: slirp_servers(options),
                 outbound: outbound().filter_map(address).collect(),
                 outbound_link4: outbound_link(&options.outbound4).cloned(),
                 outbound_link6: outbound_link(&options.outbound6).cloned(),
@@ -349,6 +364,7 @@ pub(crate) fn host_ip(mode: &NetworkMode) -> IpAddr {
 pub(crate) fn forwarders(mode: &NetworkMode) -> Vec<IpAddr> {
     match mode {
         NetworkMode::Pasta(options) if !options.dns_forward.is_empty() => options.dns_forward.clone(),
+        NetworkMode::Slirp4netns(options) => slirp_servers(options),
         _ => vec![FORWARDER.into()],
     }
 }
@@ -610,7 +626,9 @@ mod tests {
     fn the_relay_is_told_what_the_options_mean() {
         let settings = |mode: &NetworkMode| settings(mode, &[], &NetworkSettings::default());
         assert_eq!(settings(&pasta("")), RelaySettings::default());
-        assert_eq!(settings(&slirp("")), RelaySettings::default());
+        let server = vec!["10.0.2.3".parse().unwrap()];
+        assert_eq!(settings(&slirp("")), RelaySettings { dns: server, ..RelaySettings::default() });
+        assert_eq!(forwarders(&slirp("cidr=10.41.0.0/24")), ["10.41.0.3".parse::<IpAddr>().unwrap()]);
         let mapped =
             settings(&pasta("--map-host-loopback,10.9.9.9,--map-guest-addr,10.9.9.8,--dns-forward,10.9.9.7,--no-udp"));
         let ip = |text: &str| vec![text.parse::<IpAddr>().unwrap()];

@@ -278,6 +278,13 @@ fn an_ordinary_users_names_are_asked_of_the_hosts_servers(lab: &Lab) {
         eventually(|| lab.user(&ask), |run| run.out.contains("192.0.2.7")).says("192.0.2.7");
     }
     assert_eq!(said(lab, "podwire run --rm banner cat /etc/resolv.conf"), "nameserver 169.254.1.1");
+    // As slirp4netns: the third address of its subnet, which is asked as any server.
+    for (mode, server) in [("slirp4netns", "10.0.2.3"), ("slirp4netns:cidr=10.41.0.0/24", "10.41.0.3")] {
+        let conf = said(lab, &format!("podwire run --rm --network {mode} banner cat /etc/resolv.conf"));
+        assert_eq!(conf, format!("nameserver {server}"));
+        let ask = format!("podwire run --rm --network {mode} banner nslookup www.example {server}");
+        eventually(|| lab.user(&ask), |run| run.out.contains("192.0.2.7")).says("192.0.2.7");
+    }
     lab.user("podwire network rm app").ok();
 }
 
