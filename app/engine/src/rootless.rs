@@ -501,7 +501,7 @@ impl User {
 }
 
 fn say(talk: &Packets, word: &Word) -> Result<()> {
-    conversation::say(talk, &PEER, word)
+    Ok(conversation::say(talk, &PEER, word)?)
 }
 
 fn hear(talk: &Packets) -> Result<Word> {

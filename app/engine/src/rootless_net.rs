@@ -43,7 +43,7 @@ use crate::definitions::{now, random};
 use crate::endpoints::AttachedEndpoint;
 use crate::engine::{Engine, EngineOptions, load};
 use crate::error::{Error, Kind, Result};
-use crate::networking::{Machine, Networking, cannot_start, owner_of_network, usage};
+use crate::networking::{Machine, Networking, SandboxWish, cannot_start, owner_of_network, usage};
 use crate::relay_client::{
     FORWARDER, HOST, Order, RELAY_MTU, Refusal, Relay, RelaySettings, Relayed, pid_path, socket_path,
 };
@@ -138,7 +138,7 @@ impl Engine {
     pub fn in_rootless_namespace<T>(&self, f: impl FnOnce() -> T) -> Result<T> {
         let networking = self.networking();
         let mut machine = networking.lock()?;
-        networking.ensure_relay(&mut machine)?;
+        networking.ensure_relay(&mut machine).map_err(|error| Error::usage(error.message))?;
         let path = guests_path();
         let guest = Share::take(&path).map_err(|e| Error::at(path.display(), e))?;
         drop(machine);
@@ -369,6 +369,24 @@ pub(crate) fn forwarders(mode: &NetworkMode) -> Vec<IpAddr> {
     }
 }
 
+/// Is a container of no use without the relay? It has ports published, or is on a network of its own.
+pub(crate) fn needs_relay(wish: &SandboxWish<'_>) -> bool {
+    !wish.ports.is_empty() || wish.attachments.iter().any(|attachment| attachment.hidden.is_some())
+}
+
+/// Why there is no relay, and what would change that.
+fn closed(error: &io::Error) -> Error {
+    let device = linux::tun::DEVICE;
+    let (what, remedy) = match error.kind() {
+        io::ErrorKind::PermissionDenied => ("is closed to users", format!("chmod 0666 {device}")),
+        _ => ("is not there", "modprobe tun".to_owned()),
+    };
+    cannot_start(format!(
+        "{device} {what}, so containers of an ordinary user have no way out: as root, `{remedy}`. Without it there are \
+         --network none, --network host, and bridge networks whose containers reach each other"
+    ))
+}
+
 /// Can an ordinary user's relay publish these?
 pub(crate) fn check_ports(ports: &[PortMapping]) -> Result<()> {
     match ports.iter().any(|port| port.protocol == Protocol::Sctp) {
@@ -443,8 +461,18 @@ impl Networking<'_> {
             machine.relay = Some(relay);
             return Ok(());
         }
+        linux::tun::check().map_err(|e| closed(&e))?;
         machine.relay = Some(Relay::start(&Order::of(runroot, &namespace_path()))?);
         self.put_all_relayed(machine)
+    }
+
+    /// As [`Networking::ensure_relay`], for who may do without where users are given no TUN links: then what is
+    /// to be said about it. A container's monitor goes on trying.
+    pub(crate) fn relay_for(&self, machine: &mut Machine, needed: bool) -> Result<Option<Error>> {
+        match self.ensure_relay(machine) {
+            Err(error) if !needed && linux::tun::check().is_err() => Ok(Some(error)),
+            done => done.map(|()| None),
+        }
     }
 
     /// Has the relay serve everybody who is up, as they are now.
@@ -476,10 +504,7 @@ impl Networking<'_> {
 
     /// Has the relay hold ports for a container, before anything is made.
     pub(crate) fn hold_relayed(&self, machine: &mut Machine, id: &ContainerId, ports: &[PortMapping]) -> Result<()> {
-        match &mut machine.relay {
-            Some(relay) if !ports.is_empty() => relay.hold(*id, ports).map_err(|refusal| self.refused(refusal)),
-            _ => Ok(()),
-        }
+        if ports.is_empty() { Ok(()) } else { self.ask_relay(machine, |relay| relay.hold(*id, ports)) }
     }
 
     /// Has the relay serve a container as it is now.
@@ -489,11 +514,25 @@ impl Networking<'_> {
         id: &ContainerId,
         endpoints: &[AttachedEndpoint],
     ) -> Result<()> {
-        let Some(relay) = &mut machine.relay else { return Ok(()) };
+        if machine.relay.is_none() {
+            return Ok(());
+        }
         let record = self.store.read(|tx| load(tx, id))?;
         let mode = record.map_or(NetworkMode::None, |record| record.settings.network.mode);
-        let set = Settings::read(Path::new(SETTINGS_FILE))?.network;
-        relay.put(*id, relayed(&mode, endpoints, &set)).map_err(|refusal| self.refused(refusal))
+        let relayed = relayed(&mode, endpoints, &Settings::read(Path::new(SETTINGS_FILE))?.network);
+        self.ask_relay(machine, |relay| relay.put(*id, relayed.clone()))
+    }
+
+    /// Asks the machine's relay, if it has one; another one, once, when that one is gone.
+    fn ask_relay(&self, machine: &mut Machine, ask: impl Fn(&mut Relay) -> Result<(), Refusal>) -> Result<()> {
+        let Some(relay) = &mut machine.relay else { return Ok(()) };
+        let mut done = ask(relay);
+        if let Err(Refusal::Gone(_)) = done {
+            machine.relay = None;
+            self.ensure_relay(machine)?;
+            done = machine.relay.as_mut().map_or(Ok(()), ask);
+        }
+        done.map_err(|refusal| self.refused(refusal))
     }
 
     /// Has the relay forget a container. One that is not there has forgotten it.
@@ -512,7 +551,7 @@ impl Networking<'_> {
             Refusal::Port { mapping, port, error } => {
                 crate::ports::cannot_bind_port(self.store, &mapping, port, &error)
             }
-            Refusal::Other(error) => Error::new(Kind::CannotStart, error.message),
+            Refusal::Gone(error) | Refusal::Other(error) => Error::new(Kind::CannotStart, error.message),
         }
     }
 

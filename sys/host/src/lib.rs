@@ -35,6 +35,7 @@
 //! **Start reading** at [`Host`], then `apply.rs`.
 
 mod apply;
+mod child;
 mod elsewhere;
 mod error;
 mod facts;
@@ -55,6 +56,7 @@ use linux::userns::UserNs;
 use netlink::{Protocol, Socket};
 use plan::{Place, SandboxName};
 
+pub use child::Parent;
 pub use elsewhere::{ForeignLink, links_in};
 pub use error::{ApplyError, HostError};
 pub use facts::{Facts, NeededLink, Uplink};

@@ -10,6 +10,7 @@ mod faults;
 mod guards;
 mod heal;
 mod images;
+mod macvlan;
 mod many;
 mod matrix;
 mod network_faults;
@@ -18,6 +19,7 @@ mod podman;
 mod ports;
 mod publish;
 mod reach;
+mod relay;
 mod rootless;
 mod rootless_user;
 mod users;
@@ -34,11 +36,13 @@ fn main() {
         containers::sentences(),
         dns::sentences(),
         networks::sentences(),
+        macvlan::sentences(),
         guards::sentences(),
         heal::sentences(),
         errors::sentences(),
         podman::sentences(),
         engine::sentences(),
+        relay::sentences(),
         rootless::sentences(),
         rootless_user::sentences(),
         users::sentences(),
