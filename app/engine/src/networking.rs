@@ -290,7 +290,7 @@ impl<'a> Networking<'a> {
     ) -> Result<Vec<AttachedEndpoint>> {
         let before = self.endpoints_of(container)?;
         let ports = self.store.read(|tx| tx.ports_of(container))?;
-        self.relay_for(machine, matches!(change, Change::Ports(..)))?;
+        self.relay_for(machine, matches!(change, Change::Ports(..))).map_err(|error| usage(error.message))?;
         if let (Change::Ports(now, _), true) = (change, self.options.rootless) {
             rootless_net::check_ports(now)?;
             let added: Vec<PortMapping> = now.iter().filter(|port| !ports.contains(port)).copied().collect();
