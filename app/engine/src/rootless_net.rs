@@ -584,6 +584,8 @@ impl Networking<'_> {
                 _ => {}
             }
         }
+        // One that was killed leaves it; one that is leaving finds it gone.
+        crate::engine::remove_tree(&crate::netd::directory(namespace))?;
         drop(machine._lock);
         Ok(())
     }
