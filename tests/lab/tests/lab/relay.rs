@@ -69,7 +69,13 @@ fn the_relay_has_no_file_no_capability_outside_its_namespace_and_few_system_call
     assert!(limits.contains("Max core file size        0 ") && !limits.contains("unlimited"), "{limits}");
     let lookout = pid(lab, "podwire-lookout");
     for (name, field, value) in self::threads(lab, &lookout) {
-        let expected = if field == "NoNewPrivs" { "1" } else if field == "Seccomp" { "2" } else { "0000000000000000" };
+        let expected = if field == "NoNewPrivs" {
+            "1"
+        } else if field == "Seccomp" {
+            "2"
+        } else {
+            "0000000000000000"
+        };
         assert_eq!(value, expected, "{field} of {name}");
     }
     let sockets = lab.ok(&format!("ls -l /proc/{lookout}/fd | grep -c socket:"));
@@ -105,8 +111,11 @@ fn a_caged_relay_follows_the_hosts_name_servers_links_and_routes(lab: &Lab) {
     server.until("listening");
     let fetch = "podwire exec box timeout 2 wget -q -O - http://169.254.1.2:7000/";
     eventually(|| lab.user(fetch), |run| run.out.contains(HOST4)).says(HOST4);
-    lab.host("ip link add vpn0 type veth peer name vpn1; ip addr add 10.99.0.1/24 dev vpn0; ip link set vpn0 up; \
-              ip link set vpn1 up; ip route replace default via 10.99.0.2 dev vpn0").ok();
+    lab.host(
+        "ip link add vpn0 type veth peer name vpn1; ip addr add 10.99.0.1/24 dev vpn0; ip link set vpn0 up; \
+              ip link set vpn1 up; ip route replace default via 10.99.0.2 dev vpn0",
+    )
+    .ok();
     eventually(|| lab.user(fetch), |run| run.out.contains("10.99.0.1")).says("10.99.0.1");
     lab.host("ip link del vpn0; ip route replace default via 192.168.99.1").ok();
     eventually(|| lab.user(fetch), |run| run.out.contains(HOST4)).says(HOST4);
