@@ -133,7 +133,7 @@ alone_tests! {
         assert!(again.to_string().starts_with("~ "), "{again}");
         host.apply(&again).unwrap();
         assert_eq!(planned(&mut host, &wish, &wish).to_string(), "");
-        let gone = planned(&mut host, &[place.clone()], &wish);
+        let gone = planned(&mut host, std::slice::from_ref(&place), &wish);
         host.apply(&gone).unwrap();
         sh(half);
         let gone = planned(&mut host, &[place], &wish);
