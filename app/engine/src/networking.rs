@@ -212,7 +212,9 @@ impl<'a> Networking<'a> {
     fn up_with(&self, machine: &mut Machine, wish: &SandboxWish<'_>) -> Result<Attached> {
         if self.options.rootless {
             rootless_net::check_ports(wish.ports)?;
-            self.ensure_relay(machine)?;
+            if let Some(closed) = self.relay_for(machine, rootless_net::needs_relay(wish))? {
+                tracing::warn!("{closed}");
+            }
             self.hold_relayed(machine, &wish.container, wish.ports)?;
         }
         machine.host.give_sandboxes_to(wish.users).map_err(usage)?;
@@ -298,7 +300,7 @@ impl<'a> Networking<'a> {
             check_parents(&mut machine.host, &before)?;
         }
         let ports = self.store.read(|tx| tx.ports_of(container))?;
-        self.ensure_relay(machine)?;
+        self.relay_for(machine, matches!(change, Change::Ports(..))).map_err(|error| usage(error.message))?;
         if let (Change::Ports(now, _), true) = (change, self.options.rootless) {
             rootless_net::check_ports(now)?;
             let added: Vec<PortMapping> = now.iter().filter(|port| !ports.contains(port)).copied().collect();
@@ -487,7 +489,7 @@ impl<'a> Networking<'a> {
                 let ips = container_ips(&endpoints);
                 machine.host.flush_udp(&all_udp_of(&ips), &ips).map_err(usage)?;
                 self.finish(&journaled)?;
-                self.ensure_relay(machine)?;
+                self.relay_for(machine, false)?;
                 self.put_relayed(machine, container, &endpoints)
             }
             // It was taken down since: then nothing of what was begun has a place any more.
@@ -607,7 +609,7 @@ impl<'a> Networking<'a> {
     /// For a change that is meant, netd is there and has given us the firewall's socket.
     fn with_netd<'m>(&self, machine: &'m mut Machine, intent: Intent) -> Result<&'m mut Machine> {
         if intent == Intent::Apply && machine.netd.is_none() {
-            self.ensure_relay(machine)?;
+            self.relay_for(machine, false)?;
             machine.netd = Some(Netd::ensure(self.options, machine.host.namespace(), self.store.instance())?);
         }
         Ok(machine)
