@@ -421,6 +421,7 @@ mod tests {
         let network = network();
         let wish = Wish {
             network: &network,
+            bridge: network.link.as_ref().unwrap(),
             uplink: Some(&"eth0".parse().unwrap()),
             addresses: vec!["10.88.0.2".parse().unwrap()],
             published: None,
@@ -547,6 +548,7 @@ mod tests {
         let mapping = spec.at(8080);
         let wish = Wish {
             network: &network,
+            bridge: network.link.as_ref().unwrap(),
             uplink: Some(&"eth0".parse().unwrap()),
             addresses: vec!["10.88.0.2".parse().unwrap()],
             published: Some(&mapping),

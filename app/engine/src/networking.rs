@@ -20,6 +20,7 @@ use host::Host;
 use ipam::NetworkRequest;
 use linux::ProcessRef;
 use linux::lock::{self, HostLock};
+use linux::userns::UserNs;
 use model::{
     ContainerId, Driver, HostAddress, IpvlanOptions, LinkName, MacvlanOptions, Network, NetworkId, PortMapping,
     Protocol,
@@ -51,6 +52,8 @@ pub(crate) struct SandboxWish<'a> {
     pub(crate) attachments: &'a [AttachmentConfig],
     /// Published on the first network that has a way out.
     pub(crate) ports: &'a [PortMapping],
+    /// Whose it is to be; `None`: podwire's own.
+    pub(crate) users: Option<&'a UserNs>,
 }
 
 /// A sandbox that is up.
@@ -229,9 +232,12 @@ impl<'a> Networking<'a> {
     fn up_with(&self, machine: &mut Machine, wish: &SandboxWish<'_>) -> Result<Attached> {
         if self.options.rootless {
             rootless_net::check_ports(wish.ports)?;
-            self.ensure_relay(machine)?;
+            if let Some(closed) = self.relay_for(machine, rootless_net::needs_relay(wish))? {
+                tracing::warn!("{closed}");
+            }
             self.hold_relayed(machine, &wish.container, wish.ports)?;
         }
+        machine.host.give_sandboxes_to(wish.users).map_err(usage)?;
         let (journaled, attached) = kept(self.plan_up(machine, wish, Intent::Apply))?;
         match self.apply(machine, &journaled.plan)? {
             Ok(()) => {
@@ -332,10 +338,14 @@ impl<'a> Networking<'a> {
             check_parents(&mut machine.host, &before)?;
         }
         let ports = self.store.read(|tx| tx.ports_of(container))?;
+<<<<<<< HEAD
         self.ensure_relay(machine)?;
         if let Change::Disconnect(network) = change {
             self.give_back(machine, container, Some(network));
         }
+=======
+        self.relay_for(machine, matches!(change, Change::Ports(..))).map_err(|error| usage(error.message))?;
+>>>>>>> macvlan
         if let (Change::Ports(now, _), true) = (change, self.options.rootless) {
             rootless_net::check_ports(now)?;
             let added: Vec<PortMapping> = now.iter().filter(|port| !ports.contains(port)).copied().collect();
@@ -533,7 +543,7 @@ impl<'a> Networking<'a> {
                 let ips = container_ips(&endpoints);
                 machine.host.flush_udp(&all_udp_of(&ips), &ips).map_err(usage)?;
                 self.finish(&journaled)?;
-                self.ensure_relay(machine)?;
+                self.relay_for(machine, false)?;
                 self.put_relayed(machine, container, &endpoints)
             }
             // It was taken down since: then nothing of what was begun has a place any more.
@@ -654,7 +664,7 @@ impl<'a> Networking<'a> {
     /// For a change that is meant, netd is there and has given us the firewall's socket.
     fn with_netd<'m>(&self, machine: &'m mut Machine, intent: Intent) -> Result<&'m mut Machine> {
         if intent == Intent::Apply && machine.netd.is_none() {
-            self.ensure_relay(machine)?;
+            self.relay_for(machine, false)?;
             machine.netd = Some(Netd::ensure(self.options, machine.host.namespace(), self.store.instance())?);
         }
         Ok(machine)

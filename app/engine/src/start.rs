@@ -24,6 +24,7 @@ use crate::monitor::{self, Mode, Order};
 use crate::networking::SandboxWish;
 use crate::record::{ContainerRecord, Fate, State};
 use crate::talk::{Attach, RunEnd, RunResult, Talk};
+use crate::users::Users;
 use crate::{config, rootless_net, spec};
 
 impl Engine {
@@ -32,18 +33,18 @@ impl Engine {
     pub fn run(&mut self, config: ContainerConfig, attach: Attach, talk: &mut Talk<'_>) -> Result<RunResult> {
         let me = ProcessRef::me().map_err(Error::usage)?;
         let mut record = self.prepare(config, talk)?;
-        self.start_owner_of_network(&record)?;
+        self.start_owners(&record)?;
         record.state = State::Starting;
         record.owner = Some(me);
         record.fate = Some(Fate::Vanish { volumes: true });
-        self.insert(&record)?;
+        self.insert(&mut record)?;
         self.start_claimed(&record, me, attach)
     }
 
     /// Starts a container that is down; before it the one whose network it uses.
     pub fn start(&mut self, id: &ContainerId, attach: Attach) -> Result<RunResult> {
         let me = ProcessRef::me().map_err(Error::usage)?;
-        self.start_owner_of_network(&self.record(id)?)?;
+        self.start_owners(&self.record(id)?)?;
         let record = self.store.write(|tx| {
             let mut record = load(tx, id)?.ok_or_else(|| no_such_container(&id.to_string()))?;
             if !record.state.at_rest() {
@@ -61,12 +62,21 @@ impl Engine {
         self.start_claimed(&record, me, attach)
     }
 
-    fn start_owner_of_network(&mut self, record: &ContainerRecord) -> Result<()> {
-        let NetworkMode::Container(name) = &record.settings.network.mode else { return Ok(()) };
-        let owner = self.named(name)?.id;
-        self.wait_settled(&owner)?;
-        if self.record(&owner)?.state.at_rest() {
-            self.start(&owner, Attach::Detached)?;
+    /// The containers whose network or user namespace it is to have.
+    fn start_owners(&mut self, record: &ContainerRecord) -> Result<()> {
+        let network = match &record.settings.network.mode {
+            NetworkMode::Container(name) => Some(self.named(name)?.id),
+            _ => None,
+        };
+        let users = match &record.settings.users {
+            Some(Users::Of(id)) => Some(*id),
+            _ => None,
+        };
+        for owner in network.into_iter().chain(users) {
+            self.wait_settled(&owner)?;
+            if self.record(&owner)?.state.at_rest() {
+                self.start(&owner, Attach::Detached)?;
+            }
         }
         Ok(())
     }
@@ -153,11 +163,13 @@ impl Engine {
             }
             NetworkMode::Container(name) => return self.sandbox_of(name),
         };
+        let users = self.open_users(&record.settings)?;
         let wish = SandboxWish {
             container: record.id,
             identity: Identity::of(record),
             attachments: &attachments,
             ports: &record.settings.ports,
+            users: users.as_ref(),
         };
         let attached = self.networking().up(&wish)?;
         self.warn_of_blockers(&attached.endpoints);

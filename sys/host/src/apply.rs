@@ -265,7 +265,7 @@ impl Host {
 
     fn create_sandbox(&mut self, wanted: &Sandbox) -> Result<(), Failure> {
         let file = sandbox_file(&wanted.name);
-        let namespace = NetNs::create(&file).map_err(|e| match e.kind() {
+        let namespace = NetNs::create_in(&file, self.sandbox_owner.as_ref()).map_err(|e| match e.kind() {
             io::ErrorKind::AlreadyExists => Failure::Occupied(format!("netns {}", wanted.name)),
             _ => Failure::from(e),
         })?;

@@ -75,11 +75,11 @@ impl Host {
             rtnetlink::create_child(name, parent.index, LINK_GROUP, wanted.mtu, kind, netns)
         };
         all(self.here.batch(&[create])?).map_err(|errno| refused(errno, wanted))?;
-        self.finish_child(wanted).or_else(|failure| {
+        self.finish_child(wanted).map_err(|failure| {
             let errno = failure.into_errno();
             match self.remove_child(wanted) {
-                Ok(()) => Err(refused(errno, wanted)),
-                Err(_) => Err(Errno { text: format!("{errno}; link {} remains", wanted.name), ..errno }.into()),
+                Ok(()) => refused(errno, wanted),
+                Err(_) => Errno { text: format!("{errno}; link {} remains", wanted.name), ..errno }.into(),
             }
         })
     }

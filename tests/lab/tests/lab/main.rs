@@ -20,8 +20,10 @@ mod podman;
 mod ports;
 mod publish;
 mod reach;
+mod relay;
 mod rootless;
 mod rootless_user;
+mod users;
 mod words;
 
 fn main() {
@@ -42,8 +44,10 @@ fn main() {
         errors::sentences(),
         podman::sentences(),
         engine::sentences(),
+        relay::sentences(),
         rootless::sentences(),
         rootless_user::sentences(),
+        users::sentences(),
         many::sentences(),
         matrix::sentences(),
         faults::sentences(),
