@@ -10,6 +10,7 @@ mod faults;
 mod guards;
 mod heal;
 mod images;
+mod macvlan;
 mod many;
 mod matrix;
 mod network_faults;
@@ -21,6 +22,7 @@ mod reach;
 mod relay;
 mod rootless;
 mod rootless_user;
+mod users;
 mod words;
 
 fn main() {
@@ -34,6 +36,7 @@ fn main() {
         containers::sentences(),
         dns::sentences(),
         networks::sentences(),
+        macvlan::sentences(),
         guards::sentences(),
         heal::sentences(),
         errors::sentences(),
@@ -42,6 +45,7 @@ fn main() {
         relay::sentences(),
         rootless::sentences(),
         rootless_user::sentences(),
+        users::sentences(),
         many::sentences(),
         matrix::sentences(),
         faults::sentences(),
