@@ -30,9 +30,14 @@ impl Engine {
     /// Makes a container and starts it: all or nothing. Fails before the command runs and leaves no
     /// container, or the command ran.
     pub fn run(&mut self, config: ContainerConfig, attach: Attach, talk: &mut Talk<'_>) -> Result<RunResult> {
+        let (config, pod) = self.make_pod_of(config, talk)?;
+        self.run_in_its_pod(config, attach, talk).inspect_err(|_| self.unmake_pod(pod))
+    }
+
+    fn run_in_its_pod(&mut self, config: ContainerConfig, attach: Attach, talk: &mut Talk<'_>) -> Result<RunResult> {
         let me = ProcessRef::me().map_err(Error::usage)?;
         let mut record = self.prepare(config, talk)?;
-        self.start_owner_of_network(&record)?;
+        self.start_needed(&record)?;
         record.state = State::Starting;
         record.owner = Some(me);
         record.fate = Some(Fate::Vanish { volumes: true });
@@ -40,10 +45,10 @@ impl Engine {
         self.start_claimed(&record, me, attach)
     }
 
-    /// Starts a container that is down; before it the one whose network it uses.
+    /// Starts a container that is down; before it those whose network and namespaces it uses.
     pub fn start(&mut self, id: &ContainerId, attach: Attach) -> Result<RunResult> {
         let me = ProcessRef::me().map_err(Error::usage)?;
-        self.start_owner_of_network(&self.record(id)?)?;
+        self.start_needed(&self.record(id)?)?;
         let record = self.store.write(|tx| {
             let mut record = load(tx, id)?.ok_or_else(|| no_such_container(&id.to_string()))?;
             if !record.state.at_rest() {
@@ -61,14 +66,27 @@ impl Engine {
         self.start_claimed(&record, me, attach)
     }
 
-    fn start_owner_of_network(&mut self, record: &ContainerRecord) -> Result<()> {
-        let NetworkMode::Container(name) = &record.settings.network.mode else { return Ok(()) };
-        let owner = self.named(name)?.id;
-        self.wait_settled(&owner)?;
-        if self.record(&owner)?.state.at_rest() {
-            self.start(&owner, Attach::Detached)?;
+    /// Those whose network and namespaces it uses.
+    fn start_needed(&mut self, record: &ContainerRecord) -> Result<()> {
+        for owner in self.needed_by(record)? {
+            self.start_unless_up(&owner)?;
         }
         Ok(())
+    }
+
+    /// Also when somebody else starts it at the same time.
+    pub(crate) fn start_unless_up(&mut self, id: &ContainerId) -> Result<()> {
+        self.wait_settled(id)?;
+        if !self.record(id)?.state.at_rest() {
+            return Ok(());
+        }
+        match self.start(id, Attach::Detached) {
+            Err(error) if error.kind == Kind::WrongState => {
+                self.wait_settled(id)?;
+                if self.record(id)?.state == State::Running { Ok(()) } else { Err(error) }
+            }
+            started => started.map(drop),
+        }
     }
 
     fn start_claimed(&mut self, record: &ContainerRecord, me: ProcessRef, attach: Attach) -> Result<RunResult> {
@@ -232,7 +250,8 @@ impl Engine {
         owner: &crate::engine::Places,
     ) -> Result<()> {
         use std::io::Write;
-        for (theirs, ours) in [(owner.hosts(), places.hosts()), (owner.resolv_conf(), places.resolv_conf())] {
+        let hosts = (!record.settings.network.no_hosts).then(|| (owner.hosts(), places.hosts()));
+        for (theirs, ours) in hosts.into_iter().chain([(owner.resolv_conf(), places.resolv_conf())]) {
             match std::fs::hard_link(&theirs, &ours) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound && e.kind() != io::ErrorKind::AlreadyExists => {
                     return Err(Error::at(format!("cannot share {}", theirs.display()), e));

@@ -24,7 +24,7 @@ pub mod port;
 pub mod relayed;
 
 pub use addr::{Addr, MacAddr, Pool, Subnet};
-pub use id::{ContainerId, ImageId, NetworkId};
+pub use id::{ContainerId, ImageId, NetworkId, PodId};
 pub use name::{ContainerName, DnsName, Hostname, LinkName, NetworkName};
 pub use network::{BridgeMode, BridgeOptions, Driver, Isolation, Network, NetworkRoute, NetworkSubnet, RouteTarget};
 pub use port::{HostAddress, PortMapping, PortSpec, Protocol, Unpublish};

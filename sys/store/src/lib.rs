@@ -1,7 +1,7 @@
 //! What podwire remembers: one SQLite file per root.
 //!
 //! ```text
-//!   <root>/podwire.db ──Store::open──> Store ──write(|tx| …)──> Tx: networks · containers · attachments
+//!   <root>/podwire.db ──Store::open──> Store ──write(|tx| …)──> Tx: networks · containers · attachments · pods
 //!                                        │                          leases · kept addresses · ports · made · journal
 //!                                        └──────read(|tx| …)──> Tx  images · layers · names · volumes · meta · events
 //! ```
@@ -28,6 +28,7 @@ mod leases;
 mod meta;
 mod networks;
 mod plans;
+mod pods;
 mod ports;
 mod schema;
 mod volumes;
@@ -41,6 +42,7 @@ pub use containers::{ContainerRow, Lookup};
 pub use error::StoreError;
 pub use events::{EVENTS_KEPT, Event};
 pub use leases::{Lease, QUARANTINE};
+pub use pods::PodRow;
 
 type Result<T, E = StoreError> = std::result::Result<T, E>;
 

@@ -18,7 +18,7 @@ fn container(n: u8) -> ContainerId {
 }
 
 fn row(n: u8, name: &str) -> ContainerRow {
-    let image = ImageId::from_bytes([7; 32]);
+    let image = Some(ImageId::from_bytes([7; 32]));
     ContainerRow { id: container(n), name: name.to_owned(), image, state: "created".to_owned(), created: n.into() }
 }
 
@@ -79,7 +79,7 @@ fn a_container_changes_state_with_its_document() {
     let running = store.read(|tx| tx.containers_in_state(&["running", "stopped"])).unwrap();
     assert_eq!(running.len(), 1);
     assert_eq!(store.read(|tx| tx.container_count("created")).unwrap(), 0);
-    assert_eq!(store.read(|tx| tx.containers_of_image(&found.image)).unwrap(), [container(1)]);
+    assert_eq!(store.read(|tx| tx.containers_of_image(&found.image.unwrap())).unwrap(), [container(1)]);
     store.write(|tx| tx.container_remove(&container(1))).unwrap();
     assert_eq!(store.read(|tx| tx.container_doc::<Value>(&container(1))).unwrap(), None);
 }
