@@ -61,7 +61,12 @@ const STATUSES: &[&str] = &["created", "degraded", "dead", "error", "exited", "p
 impl Command for PodPs {
     fn run(self, podwire: &Podwire) -> Outcome {
         flags::none(podwire, &self.arguments)?;
-        let filters = Filters::parse(&flags::strings(&self.filter), KNOWN)?;
+        let filters = flags::strings(&self.filter);
+        let key = |filter: &String| filter.split('=').next().unwrap_or_default().to_owned();
+        if let Some(wrong) = filters.iter().map(key).find(|key| !KNOWN.contains(&key.as_str())) {
+            return Err(Failure::new(format!("{wrong} is an invalid filter")));
+        }
+        let filters = Filters::parse(&filters, KNOWN)?;
         let selection = Selection::read(&filters)?;
         let mut pods = podwire.engine()?.pods()?;
         if self.latest {

@@ -15,6 +15,7 @@ mod matrix;
 mod network_faults;
 mod networks;
 mod podman;
+mod pods;
 mod ports;
 mod publish;
 mod reach;
@@ -37,6 +38,7 @@ fn main() {
         heal::sentences(),
         errors::sentences(),
         podman::sentences(),
+        pods::sentences(),
         engine::sentences(),
         rootless::sentences(),
         rootless_user::sentences(),
