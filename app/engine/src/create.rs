@@ -116,7 +116,12 @@ impl Engine {
         }
     }
 
-    pub(crate) fn resolve(&self, typed: &ContainerConfig, image: &Image, warn: &mut dyn FnMut(&str)) -> Result<ContainerRecord> {
+    pub(crate) fn resolve(
+        &self,
+        typed: &ContainerConfig,
+        image: &Image,
+        warn: &mut dyn FnMut(&str),
+    ) -> Result<ContainerRecord> {
         let id = ContainerId::from_bytes(linux::machine::random().map_err(Error::usage)?);
         let in_pod = self.place_in_pod(typed)?;
         let config = in_pod.as_ref().map_or(typed, |(config, _)| config);
@@ -245,7 +250,11 @@ impl Engine {
     /// Writes the record, and the id file if one is asked for; its image must still be there.
     pub(crate) fn insert(&self, record: &ContainerRecord) -> Result<()> {
         self.insert_record(record)?;
-        let written = record.settings.id_file.as_ref().map_or(Ok(()), |path| write_id_file(path, "container", &record.id.to_string()));
+        let written = record
+            .settings
+            .id_file
+            .as_ref()
+            .map_or(Ok(()), |path| write_id_file(path, "container", &record.id.to_string()));
         written.inspect_err(|_| {
             // Nothing else is there yet. What cannot be removed now, the next command finds.
             let _ = self.forget(record, true);
@@ -285,7 +294,10 @@ impl Engine {
         // With thousands of containers all words may be taken; digits then tell.
         let numbered = format!("container_{}", random_hex::<6>()?);
         for name in words.chain([numbered]) {
-            if self.store.read(|tx| Ok::<_, Error>(tx.container_named(&name)?.is_none() && tx.pod_named(&name)?.is_none()))? {
+            if self
+                .store
+                .read(|tx| Ok::<_, Error>(tx.container_named(&name)?.is_none() && tx.pod_named(&name)?.is_none()))?
+            {
                 return Ok(name.parse()?);
             }
         }

@@ -317,12 +317,9 @@ fn mounts(settings: &Settings, around: &Surroundings<'_>) -> Value {
         ),
         mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
         match &around.joined.shm {
-            Some(shared) => mount(
-                "/dev/shm",
-                "bind",
-                &shared.to_string_lossy(),
-                &["bind", "rprivate", "nosuid", "noexec", "nodev"],
-            ),
+            Some(shared) => {
+                mount("/dev/shm", "bind", &shared.to_string_lossy(), &["bind", "rprivate", "nosuid", "noexec", "nodev"])
+            }
             None => mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &shm]),
         },
         mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", sys]),

@@ -12,8 +12,8 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
-use crate::netns::{NsId, inode_at};
 use crate::Signal;
+use crate::netns::{NsId, inode_at};
 
 /// One process of this boot. Numbers come again, start times with the same number do not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

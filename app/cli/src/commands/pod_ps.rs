@@ -53,7 +53,17 @@ pub(crate) struct PodPs {
 }
 
 const KNOWN: &[&str] = &[
-    "ctr-ids", "ctr-names", "ctr-number", "ctr-status", "id", "label", "label!", "name", "network", "status", "until",
+    "ctr-ids",
+    "ctr-names",
+    "ctr-number",
+    "ctr-status",
+    "id",
+    "label",
+    "label!",
+    "name",
+    "network",
+    "status",
+    "until",
 ];
 
 const STATUSES: &[&str] = &["created", "degraded", "dead", "error", "exited", "paused", "running", "stopped"];
@@ -105,8 +115,11 @@ impl Command for PodPs {
 impl PodPs {
     fn table(&self) -> String {
         let mut columns = vec!["Id", "Name", "Status", "Created", "InfraID"];
-        let asked =
-            [(self.ctr_ids, "ContainerIds"), (self.ctr_names, "ContainerNames"), (self.ctr_status, "ContainerStatuses")];
+        let asked = [
+            (self.ctr_ids, "ContainerIds"),
+            (self.ctr_names, "ContainerNames"),
+            (self.ctr_status, "ContainerStatuses"),
+        ];
         columns.extend(asked.iter().filter(|(asked, _)| *asked).map(|(_, column)| *column));
         if self.ns {
             columns.extend(["Cgroup", "Namespace"]);

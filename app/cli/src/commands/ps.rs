@@ -48,8 +48,10 @@ pub(crate) struct Ps {
     arguments: Vec<String>,
 }
 
-const KNOWN: &[&str] =
-    &["ancestor", "before", "exited", "id", "label", "label!", "name", "network", "pod", "since", "status", "until", "volume"];
+const KNOWN: &[&str] = &[
+    "ancestor", "before", "exited", "id", "label", "label!", "name", "network", "pod", "since", "status", "until",
+    "volume",
+];
 
 const TABLE: &str = "table {{.ID}}\t{{.Image}}\t{{.Command}}\t{{.CreatedHuman}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}";
 
@@ -93,7 +95,8 @@ impl Command for Ps {
             ("PodName", "PODNAME"),
         ];
         let table = if self.pod { format!("{TABLE}\t{{{{.Pod}}}}\t{{{{.PodName}}}}") } else { TABLE.to_owned() };
-        Listing { name: "ps", format: &self.format, default: &table, headings, header: !self.noheading }.print(&rows)?;
+        Listing { name: "ps", format: &self.format, default: &table, headings, header: !self.noheading }
+            .print(&rows)?;
         Ok(0)
     }
 }

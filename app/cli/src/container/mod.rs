@@ -147,7 +147,8 @@ impl ContainerFlags {
         check_userns(&self.userns)?;
         let mut remarks = Vec::new();
         let mut network = self.network.parse(&mut remarks)?;
-        let mut hostname = self.hostname.as_deref().filter(|h| !h.is_empty()).map(str::parse::<Hostname>).transpose()?;
+        let mut hostname =
+            self.hostname.as_deref().filter(|h| !h.is_empty()).map(str::parse::<Hostname>).transpose()?;
         let pod = match (self.pod.filter(|pod| !pod.is_empty()), self.pod_id_file) {
             (Some(_), Some(_)) => return Err(Failure::new("cannot specify both --pod and --pod-id-file")),
             (None, Some(path)) => Some(PodChoice::Join(crate::pods::read_id_file(&path)?)),

@@ -63,7 +63,8 @@ impl Engine {
 
     fn insert_pod(&self, pod: &PodRecord, infra: Option<&ContainerRecord>) -> Result<()> {
         let asked = infra.map_or_else(|| Ok(Vec::new()), |infra| self.addresses_asked(infra))?;
-        let in_use = || Error::usage(format!("adding pod to state: name {:?} is in use: pod already exists", pod.name.as_str()));
+        let in_use =
+            || Error::usage(format!("adding pod to state: name {:?} is in use: pod already exists", pod.name.as_str()));
         let row = PodRow {
             id: pod.id,
             name: pod.name.to_string(),

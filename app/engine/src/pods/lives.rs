@@ -90,7 +90,11 @@ impl Engine {
 
     /// Stops those of the containers that run: the members all at once, then the infra container, which holds
     /// their sandbox.
-    pub(super) fn stop_together(&mut self, containers: &[ContainerRecord], timeout: Option<u32>) -> Result<Vec<String>> {
+    pub(super) fn stop_together(
+        &mut self,
+        containers: &[ContainerRecord],
+        timeout: Option<u32>,
+    ) -> Result<Vec<String>> {
         let mut warnings = Vec::new();
         for is_infra in [false, true] {
             let mut running = Vec::new();

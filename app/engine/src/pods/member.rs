@@ -21,7 +21,8 @@ const SHARED: &str = "network cannot be configured when it is shared with a pod"
 /// Refuses a container whose pod is not there, or leaving; and one that is called as a pod is.
 pub(crate) fn check_join(tx: &Tx<'_>, record: &ContainerRecord) -> Result<()> {
     if tx.pod_named(record.name.as_str())?.is_some() {
-        let text = format!("adding container to state: name {:?} is in use: container already exists", record.name.as_str());
+        let text =
+            format!("adding container to state: name {:?} is in use: container already exists", record.name.as_str());
         return Err(Error::usage(text));
     }
     let Some(place) = record.settings.pod.as_ref().filter(|_| !record.is_infra()) else { return Ok(()) };
@@ -103,7 +104,8 @@ impl Engine {
     /// To be called while the member's record still says that somebody is at work on it: killed in between, whoever
     /// repairs it comes by here again. Of two that end at once, one at least sees that the other has ended.
     pub(crate) fn end_with_last_member(&self, record: &ContainerRecord) -> Result<()> {
-        let Some(PodPlace { id, role: Role::Member { infra: Some(infra), .. }, exit_policy, .. }) = &record.settings.pod
+        let Some(PodPlace { id, role: Role::Member { infra: Some(infra), .. }, exit_policy, .. }) =
+            &record.settings.pod
         else {
             return Ok(());
         };

@@ -70,9 +70,7 @@ impl Engine {
         let pod = self.pod(name)?;
         let containers = self.pod_containers(&pod)?;
         let infra = containers.iter().find(|record| record.is_infra());
-        let shown = |record: &ContainerRecord| {
-            json!({ "Id": record.id.to_string(), "Name": record.name.as_str(), "State": record.state.to_string() })
-        };
+        let shown = |record: &ContainerRecord| json!({ "Id": record.id.to_string(), "Name": record.name.as_str(), "State": record.state.to_string() });
         let mut all = json!({
             "Id": pod.id.to_string(),
             "Name": pod.name.as_str(),
