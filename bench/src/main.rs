@@ -14,6 +14,7 @@
 mod names;
 mod networks;
 mod peers;
+mod pods;
 mod table;
 
 use anyhow::{Context, Result, bail};
@@ -32,6 +33,8 @@ struct Wish {
     only_names: bool,
     /// Commands of networks, and many published ports, alone.
     only_networks: bool,
+    /// Pods alone.
+    only_pods: bool,
 }
 
 fn main() -> Result<()> {
@@ -41,6 +44,9 @@ fn main() -> Result<()> {
     }
     let peers = peers::found()?;
     table::machine(&peers)?;
+    if wish.only_pods {
+        return pods::measure(wish.rounds, &peers);
+    }
     networks::commands(&wish, &peers);
     networks::published(&wish, &peers)?;
     if wish.only_networks {
@@ -49,13 +55,20 @@ fn main() -> Result<()> {
     one_command(&wish, &peers)?;
     with_others(&wish, &peers)?;
     with_ports(&wish, &peers)?;
+    pods::measure(wish.rounds, &peers)?;
     names::measure(wish.rounds)?;
     peers::netavark_alone(wish.rounds)
 }
 
 fn wish() -> Result<Wish> {
-    let mut wish =
-        Wish { rounds: 15, existing: vec![0, 100, 500], all: false, only_names: false, only_networks: false };
+    let mut wish = Wish {
+        rounds: 15,
+        existing: vec![0, 100, 500],
+        all: false,
+        only_names: false,
+        only_networks: false,
+        only_pods: false,
+    };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         let mut value = || args.next().with_context(|| format!("{arg} needs a value"));
@@ -65,7 +78,8 @@ fn wish() -> Result<Wish> {
             "--all" => wish.all = true,
             "--names" => wish.only_names = true,
             "--networks" => wish.only_networks = true,
-            _ => bail!("usage: ./x bench [--rounds 15] [--existing 0,100,500] [--all | --names | --networks]"),
+            "--pods" => wish.only_pods = true,
+            _ => bail!("usage: ./x bench [--rounds 15] [--existing 0,100,500] [--all | --names | --networks | --pods]"),
         }
     }
     Ok(wish)
