@@ -28,6 +28,12 @@ const FLAGS: &[(&str, &str)] = &[
          no-hostname pid security-opt shm-size-systemd subgidname subuidname sysctl uidmap userns uts volume/v \
          volumes-from",
     ),
+    (
+        "kube play",
+        "annotation authfile build cert-dir context-dir creds log-driver log-opt no-hostname no-trunc \
+         seccomp-profile-root service-container userns wait/w",
+    ),
+    ("kube generate", "podman-only replicas/r service/s"),
     ("pod logs", "color"),
     ("pod prune", "filter"),
     ("images", "history sort"),
@@ -63,8 +69,8 @@ const FLAGS: &[(&str, &str)] = &[
 ];
 
 /// Commands, and nouns with all that belongs to them.
-const COMMANDS: &str = "artifact attach auto-update build commit cp diff export farm generate healthcheck history \
-    init kube login logout machine manifest mount pause play push quadlet save search secret stats \
+const COMMANDS: &str = "artifact attach auto-update build commit cp diff export farm healthcheck history \
+    init login logout machine manifest mount pause push quadlet save search secret stats \
     system tag top umount unmount unpause untag volume";
 
 const CONTAINER_COMMANDS: &str = "attach checkpoint cleanup clone commit cp diff export init mount pause prune \
@@ -72,6 +78,8 @@ const CONTAINER_COMMANDS: &str = "attach checkpoint cleanup clone commit cp diff
 const IMAGE_COMMANDS: &str =
     "build diff history mount prune push save scp search sign tag tree trust umount unmount untag";
 
+const KUBE_COMMANDS: &str = "apply";
+const GENERATE_COMMANDS: &str = "spec systemd";
 const POD_COMMANDS: &str = "clone pause stats top unpause";
 
 /// Is `words` (`pod`, `network connect`) a command that Podman has?
@@ -80,6 +88,8 @@ pub(crate) fn is_command(words: &str) -> bool {
         Some(("container", word)) => (CONTAINER_COMMANDS, word),
         Some(("image", word)) => (IMAGE_COMMANDS, word),
         Some(("pod", word)) => (POD_COMMANDS, word),
+        Some(("kube", word)) => (KUBE_COMMANDS, word),
+        Some(("generate", word)) => (GENERATE_COMMANDS, word),
         _ => (COMMANDS, words),
     };
     list.split_whitespace().any(|known| known == word)

@@ -14,6 +14,7 @@ use crate::engine::{Engine, load, no_such_container};
 use crate::error::{Error, Kind, Result};
 use crate::foreground::{self, Connection, Watch};
 use crate::monitor::through;
+use crate::pods::PodRemoval;
 use crate::protocol::Frame;
 use crate::pump::ATTACH;
 use crate::record::{ContainerRecord, State};
@@ -189,8 +190,12 @@ impl Engine {
         Ok(removed)
     }
 
-    /// Removes a container whatever it does, `time` seconds after its stop signal.
+    /// Removes a container whatever it does, `time` seconds after its stop signal; with an infra container its pod.
     pub(crate) fn remove_forced(&mut self, id: &ContainerId, time: Option<u32>) -> Result<()> {
+        let record = self.record(id)?;
+        if let Some(pod) = record.pod().filter(|_| record.is_infra()) {
+            return self.remove_pod(&pod.to_string(), &PodRemoval { force: true, time }).map(drop);
+        }
         let options = RemoveOptions { force: true, time, depend: true, volumes: false };
         self.remove(&id.to_string(), &options).map(drop)
     }

@@ -9,6 +9,8 @@ mod import;
 mod info;
 mod inspect;
 mod kill;
+mod kube_generate;
+mod kube_play;
 mod load;
 mod logs;
 mod network_connect;
@@ -55,8 +57,11 @@ use crate::outcome::Outcome;
 /// Words that stand before a command.
 pub(crate) const NOUNS: &[(&str, &str)] = &[
     ("container", "Manage containers"),
+    ("generate", "Write what runs for other programs"),
     ("image", "Manage images"),
+    ("kube", "Play, write and take down Kubernetes files"),
     ("network", "Manage networks"),
+    ("play", "Play what other programs write"),
     ("pod", "Manage pods"),
 ];
 
@@ -78,6 +83,9 @@ pub(crate) const COMMANDS: &[Entry] = &[
     Entry::new::<inspect::InspectContainer>(&["container inspect"], "Display a container", "[options] CONTAINER [CONTAINER...]"),
     Entry::new::<inspect::InspectImage>(&["image inspect"], "Display an image", "[options] IMAGE [IMAGE...]"),
     Entry::new::<kill::Kill>(&["kill", "container kill"], "Send a signal to running containers", SEVERAL_CONTAINERS),
+    Entry::new::<kube_play::KubeDown>(&["kube down"], "Stop and remove the pods of a Kubernetes file", "[options] FILE|-"),
+    Entry::new::<kube_generate::KubeGenerate>(&["kube generate", "generate kube"], "Write a pod or containers as a Kubernetes file", "[options] POD|CONTAINER [CONTAINER...]"),
+    Entry::new::<kube_play::KubePlay>(&["kube play", "play kube"], "Make and start the pods of a Kubernetes file", "[options] FILE|-"),
     Entry::new::<load::Load>(&["load", "image load"], "Load images from an archive", "[options]"),
     Entry::new::<logs::Logs>(&["logs", "container logs"], "Fetch the logs of containers", SEVERAL_CONTAINERS),
     Entry::new::<network_connect::NetworkConnect>(&["network connect"], "Add a container to a network", "[options] NETWORK CONTAINER"),

@@ -117,6 +117,7 @@ impl PodCreate {
             exit_policy: self.exit_policy.parse::<ExitPolicy>()?,
             id_file: self.pod_id_file.as_deref().map(from_here).transpose()?,
             shm_size: self.shm_size.as_deref().map(bytes).transpose()?,
+            volumes: Vec::new(),
             replace: self.replace,
             create_command: podwire.argv.clone(),
         };

@@ -1,18 +1,20 @@
 //! From what a user asked for to a pod's records.
 
 use std::collections::BTreeMap;
+use std::io;
 
 use jiff::Timestamp;
+use linux::file::{Durability, write_atomic};
 use model::{ContainerId, ContainerName, PodId};
 use store::PodRow;
 
 use super::pause::PAUSE_NAME;
-use super::{InfraConfig, PodConfig, PodPlace, PodRecord, PodRemoval, Role, Share};
-use crate::config::{ContainerConfig, NetworkMode, SecurityConfig};
+use super::{InfraConfig, PodConfig, PodPlace, PodRecord, PodRemoval, PodVolume, Role, Share};
+use crate::config::{ContainerConfig, NetworkMode, SecurityConfig, VolumeMount, VolumeSource};
 use crate::create::{id_file_exists, published, write_id_file};
 use crate::engine::{Engine, insert};
 use crate::error::{Error, Result};
-use crate::record::{ContainerRecord, Settings, State};
+use crate::record::{ContainerRecord, Mount, Settings, State};
 use crate::talk::Talk;
 
 impl Engine {
@@ -44,13 +46,25 @@ impl Engine {
         let infra = config.infra.as_ref().map(|wish| self.infra(&config, wish, &pod, talk)).transpose()?;
         pod.infra = infra.as_ref().map(|infra| infra.id);
         self.insert_pod(&pod, infra.as_ref())?;
-        if let Some(path) = &pod.id_file
-            && let Err(error) = write_id_file(path, "pod", &pod.id.to_string())
-        {
-            self.unmake_pod(Some(pod.id));
-            return Err(error);
+        let id_file = || pod.id_file.as_ref().map_or(Ok(()), |path| write_id_file(path, "pod", &pod.id.to_string()));
+        let made = infra.map_or(Ok(()), |infra| self.fill_volumes(&infra, &config.volumes)).and_then(|()| id_file());
+        made.map(|()| id).inspect_err(|_| self.unmake_pod(Some(pod.id)))
+    }
+
+    /// Its records name them: whoever removes those removes them.
+    fn fill_volumes(&self, infra: &ContainerRecord, volumes: &[PodVolume]) -> Result<()> {
+        self.make_volumes(infra)?;
+        for volume in volumes {
+            for file in &volume.files {
+                let path = self.volume_path(&volume.name).join(&file.path);
+                let wrong = |e: io::Error| Error::at(format!("cannot write {}", path.display()), e);
+                if let Some(parent) = path.parent() {
+                    std::fs::create_dir_all(parent).map_err(wrong)?;
+                }
+                write_atomic(&path, file.text.as_bytes(), file.mode, Durability::ThisBoot).map_err(wrong)?;
+            }
         }
-        Ok(id)
+        Ok(())
     }
 
     fn clear_pod_name(&mut self, name: Option<&ContainerName>) -> Result<()> {
@@ -98,6 +112,20 @@ impl Engine {
             Some(image) => self.infra_of_image(config, wish, image, pod, talk)?,
             None => self.infra_of_ours(config, wish, pod, talk)?,
         };
+        for volume in &config.volumes {
+            if self.store.read(|tx| tx.volume::<serde::de::IgnoredAny>(&volume.name))?.is_some() {
+                return Err(Error::usage(format!(
+                    "volume with name {} already exists: volume already exists",
+                    volume.name
+                )));
+            }
+            let mount = self.resolve_volume(&VolumeMount {
+                source: VolumeSource::Named(volume.name.clone()),
+                target: String::new(),
+                options: Vec::new(),
+            })?;
+            record.settings.mounts.push(Mount { anonymous: true, ..mount });
+        }
         // Its networks know it by the pod's name.
         record.settings.hostname_given = true;
         record.settings.pod = Some(PodPlace {

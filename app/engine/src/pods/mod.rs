@@ -64,6 +64,8 @@ pub struct PodConfig {
     pub id_file: Option<PathBuf>,
     /// `--shm-size` in bytes.
     pub shm_size: Option<u64>,
+    /// Volumes that live as long as the pod. They need an infra container.
+    pub volumes: Vec<PodVolume>,
     /// `--replace`: a pod that has the name goes, as by `pod rm -f`.
     pub replace: bool,
     /// The whole command line, for `inspect`.
@@ -83,10 +85,31 @@ impl PodConfig {
             exit_policy: ExitPolicy::Continue,
             id_file: None,
             shm_size: None,
+            volumes: Vec::new(),
             replace: false,
             create_command: Vec::new(),
         }
     }
+}
+
+/// A volume that goes with its pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodVolume {
+    /// Nobody else's.
+    pub name: String,
+    /// What is in it from the start.
+    pub files: Vec<PodFile>,
+}
+
+/// A file of such a volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodFile {
+    /// Below the volume, of plain names only.
+    pub path: String,
+    /// Its mode, as a number.
+    pub mode: u32,
+    /// Its contents.
+    pub text: String,
 }
 
 /// The container that holds a pod's namespaces.
