@@ -15,7 +15,7 @@ use oci_spec::image::Config as ImageConfig;
 use plan::Plan;
 
 use crate::RemoveOptions;
-use crate::config::{ContainerConfig, NetworkConfig, NetworkMode, PullPolicy, VolumeMount, VolumeSource};
+use crate::config::{ContainerConfig, NetworkConfig, NetworkMode, PullPolicy, UsersWish, VolumeMount, VolumeSource};
 use crate::definitions::DEFAULT_NETWORK;
 use crate::endpoints::Identity;
 use crate::engine::{Engine, insert};
@@ -25,6 +25,7 @@ use crate::record::{ContainerRecord, Mount, Settings, State};
 use crate::rootless_net::{self, settle_mode};
 use crate::spec;
 use crate::talk::Talk;
+use crate::users;
 
 impl Engine {
     /// Makes a container, without starting it. Pulls the image when the policy says so.
@@ -34,8 +35,8 @@ impl Engine {
     }
 
     fn create_in_its_pod(&mut self, config: ContainerConfig, talk: &mut Talk<'_>) -> Result<ContainerId> {
-        let record = self.prepare(config, talk)?;
-        self.insert(&record)?;
+        let mut record = self.prepare(config, talk)?;
+        self.insert(&mut record)?;
         self.make_volumes(&record)?;
         Ok(record.id)
     }
@@ -56,6 +57,7 @@ impl Engine {
             identity: Identity::of(&record),
             attachments: &attachments,
             ports: &record.settings.ports,
+            users: None,
         })
     }
 
@@ -168,11 +170,17 @@ impl Engine {
         let (entrypoint, command) = argv(config, &says)?;
         let network = self.look_up_network(&config.network)?;
         let expose = exposed(&network, &says)?;
+        let user = config
+            .user
+            .clone()
+            .map_or_else(|| users::default_user(config, self.options().rootless), |user| Ok(Some(user)))?;
         Ok(Settings {
             entrypoint,
             command,
             env: environment(config, &says),
-            user: config.user.clone().or_else(|| says.user().clone()).unwrap_or_default(),
+            user: user.or_else(|| says.user().clone()).unwrap_or_default(),
+            users: self.resolve_users(config, image)?,
+            current_user: matches!(config.users, UsersWish::KeepId { uid: None, gid: None, .. }),
             workdir: workdir(config, &says)?,
             hostname: hostname(config, id),
             hostname_given: config.hostname.is_some(),
@@ -234,6 +242,13 @@ impl Engine {
 
     /// What `-v` asks for, then the image's volumes that it does not cover.
     fn mounts(&self, config: &ContainerConfig, says: &ImageConfig) -> Result<Vec<Mount>> {
+        let mapped = |volume: &&VolumeMount| volume.options.iter().any(|option| option == "idmap");
+        if let Some(volume) = config.volumes.iter().find(mapped).filter(|_| config.users == UsersWish::Host) {
+            return Err(Error::usage(format!(
+                "the volume option \"idmap\" of {} needs a user namespace: add --userns or --uidmap",
+                volume.target
+            )));
+        }
         let mut mounts = config.volumes.iter().map(|volume| self.resolve_volume(volume)).collect::<Result<Vec<_>>>()?;
         for target in says.volumes().iter().flatten() {
             let covered =
@@ -248,7 +263,7 @@ impl Engine {
     }
 
     /// Writes the record, and the id file if one is asked for; its image must still be there.
-    pub(crate) fn insert(&self, record: &ContainerRecord) -> Result<()> {
+    pub(crate) fn insert(&self, record: &mut ContainerRecord) -> Result<()> {
         self.insert_record(record)?;
         let written = record
             .settings
@@ -261,13 +276,14 @@ impl Engine {
         })
     }
 
-    fn insert_record(&self, record: &ContainerRecord) -> Result<()> {
+    fn insert_record(&self, record: &mut ContainerRecord) -> Result<()> {
         let asked = self.addresses_asked(record)?;
         self.store.write(|tx| {
             let image = record.image.map(|image| tx.image_doc::<serde_json::Value>(&image)).transpose()?;
             if image.is_some_and(|found| found.is_none()) {
                 return Err(Error::new(Kind::NotFound, format!("{}: image not known", record.image_name)));
             }
+            self.choose_ids(tx, record)?;
             insert(tx, record)?;
             Ok(asked.iter().try_for_each(|(network, ip)| tx.address_keep(&record.id, network, ip, true))?)
         })

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use engine::config::{ContainerConfig, NetworkConfig, PodChoice, PortText, PullPolicy, SecurityConfig};
+use engine::config::{ContainerConfig, NetworkConfig, PodChoice, PortText, PullPolicy, SecurityConfig, UsersWish};
 
 use crate::node::Node;
 use crate::pod::refused;
@@ -59,6 +59,7 @@ impl Setting<'_> {
             annotations: self.annotations.clone(),
             stop_signal: None,
             stop_timeout: self.stop_timeout,
+            users: UsersWish::Host,
             security,
             network: NetworkConfig::default(),
             tmpfs: Vec::new(),

@@ -9,7 +9,8 @@
 //!   userns   /etc/subuid ──newuidmap──> a user namespace ──join(pidfd)──> root in there
 //!   tun      /dev/net/tun ──create("pwrelay")──> packets · transparent: sockets with addresses of others
 //!   trains   UDP at any address ──recvmmsg──> Batch ──pass_on, UDP_SEGMENT──> another socket · complaints (ICMP)
-//!   cage     a thread ──hold──> namespaces for others ──shut_in──> nothing else
+//!   cage     capabilities · files · system calls: given up for good
+//!   held     new namespaces for a thread and what it starts, which then holds them for others
 //!   lock     one per network namespace     file  temp + fsync + rename
 //!   pty · fds · signal · machine
 //! ```
@@ -32,6 +33,7 @@ pub mod cage;
 pub mod datagrams;
 pub mod fds;
 pub mod file;
+pub mod held;
 pub mod lock;
 pub mod machine;
 pub mod mounts;

@@ -10,7 +10,7 @@ use store::PodRow;
 
 use super::pause::PAUSE_NAME;
 use super::{InfraConfig, PodConfig, PodPlace, PodRecord, PodRemoval, PodVolume, Role, Share};
-use crate::config::{ContainerConfig, NetworkMode, SecurityConfig, VolumeMount, VolumeSource};
+use crate::config::{ContainerConfig, NetworkMode, SecurityConfig, UsersWish, VolumeMount, VolumeSource};
 use crate::create::{id_file_exists, published, write_id_file};
 use crate::engine::{Engine, insert};
 use crate::error::{Error, Result};
@@ -166,6 +166,7 @@ impl Engine {
             annotations: BTreeMap::new(),
             stop_signal: None,
             stop_timeout: None,
+            users: UsersWish::Host,
             security: SecurityConfig::default(),
             network: config.network.clone(),
             tmpfs: Vec::new(),
@@ -202,6 +203,8 @@ impl Engine {
             annotations: BTreeMap::new(),
             stop_signal: linux::Signal::TERM.number(),
             stop_timeout: 10,
+            users: None,
+            current_user: false,
             security: SecurityConfig::default(),
             ports: published(&network, &expose, talk.warn)?,
             network,

@@ -14,6 +14,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Kind, Result};
 use crate::record::{ContainerRecord, State};
 use crate::talk::Talk;
+use crate::users::Users;
 
 /// What is said of what a member cannot have for itself.
 const SHARED: &str = "network cannot be configured when it is shared with a pod";
@@ -82,6 +83,9 @@ impl Engine {
         let mut needed = Vec::new();
         if let NetworkMode::Container(name) = &record.settings.network.mode {
             needed.push(self.named(name)?.id);
+        }
+        if let Some(Users::Of(id)) = &record.settings.users {
+            needed.push(*id);
         }
         if let Some((infra, _)) = record.shares().filter(|(infra, _)| !needed.contains(infra)) {
             needed.push(*infra);

@@ -16,9 +16,11 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Stdio;
 
-use linux::cage::{self, Held};
+use linux::cage::{self, Call};
+use linux::held::{Held, hold};
 use linux::{NetNs, ProcessRef, Signal, SignalFd, Spawn, process};
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::thread::CapabilitySet;
 
 use super::Share;
 use crate::config::NetworkMode;
@@ -54,7 +56,7 @@ impl Pause {
         if let Some(path) = netns {
             NetNs::open(path)?.enter()?;
         }
-        cage::hold(held, hostname)?;
+        hold(held, hostname)?;
         if held.network {
             let done = netlink::Socket::open(netlink::Protocol::Route)?.batch(&[netlink::rtnetlink::set_up("lo")])?;
             done.into_iter().try_for_each(|done| done.map_err(io::Error::from))?;
@@ -89,12 +91,49 @@ pub fn pause_main() -> i32 {
     }
 }
 
+/// The system calls of what comes after, and of the C library's end.
+const ENOUGH: [i64; 20] = [
+    libc::SYS_read,
+    libc::SYS_write,
+    libc::SYS_recvfrom,
+    libc::SYS_sendto,
+    libc::SYS_recvmsg,
+    libc::SYS_sendmsg,
+    libc::SYS_close,
+    libc::SYS_fcntl,
+    libc::SYS_dup3,
+    libc::SYS_ppoll,
+    libc::SYS_wait4,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sigaltstack,
+    libc::SYS_restart_syscall,
+    libc::SYS_mmap,
+    libc::SYS_munmap,
+    libc::SYS_brk,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+];
+
+fn enough() -> Vec<Call> {
+    let mut calls = ENOUGH.map(Call::always).to_vec();
+    // Of the older architecture alone.
+    #[cfg(target_arch = "x86_64")]
+    calls.extend([libc::SYS_poll, libc::SYS_dup2].map(Call::always));
+    calls
+}
+
 fn hold_on() -> io::Result<()> {
     let stops = [Signal::TERM, Signal::INT];
     // As number 1 it has the orphans.
     let mut signals = SignalFd::block(&[Signal::TERM, Signal::INT, Signal::CHLD])?;
     let null = File::options().read(true).write(true).open("/dev/null")?;
-    cage::shut_in()?;
+    // Any directory that is everywhere will do for a root: it is covered, and gone with all else.
+    cage::leave_mounts()?;
+    cage::stand_nowhere(Path::new("/proc"))?;
+    cage::keep_only(CapabilitySet::empty())?;
+    cage::keep_secret()?;
+    cage::call_only(&enough(), &[])?;
     let mut monitor = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     rustix::stdio::dup2_stdin(&null)?;
     monitor.write_all(&[1])?;

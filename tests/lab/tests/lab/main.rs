@@ -10,6 +10,7 @@ mod faults;
 mod guards;
 mod heal;
 mod images;
+mod macvlan;
 mod many;
 mod matrix;
 mod network_faults;
@@ -19,8 +20,10 @@ mod pods;
 mod ports;
 mod publish;
 mod reach;
+mod relay;
 mod rootless;
 mod rootless_user;
+mod users;
 mod words;
 
 fn main() {
@@ -34,14 +37,17 @@ fn main() {
         containers::sentences(),
         dns::sentences(),
         networks::sentences(),
+        macvlan::sentences(),
         guards::sentences(),
         heal::sentences(),
         errors::sentences(),
         podman::sentences(),
         pods::sentences(),
         engine::sentences(),
+        relay::sentences(),
         rootless::sentences(),
         rootless_user::sentences(),
+        users::sentences(),
         many::sentences(),
         matrix::sentences(),
         faults::sentences(),
