@@ -10,6 +10,7 @@ mod faults;
 mod guards;
 mod heal;
 mod images;
+mod kube;
 mod macvlan;
 mod many;
 mod matrix;
@@ -43,6 +44,7 @@ fn main() {
         errors::sentences(),
         podman::sentences(),
         pods::sentences(),
+        kube::sentences(),
         engine::sentences(),
         relay::sentences(),
         rootless::sentences(),
