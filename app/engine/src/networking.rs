@@ -91,9 +91,16 @@ pub(crate) struct Networking<'a> {
 pub(crate) struct Desired {
     pub(crate) objects: Vec<Object>,
     pub(crate) owners: BTreeMap<Key, String>,
+    /// What stays as it is, there or not: its parent is not there.
+    pub(crate) left: BTreeSet<Key>,
 }
 
 impl Desired {
+    /// These are neither made nor removed now.
+    pub(crate) fn leave(&mut self, objects: &[Object]) {
+        self.left.extend(objects.iter().map(Object::key));
+    }
+
     pub(crate) fn add(&mut self, owner: &str, objects: Vec<Object>) {
         for object in objects {
             // Two networks may want the same setting; the first owner keeps it.
@@ -205,7 +212,9 @@ impl<'a> Networking<'a> {
     fn up_with(&self, machine: &mut Machine, wish: &SandboxWish<'_>) -> Result<Attached> {
         if self.options.rootless {
             rootless_net::check_ports(wish.ports)?;
-            self.ensure_relay(machine)?;
+            if let Some(closed) = self.relay_for(machine, rootless_net::needs_relay(wish))? {
+                tracing::warn!("{closed}");
+            }
             self.hold_relayed(machine, &wish.container, wish.ports)?;
         }
         machine.host.give_sandboxes_to(wish.users).map_err(usage)?;
@@ -287,8 +296,11 @@ impl<'a> Networking<'a> {
         change: &Change<'_>,
     ) -> Result<Vec<AttachedEndpoint>> {
         let before = self.endpoints_of(container)?;
+        if let Change::Reload = change {
+            check_parents(&mut machine.host, &before)?;
+        }
         let ports = self.store.read(|tx| tx.ports_of(container))?;
-        self.ensure_relay(machine)?;
+        self.relay_for(machine, matches!(change, Change::Ports(..))).map_err(|error| usage(error.message))?;
         if let (Change::Ports(now, _), true) = (change, self.options.rootless) {
             rootless_net::check_ports(now)?;
             let added: Vec<PortMapping> = now.iter().filter(|port| !ports.contains(port)).copied().collect();
@@ -386,7 +398,7 @@ impl<'a> Networking<'a> {
                 for network in networks.iter().filter(|n| touched.contains(&n.id)) {
                     let owner = owner_of_network(&network.id);
                     if tx.attachment_count(&network.id)? > 0 {
-                        desired.add(&owner, drivers::network(&self.network_wish(tx, network, mtu)?));
+                        add_network(&mut desired, &owner, &self.network_wish(tx, network, mtu)?)?;
                     }
                     owners.push(owner);
                 }
@@ -477,7 +489,7 @@ impl<'a> Networking<'a> {
                 let ips = container_ips(&endpoints);
                 machine.host.flush_udp(&all_udp_of(&ips), &ips).map_err(usage)?;
                 self.finish(&journaled)?;
-                self.ensure_relay(machine)?;
+                self.relay_for(machine, false)?;
                 self.put_relayed(machine, container, &endpoints)
             }
             // It was taken down since: then nothing of what was begun has a place any more.
@@ -550,7 +562,7 @@ impl<'a> Networking<'a> {
             endpoints::settle(&mut members, wish.ports);
             endpoints::check_ports(&members, wish.ports)?;
             self.serve(tx, netd.as_mut(), &members)?;
-            if !members.is_empty() {
+            if members.iter().any(|(network, _)| network.bridge().is_some()) {
                 owners.push(BASE.to_owned());
             }
             self.put(tx, &wish.container, &members, wish.ports, mtu, &mut desired)?;
@@ -597,7 +609,7 @@ impl<'a> Networking<'a> {
     /// For a change that is meant, netd is there and has given us the firewall's socket.
     fn with_netd<'m>(&self, machine: &'m mut Machine, intent: Intent) -> Result<&'m mut Machine> {
         if intent == Intent::Apply && machine.netd.is_none() {
-            self.ensure_relay(machine)?;
+            self.relay_for(machine, false)?;
             machine.netd = Some(Netd::ensure(self.options, machine.host.namespace(), self.store.instance())?);
         }
         Ok(machine)
@@ -727,8 +739,14 @@ impl<'a> Networking<'a> {
         desired.add(&owner, drivers::sandbox(&SandboxName::of(container), ipv6 || members.is_empty()));
         for (order, (network, attached)) in (0..).zip(members) {
             let wish = self.network_wish(tx, network, mtu)?;
-            desired.add(&owner_of_network(&network.id), drivers::network(&wish));
-            desired.add(&owner, drivers::attachment(&wish, &attached.endpoint));
+            let (of_network, of_this) = (drivers::network(&wish), drivers::attachment(&wish, &attached.endpoint));
+            match missing_parent(&wish, Some(attached))? {
+                None => {
+                    desired.add(&owner_of_network(&network.id), of_network);
+                    desired.add(&owner, of_this);
+                }
+                Some(_) => [of_network, of_this].iter().for_each(|objects| desired.leave(objects)),
+            }
             let document = serde_json::to_value(attached).map_err(usage)?;
             tx.attachment_put(container, &network.id, order, &document)?;
         }
@@ -762,7 +780,7 @@ impl<'a> Networking<'a> {
             for network in networks.iter().filter(|n| touched.contains(&n.id)) {
                 let owner = owner_of_network(&network.id);
                 if tx.attachment_count(&network.id)? > 0 {
-                    desired.add(&owner, drivers::network(&self.network_wish(tx, network, mtu)?));
+                    add_network(&mut desired, &owner, &self.network_wish(tx, network, mtu)?)?;
                 }
                 owners.push(owner);
             }
@@ -795,6 +813,7 @@ impl<'a> Networking<'a> {
         let mut recorded: Vec<Object> = tx.made(&names)?.into_iter().map(|(_, object)| object).collect();
         let known: BTreeSet<Key> = recorded.iter().map(Object::key).collect();
         recorded.extend(begun.iter().filter(|o| !known.contains(&o.key())).cloned());
+        recorded.retain(|object| !desired.left.contains(&object.key()));
         let plan = desired.plan(&recorded, host)?.map_err(|conflict| Stop::Failed(cannot_start(conflict)))?;
         let forgotten = plan::forgotten(&desired.objects, &recorded);
         // What an interrupted plan has made and is to stay is in no later plan: it would never be recorded.
@@ -873,7 +892,9 @@ impl<'a> Networking<'a> {
         let planned = self.store.write(|tx| {
             let network = self.fresh(tx, host, request)?;
             let mut desired = Desired::default();
-            desired.add(BASE, drivers::base(self.options.rootless));
+            if network.bridge().is_some() {
+                desired.add(BASE, drivers::base(self.options.rootless));
+            }
             desired.add(BASE, drivers::network(&self.network_wish(tx, &network, mtu)?));
             let journaled = self.journal(tx, host, BASE, desired, &[BASE.to_owned()], &[])?;
             // Nothing of this transaction is kept.
@@ -976,6 +997,38 @@ fn parent_link(tx: &Tx<'_>, host: &mut Host, network: &Network) -> Result<LinkNa
         let name = &network.name;
         cannot_start(format!("network {name} names no parent, and this host has no default route whose link to take"))
     })
+}
+
+/// What a network needs; left as it is while its parent is not there.
+pub(crate) fn add_network(desired: &mut Desired, owner: &str, wish: &NetworkWish<'_>) -> Result<()> {
+    let objects = drivers::network(wish);
+    match missing_parent(wish, None)? {
+        None => desired.add(owner, objects),
+        Some(_) => desired.leave(&objects),
+    }
+    Ok(())
+}
+
+/// The parent of such an attachment, or of the network, if it has one that is not there. What was on it went with it,
+/// or is there still when it was only given another name.
+pub(crate) fn missing_parent(wish: &NetworkWish<'_>, attached: Option<&AttachedEndpoint>) -> Result<Option<LinkName>> {
+    if wish.network.bridge().is_some() {
+        return Ok(None);
+    }
+    let parent = attached.and_then(|attached| attached.endpoint.parent.as_ref()).unwrap_or(&wish.link);
+    let there = Host::open().map_err(usage)?.needed_by_network(parent).map_err(usage)?.is_some();
+    Ok((!there).then(|| parent.clone()))
+}
+
+/// Nothing could be made on a parent that is not there.
+fn check_parents(host: &mut Host, endpoints: &[AttachedEndpoint]) -> Result<()> {
+    for attached in endpoints {
+        let Some(parent) = &attached.endpoint.parent else { continue };
+        if host.needed_by_network(parent).map_err(usage)?.is_none() {
+            return Err(usage(format!("network {}: parent interface {parent} does not exist", attached.network)));
+        }
+    }
+    Ok(())
 }
 
 /// The host's addresses on a parent, for containers that are to reach it there.

@@ -52,7 +52,8 @@ impl Places {
 
     fn remove(&self) {
         for path in [&self.socket, &self.pid] {
-            if let Err(error) = std::fs::remove_file(path) {
+            let gone = std::fs::remove_file(path);
+            if let Err(error) = gone.or_else(|e| if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) }) {
                 tracing::warn!(%error, path = %path.display(), "cannot remove");
             }
         }

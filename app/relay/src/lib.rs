@@ -35,6 +35,8 @@ mod table;
 pub mod tcp;
 pub mod udp;
 
+pub use cage::try_in_cage;
+
 use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;

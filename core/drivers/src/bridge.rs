@@ -46,7 +46,14 @@ fn network(wish: &NetworkWish<'_>, options: &BridgeOptions) -> Vec<Object> {
         mark: wish.mark.clone(),
     };
     let gateways = network.subnets.iter().filter_map(|s| Some(s.subnet.with(s.gateway?)));
-    let addresses = gateways.map(|addr| Object::Address(Address { place: Place::Host, link: wish.link.clone(), addr }));
+    // Of a network that nobody sees, these are addresses of its own, at which the relay answers.
+    let servers = network.dns_servers.iter().filter(|_| wish.apart).filter_map(|ip| {
+        let subnet = network.subnets.iter().map(|s| s.subnet).find(|subnet| subnet.contains(*ip))?;
+        Some(subnet.with(*ip))
+    });
+    let addresses = gateways
+        .chain(servers)
+        .map(|addr| Object::Address(Address { place: Place::Host, link: wish.link.clone(), addr }));
     let mut objects = vec![Object::Bridge(bridge)];
     objects.extend(settings(wish));
     objects.extend(addresses);

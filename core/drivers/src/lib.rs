@@ -230,6 +230,12 @@ fn inside(wish: &NetworkWish<'_>, endpoint: &Endpoint) -> Vec<Object> {
     // be a way around the rules; on one with it, the address would be refused.
     let no_ipv6 = if wish.network.has_family(false) { "0" } else { "1" };
     let mut objects = vec![sysctl(place(), format!("net/ipv6/conf/{}/disable_ipv6", endpoint.link), no_ipv6)];
+    if wish.network.is_on_lan() {
+        // Another link may be on the same LAN: each answers for its own addresses and asks from them, or neighbours
+        // would remember the one for the other's.
+        let on4 = |key: &str, value: &str| sysctl(place(), format!("net/ipv4/conf/{}/{key}", endpoint.link), value);
+        objects.extend([on4("arp_ignore", "1"), on4("arp_announce", "2")]);
+    }
     let address = |&addr| Object::Address(Address { place: place(), link: endpoint.link.clone(), addr });
     objects.extend(endpoint.addrs.iter().map(address));
     objects.extend(routes(wish.network, endpoint));

@@ -35,8 +35,13 @@ use crate::tcp::wires::{BYTES, Bell, Happened, Joined, Wire, Wires, prepare};
 use crate::udp::Datagrams;
 
 /// SYNs that may be held. The patience is longer than Linux's own with its SYNs, 127 s.
-const SYNS: syns::Bounds =
-    syns::Bounds { all: 4096, sender: 1024, patience: Duration::from_secs(130), handshake: Duration::from_secs(5) };
+const SYNS: syns::Bounds = syns::Bounds {
+    all: 4096,
+    sender: 1024,
+    shed_per_second: 1000,
+    patience: Duration::from_secs(130),
+    handshake: Duration::from_secs(5),
+};
 
 /// Packets and connections taken in a row.
 const ROW: usize = 64;
@@ -191,7 +196,7 @@ impl Held {
 
     fn syn(&mut self, wires: &mut Wires<Connecting>, packet: &Packet<'_>, sequence: u32, now: Instant) {
         let Some(ends) = packet.ends() else { return };
-        let (offer, former) = self.syns.offer(ends, sequence);
+        let (offer, former) = self.syns.offer(ends, sequence, now);
         former.into_iter().for_each(|id| give_up(wires, id));
         match offer {
             Offer::Again => return self.write(Some(packet.octets())),
