@@ -117,7 +117,7 @@ impl Engine {
     }
 
     /// Can the container's namespace be seen from here? Made so, where it is mounted somewhere else.
-    fn shown(&self, id: &ContainerId) -> bool {
+    pub(crate) fn shown(&self, id: &ContainerId) -> bool {
         let file = host::sandbox_file(&SandboxName::of(id));
         if linux::NetNs::open(&file).is_ok() {
             return true;
