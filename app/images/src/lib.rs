@@ -27,6 +27,7 @@ mod archive;
 mod auth;
 mod digest;
 mod error;
+mod frame;
 #[doc(hidden)]
 pub mod fuzzing;
 mod image;
