@@ -18,6 +18,7 @@
 
 mod ages;
 mod commands;
+mod confirm;
 mod container;
 mod filters;
 mod flags;
@@ -31,6 +32,7 @@ mod networks;
 mod outcome;
 mod ports;
 mod progress;
+mod registry_access;
 mod table;
 mod template;
 mod unsupported;

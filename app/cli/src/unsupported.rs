@@ -21,10 +21,15 @@ const FLAGS: &[(&str, &str)] = &[
     ),
     ("create", "attach/a init-ctr"),
     ("ps", "external ns pod/p size/s sort sync watch/w"),
-    ("images", "history sort"),
-    ("pull", "all-tags/a arch authfile cert-dir creds decryption-key os policy retry retry-delay variant"),
-    ("load", ""),
-    ("import", "arch os variant"),
+    ("pull", "decryption-key retry retry-delay"),
+    (
+        "push",
+        "compression-level encrypt-layer encryption-key force-compression retry retry-delay sign-by \
+      sign-by-sigstore sign-by-sigstore-private-key sign-passphrase-file",
+    ),
+    ("login", "compat-auth-file secret"),
+    ("logout", "compat-auth-file"),
+    ("image prune", "build-cache external"),
     ("rm", "cidfile filter latest/l"),
     ("rmi", "no-prune"),
     ("stop", "cidfile filter/f latest/l"),
@@ -54,14 +59,13 @@ const FLAGS: &[(&str, &str)] = &[
 ];
 
 /// Commands, and nouns with all that belongs to them.
-const COMMANDS: &str = "artifact attach auto-update build commit cp diff export farm generate healthcheck history \
-    init kube login logout machine manifest mount pause play pod push quadlet save search secret stats \
-    system tag top umount unmount unpause untag volume";
+const COMMANDS: &str = "artifact attach auto-update build commit cp diff export farm generate healthcheck \
+    init kube machine manifest mount pause play pod quadlet search secret stats \
+    system top umount unmount unpause volume";
 
 const CONTAINER_COMMANDS: &str = "attach checkpoint cleanup clone commit cp diff export init mount pause prune \
     restore runlabel stats top umount unmount unpause";
-const IMAGE_COMMANDS: &str =
-    "build diff history mount prune push save scp search sign tag tree trust umount unmount untag";
+const IMAGE_COMMANDS: &str = "build diff mount scp search sign tree trust umount unmount";
 
 /// Is `words` (`pod`, `network connect`) a command that Podman has?
 pub(crate) fn is_command(words: &str) -> bool {

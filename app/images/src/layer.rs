@@ -253,9 +253,8 @@ impl Layer {
         R: Read,
     {
         let before = tree::stat(&*place.parent, &place.name)?;
-        let kept = before.is_some_and(|stat| {
-            matches!(tree::file_type(&stat), FileType::RegularFile | FileType::Directory)
-        });
+        let kept =
+            before.is_some_and(|stat| matches!(tree::file_type(&stat), FileType::RegularFile | FileType::Directory));
         self.tree.forget();
         match archive.tape().filter(|_| kept) {
             Some(tape) => tape.replace(path, place.parent.as_fd(), &place.name),

@@ -23,39 +23,54 @@
 //!
 //! **Start reading** at [`Images`], then `install.rs`.
 
+mod access;
 mod archive;
 mod auth;
+mod credential_helper;
 mod digest;
 mod error;
 mod frame;
 #[doc(hidden)]
 pub mod fuzzing;
+mod give;
 mod image;
 mod images;
 mod import;
 mod install;
 mod layer;
 mod load;
+mod login;
 mod manifest;
+mod names;
+mod package;
+mod parallel;
 mod platform;
 mod progress;
 mod pull;
+mod push;
 mod reference;
 mod registries;
 mod registry;
 #[cfg(test)]
 mod testing;
+mod transport;
 mod tree;
+mod upload;
 
+pub use access::Access;
 pub use digest::Digest;
 pub use error::{ImageError, Result};
+pub use give::{Format, Packing, Wish};
 pub use image::Image;
 pub use images::{Images, Removed};
 pub use import::{Change, Import};
 pub use layer::Limits;
 pub use load::Input;
+pub use login::{LoggedIn, Login, log_out_everywhere};
+pub use package::Layout;
 pub use platform::Platform;
 pub use progress::{Event, Progress, Quiet};
-pub use pull::PullOptions;
+pub use pull::{Policy, PullOptions};
+pub use push::{PushOptions, Save};
 pub use reference::{Name, Reference, ShortName, Version};
 pub use registries::{Machine, Registries};

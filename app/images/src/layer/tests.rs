@@ -31,18 +31,21 @@ fn unpacked(archive: &[u8]) -> String {
 }
 
 /// An empty directory for a layer's files.
-struct Diff(PathBuf, tempfile::TempDir);
+struct Diff {
+    diff: PathBuf,
+    _dir: tempfile::TempDir,
+}
 
 impl Diff {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let diff = dir.path().join("diff");
         fs::create_dir(&diff).unwrap();
-        Self(diff, dir)
+        Self { diff, _dir: dir }
     }
 
     fn path(&self) -> &Path {
-        &self.0
+        &self.diff
     }
 }
 
