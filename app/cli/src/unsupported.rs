@@ -60,12 +60,12 @@ const FLAGS: &[(&str, &str)] = &[
 
 /// Commands, and nouns with all that belongs to them.
 const COMMANDS: &str = "artifact attach auto-update build commit cp diff export farm generate healthcheck \
-    init kube machine manifest mount pause play pod quadlet search secret stats \
+    init kube machine manifest mount pause play pod quadlet secret stats \
     system top umount unmount unpause volume";
 
 const CONTAINER_COMMANDS: &str = "attach checkpoint cleanup clone commit cp diff export init mount pause prune \
     restore runlabel stats top umount unmount unpause";
-const IMAGE_COMMANDS: &str = "build diff mount scp search sign tree trust umount unmount";
+const IMAGE_COMMANDS: &str = "build mount scp sign trust umount unmount";
 
 /// Is `words` (`pod`, `network connect`) a command that Podman has?
 pub(crate) fn is_command(words: &str) -> bool {

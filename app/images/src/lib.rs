@@ -27,6 +27,7 @@ mod access;
 mod archive;
 mod auth;
 mod credential_helper;
+mod diff;
 mod digest;
 mod error;
 mod frame;
@@ -51,6 +52,7 @@ mod push;
 mod reference;
 mod registries;
 mod registry;
+mod search;
 #[cfg(test)]
 mod testing;
 mod transport;
@@ -58,6 +60,7 @@ mod tree;
 mod upload;
 
 pub use access::Access;
+pub use diff::Kind as DiffKind;
 pub use digest::Digest;
 pub use error::{ImageError, Result};
 pub use give::{Format, Packing, Wish};
@@ -74,3 +77,4 @@ pub use pull::{Policy, PullOptions};
 pub use push::{PushOptions, Save};
 pub use reference::{Name, Reference, ShortName, Version};
 pub use registries::{Machine, Registries};
+pub use search::{Hit, Search};

@@ -35,7 +35,7 @@ impl<'a> Login<'a> {
             Some(typed) => {
                 typed.trim_start_matches("https://").trim_start_matches("http://").trim_end_matches('/').to_owned()
             }
-            None => Registries::read(machine)?.first_search().ok_or_else(|| {
+            None => Registries::read(machine)?.search().first().cloned().ok_or_else(|| {
                 ImageError::Invalid("no registries found in registries.conf, a registry must be provided".to_owned())
             })?,
         };

@@ -229,9 +229,9 @@ impl Registries {
         all.map(|reference| reference.map_err(|e| self.invalid(&e.0))).collect()
     }
 
-    /// The first of the search registries.
-    pub(crate) fn first_search(&self) -> Option<String> {
-        self.search.first().cloned()
+    /// Where short names are searched.
+    pub(crate) fn search(&self) -> &[String] {
+        &self.search
     }
 
     /// Are unknown certificates and plain HTTP fine at `name`: a registry, or a repository at one?

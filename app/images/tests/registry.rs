@@ -492,7 +492,7 @@ fn garbage(world: &World) {
         said
     };
     let formats =
-        "payload does not match any of the supported image formats (docker-archive, oci-archive, oci directory)";
+        "payload does not match any of the supported image formats (docker-archive, oci-archive, oci directory, dir)";
     assert_eq!(said(b"root:x:0:0:root:/root:/bin/sh\n".repeat(100).as_slice()), formats);
     assert_eq!(said(&tar(&[("x", b"y")])), formats);
     assert_eq!(said(&tar(&[("manifest.json", b"[]")])), "the archive has no image");

@@ -5,7 +5,9 @@ mod events;
 mod exec;
 mod exists;
 mod history;
+mod image_diff;
 mod image_prune;
+mod image_tree;
 mod images;
 mod import;
 mod info;
@@ -37,6 +39,7 @@ mod rm;
 mod rmi;
 mod run;
 mod save;
+mod search;
 mod start;
 mod stop;
 mod tag;
@@ -66,7 +69,9 @@ pub(crate) const COMMANDS: &[Entry] = &[
     Entry::new::<exists::ContainerExists>(&["container exists"], "Check if a container exists", "CONTAINER"),
     Entry::new::<exists::ImageExists>(&["image exists"], "Check if an image exists", "IMAGE"),
     Entry::new::<history::History>(&["history", "image history"], "Show how an image was made", "[options] IMAGE"),
+    Entry::new::<image_diff::ImageDiff>(&["image diff"], "Show what an image changed", "[options] IMAGE [IMAGE]"),
     Entry::new::<image_prune::ImagePrune>(&["image prune"], "Remove images that nobody uses", "[options]"),
+    Entry::new::<image_tree::ImageTree>(&["image tree"], "Show the layers of an image", "[options] IMAGE"),
     Entry::new::<images::Images>(&["images", "image ls", "image list"], "List images", "[options] [IMAGE]"),
     Entry::new::<import::Import>(&["import", "image import"], "Import a tarball as an image", "[options] PATH [REFERENCE]"),
     Entry::new::<info::Info>(&["info"], "Display information about podwire and this machine", "[options]"),
@@ -101,6 +106,7 @@ pub(crate) const COMMANDS: &[Entry] = &[
     Entry::new::<rmi::Rmi>(&["rmi", "image rm", "image remove"], "Remove images", "[options] IMAGE [IMAGE...]"),
     Entry::new::<run::Run>(&["run", "container run"], "Run a command in a new container", "[options] IMAGE [COMMAND [ARG...]]"),
     Entry::new::<save::Save>(&["save", "image save"], "Save images to an archive or a directory", "[options] IMAGE [IMAGE...]"),
+    Entry::new::<search::Search>(&["search", "image search"], "Search registries for images", "[options] TERM"),
     Entry::new::<start::Start>(&["start", "container start"], "Start containers", SEVERAL_CONTAINERS),
     Entry::new::<stop::Stop>(&["stop", "container stop"], "Stop running containers", SEVERAL_CONTAINERS),
     Entry::new::<tag::Tag>(&["tag", "image tag"], "Give an image more names", "IMAGE TARGET_NAME [TARGET_NAME...]"),

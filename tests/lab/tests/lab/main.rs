@@ -10,6 +10,8 @@ mod faults;
 mod guards;
 mod heal;
 mod images;
+mod images_names;
+mod images_out;
 mod many;
 mod matrix;
 mod network_faults;
@@ -25,6 +27,8 @@ mod words;
 fn main() {
     let all = [
         images::sentences(),
+        images_names::sentences(),
+        images_out::sentences(),
         publish::sentences(),
         ports::sentences(),
         reach::sentences(),
