@@ -7,7 +7,7 @@ const FLAGS: &[(&str, &str)] = &[
         "arch authfile blkio-weight blkio-weight-device cert-dir cgroup-conf cgroup-parent cgroupns cgroups \
          chrootdirs conmon-pidfile cpu-period cpu-quota cpu-rt-period cpu-rt-runtime cpu-shares/c cpus \
          cpuset-cpus cpuset-mems creds decryption-key device device-cgroup-rule device-read-bps \
-         device-read-iops device-write-bps device-write-iops disable-content-trust env-host env-merge gidmap \
+         device-read-iops device-write-bps device-write-iops disable-content-trust env-host env-merge \
          group-add group-entry gpus health-cmd health-interval health-log-destination health-max-log-count \
          health-max-log-size health-on-failure health-retries health-start-period health-startup-cmd \
          health-startup-interval health-startup-retries health-startup-success health-startup-timeout \
@@ -16,7 +16,7 @@ const FLAGS: &[(&str, &str)] = &[
          no-hostname oom-kill-disable oom-score-adj os passwd passwd-entry personality pid pids-limit \
          platform pod pod-id-file preserve-fd preserve-fds rdt-class read-only-tmpfs requires restart retry \
          retry-delay rmi rootfs sdnotify seccomp-policy secret security-opt shm-size shm-size-systemd \
-         subgidname subuidname sysctl systemd timeout tz uidmap ulimit umask unsetenv unsetenv-all uts \
+         sysctl systemd timeout tz ulimit umask unsetenv unsetenv-all uts \
          variant volumes-from",
     ),
     ("create", "attach/a init-ctr"),

@@ -7,6 +7,7 @@ use std::path::Path;
 use images::Image;
 use jiff::Timestamp;
 use linux::Signal;
+use linux::userns::IdRange;
 use model::{Addr, ContainerId, DnsName, MacAddr, PortMapping, Protocol};
 use serde_json::{Map, Value, json};
 
@@ -17,6 +18,7 @@ use crate::error::Result;
 use crate::list::DEFAULT_NETWORK;
 use crate::record::{ContainerRecord, Mount, Settings, State};
 use crate::spec;
+use crate::users::Users;
 
 /// Go's zero time.
 const NEVER: &str = "0001-01-01T00:00:00Z";
@@ -404,6 +406,23 @@ fn config(record: &ContainerRecord) -> Value {
     config
 }
 
+fn users_text(users: Option<&Users>) -> String {
+    match users {
+        None => String::new(),
+        Some(Users::Of(id)) => format!("container:{id}"),
+        Some(Users::Own { .. } | Users::At(_)) => "private".to_owned(),
+    }
+}
+
+/// Podman shows none of who has no user namespace of its own making.
+fn id_mappings(users: Option<&Users>) -> Option<Value> {
+    let Some(Users::Own { maps, .. }) = users else { return None };
+    let shown = |map: &[IdRange]| -> Value {
+        map.iter().map(|r| json!(format!("{}:{}:{}", r.inside, r.outside, r.count))).collect()
+    };
+    Some(json!({ "UidMap": shown(&maps.uids), "GidMap": shown(&maps.gids) }))
+}
+
 fn annotations(settings: &Settings) -> Value {
     let mut all = settings.annotations.clone();
     all.insert("org.opencontainers.image.stopSignal".to_owned(), settings.stop_signal.to_string());
@@ -457,12 +476,15 @@ fn host_config(record: &ContainerRecord, log: std::path::PathBuf) -> Value {
         "SecurityOpt": [],
         "Tmpfs": settings.tmpfs.iter().cloned().collect::<BTreeMap<_, _>>(),
         "UTSMode": "private",
-        "UsernsMode": "",
+        "UsernsMode": users_text(settings.users.as_ref()),
         "ShmSize": 65_536_000,
         "Runtime": "oci",
         "ConsoleSize": [0, 0],
         "Isolation": "",
     });
+    if let Some(maps) = id_mappings(settings.users.as_ref()) {
+        shown["IDMappings"] = maps;
+    }
     let zeros = [
         "CpuShares",
         "Memory",

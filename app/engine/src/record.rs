@@ -11,6 +11,7 @@ use model::{ContainerId, ContainerName, ImageId, PortMapping, Protocol};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{NetworkConfig, SecurityConfig};
+use crate::users::Users;
 use crate::{Error, error::Result};
 
 /// Where a container is in its life.
@@ -136,6 +137,12 @@ pub(crate) struct Settings {
     /// Seconds.
     pub(crate) stop_timeout: u32,
     pub(crate) security: SecurityConfig,
+    /// `None`: podwire's own.
+    #[serde(default)]
+    pub(crate) users: Option<Users>,
+    /// Is whoever runs podwire one of the container's accounts?
+    #[serde(default)]
+    pub(crate) current_user: bool,
     pub(crate) network: NetworkConfig,
     /// Published ports, with the random ones chosen.
     pub(crate) ports: Vec<PortMapping>,

@@ -204,6 +204,7 @@ fn config(command: &[&str]) -> ContainerConfig {
             dns_search: None,
             dns_options: Vec::new(),
         },
+        users: engine::config::UsersWish::Host,
         tmpfs: Vec::new(),
         pull: PullPolicy::Never,
         tls_verify: true,

@@ -53,6 +53,7 @@ mod reference;
 mod registries;
 mod registry;
 mod search;
+mod shift;
 #[cfg(test)]
 mod testing;
 mod transport;
@@ -78,3 +79,4 @@ pub use push::{PushOptions, Save};
 pub use reference::{Name, Reference, ShortName, Version};
 pub use registries::{Machine, Registries};
 pub use search::{Hit, Search};
+pub use shift::{highest_owner, mapped_layer};

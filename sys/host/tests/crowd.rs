@@ -44,22 +44,30 @@ fn neighbours(table: &str) -> u64 {
     first.map_or(0, |hex| u64::from_str_radix(hex, 16).unwrap())
 }
 
-/// Container `n` at address `at`, with a MAC address that is only its own.
-fn container(n: u16, at: u16) -> Vec<Object> {
-    let network: Network = serde_json::from_str(NETWORK).unwrap();
-    let wish = NetworkWish {
-        network: &network,
+/// A bridge without names.
+fn wish(network: &Network) -> NetworkWish<'_> {
+    NetworkWish {
+        network,
+        link: network.link.clone().unwrap(),
+        host_addrs: Vec::new(),
         mtu: 1500,
         dns: None,
         relayed: false,
         apart: false,
         mark: Mark::new("5eed5eed", &network.id.short()),
-    };
+    }
+}
+
+/// Container `n` at address `at`, with a MAC address that is only its own.
+fn container(n: u16, at: u16) -> Vec<Object> {
+    let network: Network = serde_json::from_str(NETWORK).unwrap();
+    let wish = wish(&network);
     let [high, low] = n.to_be_bytes();
     let endpoint = Endpoint {
         sandbox: sandbox(n),
         link: "eth0".parse().unwrap(),
         host_link: format!("pw{n:011}").parse().unwrap(),
+        parent: None,
         mac: model::MacAddr::new([2, 0, 0, 0, high, low]).unwrap(),
         addrs: vec![format!("{}/16", ip4(at)).parse().unwrap(), format!("fd00::{at:x}/64").parse().unwrap()],
         gateways: vec!["10.88.0.1".parse().unwrap(), "fd00::1".parse().unwrap()],
@@ -72,14 +80,7 @@ fn container(n: u16, at: u16) -> Vec<Object> {
 /// The bridge and the rules.
 fn network() -> Vec<Object> {
     let network: Network = serde_json::from_str(NETWORK).unwrap();
-    let wish = NetworkWish {
-        network: &network,
-        mtu: 1500,
-        dns: None,
-        relayed: false,
-        apart: false,
-        mark: Mark::new("5eed5eed", &network.id.short()),
-    };
+    let wish = wish(&network);
     drivers::base(false).into_iter().chain(drivers::network(&wish)).collect()
 }
 

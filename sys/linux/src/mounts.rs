@@ -10,13 +10,14 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statfs, statx};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags,
-    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, mount_bind, mount_bind_recursive,
-    mount_change, mount_remount, move_mount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
+    UnmountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, mount_bind,
+    mount_bind_recursive, mount_change, mount_remount, move_mount, open_tree,
 };
 use rustix::thread::UnshareFlags;
 
 use crate::netns::{on_fresh_thread, unshare};
+use crate::userns::UserNs;
 
 /// May what is mounted be written to?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,6 +156,40 @@ pub fn bind(source: &Path, target: &Path, depth: Depth, access: Access) -> io::R
         // Rather nothing than something writable; the error that matters is the first one.
         let _ = unmount(target);
     })
+}
+
+/// Makes `source`, with the mounts below it when `depth` says so, appear at `target` with other owners: an id of
+/// its files is what the same id in `users` is outside (`MOUNT_ATTR_IDMAP` in mount_setattr(2), Linux 5.12). Not
+/// every file system can; nor may any but the root of the user namespace that mounted the file system.
+pub fn bind_mapped(source: &Path, target: &Path, depth: Depth, users: &UserNs) -> io::Result<()> {
+    use std::os::fd::{AsFd, AsRawFd};
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let mut reach = libc::AT_EMPTY_PATH;
+    if depth == Depth::All {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+        reach |= libc::AT_RECURSIVE;
+    }
+    let tree = open_tree(CWD, source, flags).map_err(|e| at(e, "cannot open", source))?;
+    let users = u64::try_from(users.as_fd().as_raw_fd()).map_err(io::Error::other)?;
+    let attributes =
+        libc::mount_attr { attr_set: libc::MOUNT_ATTR_IDMAP, attr_clr: 0, propagation: 0, userns_fd: users };
+    // SAFETY: mount_setattr reads an empty NUL-terminated path and `size_of::<mount_attr>()` bytes of attributes;
+    // both live until the call returns, as do the two descriptors, and it writes to neither.
+    let set = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            tree.as_raw_fd(),
+            c"".as_ptr(),
+            reach,
+            &raw const attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    if set != 0 {
+        return Err(io_at(&io::Error::last_os_error(), "cannot map the owners of", source));
+    }
+    move_mount(&tree, "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        .map_err(|e| at(e, &format!("cannot bind {} on", source.display()), target))
 }
 
 fn read_only(target: &Path, depth: Depth) -> io::Result<()> {

@@ -176,7 +176,7 @@ pub fn take_inherited() -> io::Result<Vec<OwnedFd>> {
     Ok(given.into_iter().map(|number| unsafe { OwnedFd::from_raw_fd(number) }).collect())
 }
 
-fn die_with(parent: Pid) -> io::Result<()> {
+pub(crate) fn die_with(parent: Pid) -> io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     // It may have ended before the line above.
     if getppid() == Some(parent) { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::ESRCH)) }

@@ -2,6 +2,7 @@
 
 mod env;
 mod network;
+mod users;
 mod volume;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use crate::outcome::Failure;
 pub(crate) use env::environment;
 pub(crate) use network::MODES;
 use network::NetworkFlags;
+use users::UserFlags;
 
 /// Flags that `run` and `create` have in common.
 #[derive(clap::Args, Debug, Default)]
@@ -99,9 +101,8 @@ pub(crate) struct ContainerFlags {
     /// Drop capabilities from the container
     #[arg(long, value_name = "strings")]
     cap_drop: Vec<String>,
-    /// The user namespace: host, which is podwire's own
-    #[arg(long, value_name = "string", default_value = "", hide_default_value = true)]
-    userns: String,
+    #[command(flatten)]
+    users: UserFlags,
     /// Show the plan for the machine's network; change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -137,7 +138,7 @@ impl ContainerFlags {
         if self.replace && self.dry_run {
             return Err(Failure::new("--dry-run and --replace cannot be used together yet"));
         }
-        check_userns(&self.userns)?;
+        let users = self.users.parse(std::env::var("PODMAN_USERNS").ok())?;
         let mut remarks = Vec::new();
         let network = self.network.parse(&mut remarks)?;
         let hostname = self.hostname.as_deref().filter(|h| !h.is_empty()).map(str::parse::<Hostname>).transpose()?;
@@ -168,6 +169,7 @@ impl ContainerFlags {
                 cap_drop: strings(&self.cap_drop),
             },
             network,
+            users,
             tmpfs: self.tmpfs.iter().map(|t| volume::tmpfs(t)).collect::<Result<_, _>>()?,
             pull: pull_policy(&self.pull)?,
             tls_verify: self.tls_verify.unwrap_or(true),
@@ -178,18 +180,6 @@ impl ContainerFlags {
 }
 
 /// A JSON array of words, or one word; nothing clears the image's.
-/// Root of a container is whoever runs podwire. Modes that change that need other owners of the image's files.
-fn check_userns(mode: &str) -> Result<(), Failure> {
-    let word = mode.split(':').next().unwrap_or_default();
-    match word {
-        "" | "host" => Ok(()),
-        "auto" | "container" | "keep-id" | "nomap" | "ns" | "pod" | "private" => {
-            Err(Failure::new(format_args!("--userns {word} is not supported by podwire yet")))
-        }
-        _ => Err(Failure::new(format_args!("unrecognized namespace mode {mode} passed"))),
-    }
-}
-
 fn entrypoint(text: &str) -> Vec<String> {
     match serde_json::from_str(text) {
         Ok(words) => words,
@@ -285,7 +275,6 @@ pub(super) mod tests {
         let check = |line: &[&str], message: &str| assert_eq!(wish(line).unwrap_err().message, message, "{line:?}");
         check(&[], "requires at least 1 arg(s), only received 0");
         check(&["--replace", "img"], "cannot replace container without --name being set");
-        check(&["--userns", "keep-id:uid=5", "img"], "--userns keep-id is not supported by podwire yet");
         check(&["--userns", "foo", "img"], "unrecognized namespace mode foo passed");
         assert!(wish(&["--userns", "host", "img"]).is_ok());
         check(&["--pull", "foo", "img"], "unsupported pull policy \"foo\"");

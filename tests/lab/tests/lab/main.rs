@@ -12,6 +12,7 @@ mod heal;
 mod images;
 mod images_names;
 mod images_out;
+mod macvlan;
 mod many;
 mod matrix;
 mod network_faults;
@@ -20,8 +21,10 @@ mod podman;
 mod ports;
 mod publish;
 mod reach;
+mod relay;
 mod rootless;
 mod rootless_user;
+mod users;
 mod words;
 
 fn main() {
@@ -37,13 +40,16 @@ fn main() {
         containers::sentences(),
         dns::sentences(),
         networks::sentences(),
+        macvlan::sentences(),
         guards::sentences(),
         heal::sentences(),
         errors::sentences(),
         podman::sentences(),
         engine::sentences(),
+        relay::sentences(),
         rootless::sentences(),
         rootless_user::sentences(),
+        users::sentences(),
         many::sentences(),
         matrix::sentences(),
         faults::sentences(),
