@@ -147,7 +147,9 @@ fn forget_below(all: &mut Tree, path: &[u8]) {
         .take_while(|(path, _)| path.starts_with(&begin))
         .map(|(path, _)| path.clone())
         .collect();
-    below.iter().for_each(|path| drop(all.remove(path)));
+    for path in &below {
+        all.remove(path);
+    }
 }
 
 fn seen(stat: &Stat, directory: bool) -> Seen {
