@@ -31,7 +31,6 @@ const FLAGS: &[(&str, &str)] = &[
     ("logout", "compat-auth-file"),
     ("image prune", "build-cache external"),
     ("rm", "cidfile filter latest/l"),
-    ("rmi", "no-prune"),
     ("stop", "cidfile filter/f latest/l"),
     ("restart", "cidfile filter/f latest/l"),
     ("start", "detach-keys filter/f latest/l sig-proxy"),

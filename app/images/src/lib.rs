@@ -8,20 +8,23 @@
 //!                                                            │ every digest right? synced?
 //!                                                            v
 //!                                      store, one transaction: layers, image, names
+//!
+//!              diff + frame ──> archive, byte for byte ──gzip──> push │ registry        save │ archives, directories
 //! ```
 //!
 //! **How it works.** Bytes are hashed while they are unpacked, several layers at once; directories of layers
 //! have numbers that were never used before. Only when all layers of an image are whole, right and on disk
-//! does one transaction make them layers, the image an image, and its name a name.
+//! does one transaction make them layers, the image an image, and its name a name. What is not in a layer's files
+//! is kept in its frame, so that its archive can be given away again with the same digest.
 //!
 //! **Invariants.** What is recorded is complete and has the digests its manifest promised, also after a kill or a
 //! power cut; what is not recorded is nobody's, and [`Images::leftovers`] removes it. Nothing of an archive
-//! reaches a path outside its layer. No byte of a stranger makes us panic or take unbounded memory or disk.
+//! reaches a path outside its layer. No byte of a stranger makes us panic or take unbounded memory or disk. What is
+//! given away has the digests it came with.
 //!
-//! **Limits.** Linux images; gzip, zstd or no compression. No signatures, mirrors or credential helpers; no
-//! `push` and `save` yet.
+//! **Limits.** Linux images; gzip, zstd or no compression. No signatures.
 //!
-//! **Start reading** at [`Images`], then `install.rs`.
+//! **Start reading** at [`Images`], then `install.rs` for what comes and `give.rs` for what goes.
 
 mod access;
 mod archive;

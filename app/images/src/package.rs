@@ -283,6 +283,9 @@ fn clear(path: &Path) -> Result<()> {
     Ok(())
 }
 
+/// So many names beside a file are tried: what was killed left some.
+const NAMES_MAX: u32 = 32;
+
 /// A file that is removed when dropped, unless it got its name.
 struct Unnamed {
     temporary: PathBuf,
@@ -305,9 +308,15 @@ impl Unnamed {
 
     fn replace(path: &Path) -> Result<(File, Self)> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let temporary = path.with_file_name(format!(".{name}.podwire-{}", std::process::id()));
-        let file = File::create(&temporary).map_err(|e| ImageError::file(path, e))?;
-        Ok((file, Self { temporary, path: path.to_owned() }))
+        for n in 0..NAMES_MAX {
+            let temporary = path.with_file_name(format!(".{name}.podwire-{}-{n}", std::process::id()));
+            match File::create_new(&temporary) {
+                Ok(file) => return Ok((file, Self { temporary, path: path.to_owned() })),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(ImageError::file(path, error)),
+            }
+        }
+        Err(ImageError::file(path, io::Error::from(io::ErrorKind::AlreadyExists)))
     }
 
     fn name(mut self) -> Result<()> {

@@ -98,8 +98,22 @@ impl Client {
         let location = location.ok_or_else(|| self.broken("the registry does not say where to send a blob", false))?;
         let absolute =
             if location.starts_with('/') { format!("{}{location}", self.origin()) } else { location.to_owned() };
+        let absolute = self.kept_secure(absolute)?;
         let sign = if absolute.contains('?') { '&' } else { '?' };
         Ok(format!("{absolute}{sign}digest={digest}"))
+    }
+
+    /// A registry behind a proxy that does TLS for it often thinks that it is reached without: then it is asked in the
+    /// way that it was reached. Anywhere else nothing goes without TLS that came with it.
+    fn kept_secure(&self, url: String) -> Result<String> {
+        let Some(host) = self.origin().strip_prefix("https://") else { return Ok(url) };
+        match url.strip_prefix("http://") {
+            None => Ok(url),
+            Some(rest) if rest.strip_prefix(host).is_some_and(|path| path.starts_with('/')) => {
+                Ok(format!("https://{rest}"))
+            }
+            Some(_) => Err(self.broken("the registry wants the blob sent elsewhere without TLS", false)),
+        }
     }
 
     /// Gives the manifest its name there.
