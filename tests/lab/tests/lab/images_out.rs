@@ -18,6 +18,7 @@ pub(crate) fn sentences() -> Vec<Sentence> {
         all_tags_of_a_repository_are_pulled,
         what_a_registry_has_is_searched,
         a_push_through_a_line_that_breaks_is_sent_again,
+        a_proxy_is_asked_unless_no_proxy_names_the_registry,
     ];
     all.extend(sentences![LabOptions::default(); &[];
         a_saved_archive_has_several_images_and_names,
@@ -281,6 +282,50 @@ while True:
     lab.host("podwire push -q banner 127.0.0.1:5002/broken").ok();
     let copy = "skopeo --insecure-policy copy -q --src-tls-verify=false";
     lab.host(&format!("{copy} docker://127.0.0.1:5000/broken dir:/run/copy")).ok();
+}
+
+/// A proxy that connects and writes down to where.
+const PROXY: &str = r#"
+import socket, threading
+def pump(a, b):
+    try:
+        while data := a.recv(65536): b.sendall(data)
+    except OSError: pass
+    for s in (a, b):
+        try: s.shutdown(socket.SHUT_RDWR)
+        except OSError: pass
+def serve(client):
+    head = b""
+    while b"\r\n\r\n" not in head:
+        data = client.recv(4096)
+        if not data: return
+        head += data
+    word, where = head.split()[:2]
+    open("/run/proxied", "ab").write(word + b" " + where + b"\n")
+    host, port = where.decode().rsplit(":", 1)
+    there = socket.create_connection((host, int(port)))
+    client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+    threading.Thread(target=pump, args=(client, there), daemon=True).start()
+    pump(there, client)
+server = socket.create_server(("127.0.0.1", 3128))
+open("/run/proxied", "w")
+while True:
+    threading.Thread(target=serve, args=(server.accept()[0],), daemon=True).start()
+"#;
+
+fn a_proxy_is_asked_unless_no_proxy_names_the_registry(lab: &Lab) {
+    let _registry = lab.secure_registry();
+    load(lab);
+    at_home(lab);
+    std::fs::write(lab.dir().join("proxy.py"), PROXY).expect("the lab's directory can be written");
+    let _proxy = lab.background(&format!("exec python3 {}/proxy.py", lab.dir().display()));
+    lab.quietly("for n in $(seq 100); do test -e /run/proxied && exit 0; sleep 0.05; done; exit 1").ok();
+    let push = format!("podwire push -q --cert-dir /run/certs banner {SECURE}/proxied");
+    lab.host(&format!("NO_PROXY=192.168.99.109 HTTPS_PROXY=http://127.0.0.1:3128 {push}")).ok();
+    assert_eq!(ok(lab, "cat /run/proxied"), "");
+    lab.host(&format!("HTTPS_PROXY=http://127.0.0.1:3128 {push}")).ok();
+    lab.host("cat /run/proxied").ok().says(&format!("CONNECT {SECURE}"));
+    lab.host(&format!("HTTPS_PROXY=http://127.0.0.1:3129 {push}")).refuses(125, "connection refused");
 }
 
 fn a_saved_archive_has_several_images_and_names(lab: &Lab) {
