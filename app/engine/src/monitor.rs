@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use jiff::Timestamp;
-use linux::userns::UserNs;
+use linux::userns::{IdRange, UserNs};
 use linux::{ProcessRef, Spawn, fds, mounts, userns};
 use model::ContainerId;
 use serde::{Deserialize, Serialize};
@@ -361,6 +361,10 @@ impl Launch<'_> {
     /// other owners than they have on disk; else there are copies of them that have those. Changes have them on disk.
     fn mount_mapped_root(&self, stage: &mut Stage, users: &UserNs) -> Result<PathBuf> {
         let root = stage.directory()?;
+        if has_only_ourselves(users) {
+            // All files are ours already: there is nobody else.
+            return self.mount_root(&self.layers, root);
+        }
         let shifted = self.layers.iter().map(|layer| stage.show_mapped(layer, users));
         let layers = match shifted.collect::<io::Result<Vec<_>>>() {
             Ok(layers) => layers,
@@ -478,6 +482,12 @@ impl Launch<'_> {
         // A child of ours by now, so even one that has ended already still has its number.
         ProcessRef::of(pid).map_err(|e| Error::at("the container's first process", e))
     }
+}
+
+/// Is it one of a user without subordinate ids?
+fn has_only_ourselves(users: &UserNs) -> bool {
+    let only_ours = |map: &[IdRange]| matches!(map, [IdRange { outside: 0, count: 1, .. }]);
+    only_ours(&users.maps().uids) && only_ours(&users.maps().gids) && users::we_have_one_id()
 }
 
 /// The conversation with the command that started us: our standard input.

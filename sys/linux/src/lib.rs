@@ -32,6 +32,7 @@ pub mod cage;
 pub mod datagrams;
 pub mod fds;
 pub mod file;
+pub mod frames;
 pub mod lock;
 pub mod machine;
 pub mod mounts;
