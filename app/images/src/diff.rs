@@ -64,15 +64,17 @@ fn between(image: &Image, other: &Image) -> Result<BTreeMap<Path8, Kind>> {
 fn with_parents(mut changes: BTreeMap<Path8, Kind>, before: &Tree) -> BTreeMap<Path8, Kind> {
     let paths: Vec<Path8> = changes.keys().cloned().collect();
     for path in paths {
-        let mut end = path.len();
-        while let Some(slash) = path[..end].iter().rposition(|b| *b == b'/').filter(|slash| *slash > 0) {
-            end = slash;
-            if before.contains_key(&path[..end]) {
-                changes.entry(path[..end].to_vec()).or_insert(Kind::Changed);
-            }
+        for above in ancestors(&path).filter(|above| before.contains_key(*above)) {
+            changes.entry(above.to_vec()).or_insert(Kind::Changed);
         }
     }
     changes
+}
+
+/// The directories that a path is in, the nearest first, without the root.
+fn ancestors(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let above = |path: &&[u8]| path.iter().rposition(|b| *b == b'/').filter(|slash| *slash > 0);
+    std::iter::successors(Some(path), move |path| above(path).map(|slash| &path[..slash])).skip(1)
 }
 
 /// What there is of a path to compare.
@@ -99,8 +101,7 @@ fn compared(before: &Tree, after: &Tree) -> BTreeMap<Path8, Kind> {
     // Below a directory that is gone nothing else is said.
     let gone: Vec<(Path8, Kind)> = gone.collect();
     for (path, kind) in gone {
-        let parent = path.iter().rposition(|b| *b == b'/').unwrap_or(0);
-        if all.get(&path[..parent]) != Some(&Kind::Deleted) {
+        if ancestors(&path).all(|above| all.get(above) != Some(&Kind::Deleted)) {
             all.insert(path, kind);
         }
     }

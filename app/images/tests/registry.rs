@@ -496,7 +496,8 @@ fn garbage(world: &World) {
     assert_eq!(said(b"root:x:0:0:root:/root:/bin/sh\n".repeat(100).as_slice()), formats);
     assert_eq!(said(&tar(&[("x", b"y")])), formats);
     assert_eq!(said(&tar(&[("manifest.json", b"[]")])), "the archive has no image");
-    assert!(said(&tar(&[("manifest.json", b"{")])).starts_with("malformed manifest.json: "));
+    assert!(said(&tar(&[("manifest.json", b"[")])).starts_with("malformed manifest.json: "));
+    assert!(said(&tar(&[("manifest.json", b"{")])).starts_with("malformed manifest: "));
     let missing =
         tar(&[("manifest.json", br#"[{"Config":"c.json","RepoTags":["a:b"],"Layers":["../../etc/passwd"]}]"#)]);
     assert_eq!(said(&missing), "the archive has no \"c.json\"");
