@@ -18,6 +18,7 @@
 
 mod ages;
 mod commands;
+mod confirm;
 mod container;
 mod filters;
 mod flags;
@@ -32,6 +33,7 @@ mod outcome;
 mod pods;
 mod ports;
 mod progress;
+mod registry_access;
 mod table;
 mod template;
 mod unsupported;

@@ -36,12 +36,16 @@ const FLAGS: &[(&str, &str)] = &[
     ("kube generate", "podman-only replicas/r service/s"),
     ("pod logs", "color"),
     ("pod prune", "filter"),
-    ("images", "history sort"),
-    ("pull", "all-tags/a arch authfile cert-dir creds decryption-key os policy retry retry-delay variant"),
-    ("load", ""),
-    ("import", "arch os variant"),
+    ("pull", "decryption-key retry retry-delay"),
+    (
+        "push",
+        "compression-level encrypt-layer encryption-key force-compression retry retry-delay sign-by \
+      sign-by-sigstore sign-by-sigstore-private-key sign-passphrase-file",
+    ),
+    ("login", "compat-auth-file secret"),
+    ("logout", "compat-auth-file"),
+    ("image prune", "build-cache external"),
     ("rm", "cidfile filter latest/l"),
-    ("rmi", "no-prune"),
     ("stop", "cidfile filter/f latest/l"),
     ("restart", "cidfile filter/f latest/l"),
     ("start", "detach-keys filter/f latest/l sig-proxy"),
@@ -69,14 +73,13 @@ const FLAGS: &[(&str, &str)] = &[
 ];
 
 /// Commands, and nouns with all that belongs to them.
-const COMMANDS: &str = "artifact attach auto-update build commit cp diff export farm healthcheck history \
-    init login logout machine manifest mount pause push quadlet save search secret stats \
-    system tag top umount unmount unpause untag volume";
+const COMMANDS: &str = "artifact attach auto-update build commit cp diff export farm healthcheck \
+    init machine manifest mount pause quadlet secret stats \
+    system top umount unmount unpause volume";
 
 const CONTAINER_COMMANDS: &str = "attach checkpoint cleanup clone commit cp diff export init mount pause prune \
     restore runlabel stats top umount unmount unpause";
-const IMAGE_COMMANDS: &str =
-    "build diff history mount prune push save scp search sign tag tree trust umount unmount untag";
+const IMAGE_COMMANDS: &str = "build mount scp sign trust umount unmount";
 
 const KUBE_COMMANDS: &str = "apply";
 const GENERATE_COMMANDS: &str = "spec systemd";

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use images::{Image, PullOptions};
+use images::{Access, Image, PullOptions};
 use jiff::Timestamp;
 use linux::Signal;
 use model::{ContainerId, ContainerName, NetworkId, PortMapping, Protocol};
@@ -104,7 +104,8 @@ impl Engine {
     pub(crate) fn image(&self, config: &ContainerConfig, talk: &Talk<'_>) -> Result<Image> {
         let images = self.images()?;
         let pull = || -> Result<Image> {
-            let options = PullOptions { tls_verify: config.tls_verify, ..PullOptions::default() };
+            let access = Access { tls_verify: (!config.tls_verify).then_some(false), ..Access::default() };
+            let options = PullOptions { access, ..PullOptions::default() };
             let id = images.pull(&config.image, &options, talk.progress)?;
             Ok(images.by_id(&id)?)
         };

@@ -47,6 +47,7 @@ mod fuse;
 #[doc(hidden)]
 pub mod fuzzing;
 mod heal;
+mod hidden;
 mod host_servers;
 pub mod idmaps;
 mod inspect;
@@ -91,6 +92,7 @@ pub use exchange::{CNI_NETWORKS, PODMAN_NETWORKS};
 pub use exec::ExecConfig;
 pub use files::{RESOLV_CONF, RESOLVED_SERVERS, RESOLVED_STUB, nameservers};
 pub use heal::{Healed, LeftOut, Suspicion};
+pub use hidden::hidden_line;
 pub use host::LINK_GROUP;
 pub use host_servers::HostServers;
 pub use inspect::inspect_image;
