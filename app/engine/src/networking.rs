@@ -338,14 +338,10 @@ impl<'a> Networking<'a> {
             check_parents(&mut machine.host, &before)?;
         }
         let ports = self.store.read(|tx| tx.ports_of(container))?;
-<<<<<<< HEAD
-        self.ensure_relay(machine)?;
+        self.relay_for(machine, matches!(change, Change::Ports(..))).map_err(|error| usage(error.message))?;
         if let Change::Disconnect(network) = change {
             self.give_back(machine, container, Some(network));
         }
-=======
-        self.relay_for(machine, matches!(change, Change::Ports(..))).map_err(|error| usage(error.message))?;
->>>>>>> macvlan
         if let (Change::Ports(now, _), true) = (change, self.options.rootless) {
             rootless_net::check_ports(now)?;
             let added: Vec<PortMapping> = now.iter().filter(|port| !ports.contains(port)).copied().collect();
