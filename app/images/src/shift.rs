@@ -24,7 +24,7 @@ use crate::tree;
 
 /// The beginning of the name of a copy that is whole, and of one that is not.
 const WHOLE: &str = "mapped-";
-pub(crate) const MAKING: &str = "making-";
+const MAKING: &str = "making-";
 
 /// The directory of a layer's copy, made when it is not there, in which an id of `layer`'s owners is what it is
 /// outside of `maps`. Fails when an owner is not in them.
@@ -37,13 +37,11 @@ pub fn mapped_layer(layer: &Path, maps: &IdMaps) -> Result<PathBuf> {
     }
     let path = beside.join(format!("{MAKING}{name}.lock"));
     let lock = HostLock::take(&path).map_err(|e| ImageError::file(&path, e))?;
-    if !whole.is_dir() {
-        make(layer, beside, &format!("{MAKING}{name}"), &whole, maps)?;
-    }
+    let made = if whole.is_dir() { Ok(()) } else { make(layer, beside, &format!("{MAKING}{name}"), &whole, maps) };
     // While it is still ours: whoever waited for it notices that the file is another, and tries again.
     let _ = std::fs::remove_file(&path);
     drop(lock);
-    Ok(whole)
+    made.map(|()| whole)
 }
 
 fn make(layer: &Path, beside: &Path, name: &str, whole: &Path, maps: &IdMaps) -> Result<()> {
