@@ -328,7 +328,7 @@ mod tests {
         let file = File::open(copy.join("a/ping")).unwrap();
         let value = read(|buffer| rustix::fs::fgetxattr(&file, "security.capability", buffer)).unwrap();
         assert_eq!((value[3], &value[20..]), (3, &100_000_u32.to_le_bytes()[..]));
-        assert_eq!(highest_owner(&[layer.clone()]).unwrap(), 33);
+        assert_eq!(highest_owner(std::slice::from_ref(&layer)).unwrap(), 33);
         assert_eq!(mapped_layer(&layer, &maps()).unwrap(), copy);
     }
 

@@ -426,7 +426,8 @@ fn two_users_and_root_at_once_do_not_see_or_disturb_each_other(lab: &Lab) {
     lab.host(&format!("install -m 644 -o second /home/{USER}/banner.tar /home/second/")).ok();
     second("podwire load -q -i banner.tar").ok();
     let before = lab.settled_state();
-    let all: [(&dyn Fn(&str) -> lab::Run, u16); 3] = [(&first, 8081), (&second, 8082), (&root, 8083)];
+    type Runs<'a> = &'a dyn Fn(&str) -> lab::Run;
+    let all: [(Runs<'_>, u16); 3] = [(&first, 8081), (&second, 8082), (&root, 8083)];
     // The same names, and the same subnets, are three different ones.
     for (run, port) in all {
         run("podwire network create --subnet 10.89.7.0/24 app").ok();
