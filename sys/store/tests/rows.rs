@@ -453,8 +453,7 @@ fn addresses_are_kept_for_a_container_until_it_or_the_network_is_removed() {
 fn what_a_lan_lent_outlives_runs_and_the_machines_and_goes_with_the_container_or_the_network() {
     let (_directory, store) = scratch();
     let (one, net, other) = (container(1), network(9, "lan"), network(8, "lab"));
-    let put =
-        |net: &model::NetworkId, ipv4, what: &str| store.write(|tx| tx.lan_lease_put(&one, net, ipv4, &what)).unwrap();
+    let put = |net: &NetworkId, ipv4, what: &str| store.write(|tx| tx.lan_lease_put(&one, net, ipv4, &what)).unwrap();
     let of = || {
         let leases = store.read(|tx| tx.lan_leases_of(&one)).unwrap();
         leases.into_iter().map(|l| (l.network, l.ipv4, l.held, l.lease)).collect::<Vec<_>>()
