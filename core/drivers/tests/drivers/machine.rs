@@ -204,6 +204,8 @@ impl Machine {
                 routes: Vec::new(),
                 mtu: None,
                 ports: if n == 0 { run.ports.clone() } else { Vec::new() },
+                routes: Vec::new(),
+                mtu: None,
                 mark: Mark::new(INSTANCE, &id.short()),
             };
             Ok((net.clone(), endpoint))

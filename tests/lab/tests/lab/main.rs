@@ -11,12 +11,14 @@ mod faults;
 mod guards;
 mod heal;
 mod images;
+mod kube;
 mod macvlan;
 mod many;
 mod matrix;
 mod network_faults;
 mod networks;
 mod podman;
+mod pods;
 mod ports;
 mod publish;
 mod reach;
@@ -43,6 +45,8 @@ fn main() {
         heal::sentences(),
         errors::sentences(),
         podman::sentences(),
+        pods::sentences(),
+        kube::sentences(),
         engine::sentences(),
         relay::sentences(),
         rootless::sentences(),
