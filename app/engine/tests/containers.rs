@@ -184,6 +184,7 @@ fn config(command: &[&str]) -> ContainerConfig {
         hostname: None,
         tty: false,
         interactive: false,
+        pod: None,
         remove: false,
         replace: false,
         id_file: None,
