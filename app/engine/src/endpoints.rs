@@ -44,6 +44,9 @@ pub(crate) struct AttachedEndpoint {
     /// Does the network's gateway answer for names?
     #[serde(default)]
     pub(crate) dns: bool,
+    /// What a DHCP server told, for its files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) learned: Option<crate::dhcp::Learned>,
     /// As [`AttachmentConfig::gw_priority`].
     #[serde(default)]
     pub(crate) gw_priority: i32,
@@ -156,6 +159,8 @@ impl Newcomer<'_> {
             mac,
             addrs,
             gateways: Vec::new(),
+            routes: Vec::new(),
+            mtu: None,
             ports: Vec::new(),
             mark: self.mark.clone(),
         };
@@ -169,6 +174,7 @@ impl Newcomer<'_> {
             network_gateways: network.subnets.iter().filter_map(|s| s.gateway).collect(),
             internal: network.internal,
             dns: network.serves_names(),
+            learned: None,
             gw_priority: asked.gw_priority,
         })
     }
@@ -470,6 +476,8 @@ mod tests {
             mac: drivers::endpoint_mac(&network.id, &addrs, &container, n),
             addrs,
             gateways: Vec::new(),
+            routes: Vec::new(),
+            mtu: None,
             ports: Vec::new(),
             mark: Mark::new("00000000", "070707070707"),
         };
@@ -483,6 +491,7 @@ mod tests {
             network_gateways: network.subnets.iter().filter_map(|s| s.gateway).collect(),
             internal,
             dns: true,
+            learned: None,
             gw_priority,
         };
         (network, attached)

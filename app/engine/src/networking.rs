@@ -29,7 +29,7 @@ use plan::{Conflict, Key, Mark, Object, Op, Plan, SandboxName};
 use store::{Store, StoreError, Tx};
 
 use crate::config::AttachmentConfig;
-use crate::definitions::{not_for_users, unknown_network};
+use crate::definitions::{DEFAULT_NETWORK, not_for_users, unknown_network};
 use crate::endpoints::{self, AttachedEndpoint, Identity, Newcomer, Parent};
 use crate::engine::EngineOptions;
 use crate::netd::Netd;
@@ -72,6 +72,8 @@ pub(crate) enum Change<'a> {
     Connect(&'a AttachmentConfig, &'a Identity),
     /// Leave a network.
     Disconnect(NetworkId),
+    /// Have what a LAN's DHCP server lends there, or nothing.
+    Lease(&'a NetworkId, &'a crate::dhcp::Given),
     /// Publish these ports and no others, of a container whose first process is this one.
     Ports(&'a [PortMapping], Option<ProcessRef>),
     /// Nothing: make the kernel as it should be.
@@ -203,10 +205,28 @@ impl<'a> Networking<'a> {
         if !wish.attachments.is_empty() {
             self.tell(&mut machine, Some(wish.container));
         }
-        if attached.is_err() {
-            self.leave_if_unused(machine)?;
+        let attached = match attached {
+            Ok(attached) => attached,
+            Err(error) => {
+                self.leave_if_unused(machine)?;
+                return Err(error);
+            }
+        };
+        // Others may go on while a server is waited for.
+        drop(machine);
+        self.with_leases(&wish.container, attached)
+    }
+
+    /// What was attached, with what LANs' servers have added to it; on failure nothing of it remains.
+    fn with_leases(&self, container: &ContainerId, attached: Attached) -> Result<Attached> {
+        match self.wait_for_leases(container) {
+            Ok(()) => Ok(Attached { endpoints: self.endpoints_of(container)?, ..attached }),
+            Err(error) => {
+                let leaving = self.down(container)?;
+                self.gone(leaving)?;
+                Err(error)
+            }
         }
-        attached
     }
 
     fn up_with(&self, machine: &mut Machine, wish: &SandboxWish<'_>) -> Result<Attached> {
@@ -286,7 +306,25 @@ impl<'a> Networking<'a> {
         self.repair_with(&mut machine)?;
         let after = self.change_or_restore(&mut machine, container, change);
         self.tell(&mut machine, Some(*container));
-        after
+        match (after, change) {
+            (Ok(_), Change::Connect(asked, _)) => {
+                drop(machine);
+                self.with_lease_of(container, asked)
+            }
+            (after, _) => after,
+        }
+    }
+
+    /// The endpoints, with what a LAN's server has added to the latest; without that one on failure.
+    fn with_lease_of(&self, container: &ContainerId, asked: &AttachmentConfig) -> Result<Vec<AttachedEndpoint>> {
+        match self.wait_for_leases(container) {
+            Ok(()) => self.endpoints_of(container),
+            Err(error) => {
+                let network = self.get(asked.network.as_deref().unwrap_or(DEFAULT_NETWORK))?;
+                self.change(container, &Change::Disconnect(network.id))?;
+                Err(usage(error.message))
+            }
+        }
     }
 
     fn change_or_restore(
@@ -301,6 +339,9 @@ impl<'a> Networking<'a> {
         }
         let ports = self.store.read(|tx| tx.ports_of(container))?;
         self.relay_for(machine, matches!(change, Change::Ports(..))).map_err(|error| usage(error.message))?;
+        if let Change::Disconnect(network) = change {
+            self.give_back(machine, container, Some(network));
+        }
         if let (Change::Ports(now, _), true) = (change, self.options.rootless) {
             rootless_net::check_ports(now)?;
             let added: Vec<PortMapping> = now.iter().filter(|port| !ports.contains(port)).copied().collect();
@@ -373,6 +414,7 @@ impl<'a> Networking<'a> {
                     members.retain(|(network, _)| network.id != *id);
                     tx.attachment_remove(container, id)?;
                     tx.leases_release_on(id, container, linux::machine::boottime())?;
+                    tx.lan_leases_release(container, id)?;
                     owners.push(owner_of_network(id));
                 }
                 Change::Ports(ports, init) => {
@@ -380,6 +422,14 @@ impl<'a> Networking<'a> {
                     let added: Vec<_> = ports.iter().filter(|port| !before.contains(port)).copied().collect();
                     endpoints::check_ports(&members, &added).map_err(|error| usage(error.message))?;
                     ports::record(tx, container, ports, *init)?;
+                }
+                Change::Lease(id, given) => {
+                    let Some((_, attached)) = members.iter_mut().find(|(network, _)| network.id == **id) else {
+                        let text = format!("container {container} is not on that network any more");
+                        return Err(Error::new(Kind::WrongState, text).into());
+                    };
+                    crate::dhcp::learn(attached, given);
+                    crate::dhcp::keep(tx, container, id, given)?;
                 }
                 Change::Reload => {}
             }
@@ -506,6 +556,7 @@ impl<'a> Networking<'a> {
 
     /// `begun`: objects of an interrupted plan, which no record knows yet.
     fn begin_down(&self, machine: &mut Machine, container: &ContainerId, begun: &[Object]) -> Result<Journaled> {
+        self.give_back(machine, container, None);
         let ports = self.store.read(|tx| tx.ports_of(container))?;
         let one = std::slice::from_ref(container);
         let journaled = kept(self.plan_down(&mut machine.host, one, begun, Intent::Apply))?;
@@ -620,6 +671,11 @@ impl<'a> Networking<'a> {
             true => self.take_firewall(machine),
             false => Ok(()),
         }
+    }
+
+    /// netd, which is there when this returns.
+    pub(crate) fn netd<'m>(&self, machine: &'m mut Machine) -> Result<&'m mut Netd> {
+        self.with_netd(machine, Intent::Apply)?.netd.as_mut().ok_or_else(|| usage("netd is not there"))
     }
 
     /// netd is there, and its socket is the one by which the firewall is changed.
@@ -1082,7 +1138,8 @@ fn restore(tx: &Tx<'_>, container: &ContainerId, endpoints: &[AttachedEndpoint],
     for (order, attached) in (0..).zip(endpoints) {
         let document = serde_json::to_value(attached).map_err(usage)?;
         tx.attachment_put(container, &attached.network_id, order, &document)?;
-        for addr in &attached.endpoint.addrs {
+        // Of addresses that a LAN's server lends, it keeps the book.
+        for addr in attached.endpoint.addrs.iter().filter(|_| attached.learned.is_none()) {
             tx.lease(&attached.network_id, &addr.ip, container)?;
         }
     }
@@ -1092,6 +1149,10 @@ fn restore(tx: &Tx<'_>, container: &ContainerId, endpoints: &[AttachedEndpoint],
 /// Drops the container's addresses (into quarantine), attachments and ports from the records.
 fn forget(tx: &Tx<'_>, container: &ContainerId) -> Result<(), StoreError> {
     tx.leases_release(container, linux::machine::boottime())?;
+    // What a boot that ended abruptly has left is asked for again.
+    for (network, _, _) in tx.attachments_of(container)?.iter().filter(|(_, _, document)| !document.is_null()) {
+        tx.lan_leases_release(container, network)?;
+    }
     tx.attachments_remove(container)?;
     tx.ports_remove(container)
 }

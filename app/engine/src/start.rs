@@ -319,7 +319,8 @@ pub(crate) fn resolv_conf_text(
     }
     let forwarders =
         if rootless && network.mode.is_networked() { rootless_net::forwarders(&network.mode) } else { Vec::new() };
-    let around = ResolvAround { own_stack: spec::own_stack(&network.mode), ipv6, gateways, forwarders };
+    let learned = endpoints.iter().filter_map(|attached| attached.learned.clone()).collect();
+    let around = ResolvAround { own_stack: spec::own_stack(&network.mode), ipv6, gateways, forwarders, learned };
     host_resolv_conf().for_container(network, &around).text()
 }
 

@@ -72,6 +72,7 @@ struct Held<T> {
     octets: Box<[u8]>,
     sequence: u32,
     serial: u64,
+    since: Instant,
     until: Instant,
     is_released: bool,
     what: T,
@@ -140,6 +141,7 @@ impl<T> Syns<T> {
             octets: octets.into(),
             sequence,
             serial: self.serial,
+            since: now,
             until: now + self.bounds.patience,
             is_released: false,
             what,
@@ -170,6 +172,11 @@ impl<T> Syns<T> {
     /// What is kept for one, and its SYN as it is now.
     pub fn get(&self, ends: &Ends) -> Option<(&T, &[u8])> {
         self.held.get(ends).map(|held| (&held.what, &*held.octets))
+    }
+
+    /// Since when one is held.
+    pub fn since(&self, ends: &Ends) -> Option<Instant> {
+        self.held.get(ends).map(|held| held.since)
     }
 
     /// The end of the wait: what was kept.
@@ -279,7 +286,8 @@ mod tests {
     fn a_syn_is_held_once_and_released_again_and_again() {
         let (mut syns, now) = (Syns::new(BOUNDS), Instant::now());
         hold(&mut syns, "10.0.0.1:1", 5, now);
-        assert_eq!(syns.offer(ends("10.0.0.1:1"), 7, now), (Offer::Waits, None));
+        assert_eq!(syns.offer(ends("10.0.0.1:1"), 7, now + BOUNDS.handshake), (Offer::Waits, None));
+        assert_eq!((syns.since(&ends("10.0.0.1:1")), syns.since(&ends("10.0.0.1:2"))), (Some(now), None));
         assert_eq!(syns.release(&ends("10.0.0.1:1"), now), Some(&[1, 2][..]));
         assert_eq!(syns.offer(ends("10.0.0.1:1"), 7, now), (Offer::Again, None));
         assert_eq!(syns.take(&ends("10.0.0.1:1")), Some(5));

@@ -33,6 +33,7 @@ pub mod cage;
 pub mod datagrams;
 pub mod fds;
 pub mod file;
+pub mod frames;
 pub mod held;
 pub mod lock;
 pub mod machine;

@@ -379,9 +379,20 @@ pub fn missing_capability() -> io::Result<Option<&'static str>> {
 /// Takes from the calling thread, for ever, all privileges but to bind ports below 1024 (CAP_NET_BIND_SERVICE in
 /// capabilities(7)): for a thread that reads what strangers wrote.
 pub fn keep_low_ports_only() -> io::Result<()> {
+    keep(rustix::thread::CapabilitySet::NET_BIND_SERVICE)
+}
+
+/// As [`keep_low_ports_only`], but it may also enter network namespaces and open sockets for frames there
+/// (CAP_SYS_ADMIN, CAP_NET_RAW).
+pub fn keep_sockets_in_sandboxes() -> io::Result<()> {
+    use rustix::thread::CapabilitySet;
+    keep(CapabilitySet::NET_BIND_SERVICE | CapabilitySet::NET_RAW | CapabilitySet::SYS_ADMIN)
+}
+
+fn keep(wanted: rustix::thread::CapabilitySet) -> io::Result<()> {
     use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_no_new_privs};
     set_no_new_privs(true)?;
-    let kept = capabilities(None)?.permitted & CapabilitySet::NET_BIND_SERVICE;
+    let kept = capabilities(None)?.permitted & wanted;
     let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
     Ok(set_capabilities(None, sets)?)
 }

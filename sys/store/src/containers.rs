@@ -95,6 +95,7 @@ impl Tx<'_> {
     /// leases, ports and objects are rows of their own.
     pub fn container_remove(&self, id: &ContainerId) -> Result<bool> {
         self.change("DELETE FROM kept_address WHERE container = ?1", [id.to_string()])?;
+        self.change("DELETE FROM lan_lease WHERE container = ?1", [id.to_string()])?;
         Ok(self.change("DELETE FROM container WHERE id = ?1", [id.to_string()])? > 0)
     }
 

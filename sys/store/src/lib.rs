@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   <root>/podwire.db ──Store::open──> Store ──write(|tx| …)──> Tx: networks · containers · attachments · pods
-//!                                        │                          leases · kept addresses · ports · made · journal
-//!                                        └──────read(|tx| …)──> Tx  images · layers · names · volumes · meta · events
+//!                                        │                          leases · kept addresses · LAN leases · ports · made
+//!                                        └──────read(|tx| …)──> Tx  journal · images · layers · names · volumes · meta · events
 //! ```
 //!
 //! **How it works.** A closure is a transaction: what it did is there whole when it returns `Ok`, not at all
@@ -24,6 +24,7 @@ mod error;
 mod events;
 mod images;
 mod kept;
+mod lan;
 mod leases;
 mod meta;
 mod networks;
@@ -41,6 +42,7 @@ use rusqlite::{CachedStatement, Connection, OpenFlags};
 pub use containers::{ContainerRow, Lookup};
 pub use error::StoreError;
 pub use events::{EVENTS_KEPT, Event};
+pub use lan::LanLease;
 pub use leases::{Lease, QUARANTINE};
 pub use pods::PodRow;
 

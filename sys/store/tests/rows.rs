@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
-use model::{ContainerId, ImageId, Network, NetworkId, PodId, PortMapping, PortSpec, Subnet};
+use model::{ContainerId, ImageId, Network, NetworkId, PortMapping, PortSpec, Subnet};
 use plan::{Address, Object, Op, Place, Plan, Ruleset, Sandbox, SandboxName};
-use podwire_store::{ContainerRow, EVENTS_KEPT, Event, Lookup, PodRow, Store, StoreError};
+use podwire_store::{ContainerRow, EVENTS_KEPT, Event, Lookup, Store, StoreError};
 use serde_json::{Value, json};
 
 fn scratch() -> (tempfile::TempDir, Store) {
@@ -450,18 +450,53 @@ fn addresses_are_kept_for_a_container_until_it_or_the_network_is_removed() {
 }
 
 #[test]
+fn what_a_lan_lent_outlives_runs_and_the_machines_and_goes_with_the_container_or_the_network() {
+    let (_directory, store) = scratch();
+    let (one, net, other) = (container(1), network(9, "lan"), network(8, "lab"));
+    let put = |net: &NetworkId, ipv4, what: &str| store.write(|tx| tx.lan_lease_put(&one, net, ipv4, &what)).unwrap();
+    let of = || {
+        let leases = store.read(|tx| tx.lan_leases_of(&one)).unwrap();
+        leases.into_iter().map(|l| (l.network, l.ipv4, l.held, l.lease)).collect::<Vec<_>>()
+    };
+    let held = || store.read(|tx| tx.lan_leases_held()).unwrap().len();
+    put(&net.id, true, "a");
+    put(&net.id, true, "b");
+    put(&net.id, false, "c");
+    put(&other.id, true, "d");
+    store.write(|tx| tx.drop_runtime()).unwrap();
+    let all = |b, c, d| {
+        let row = |id, ipv4, held, text: &str| (id, ipv4, held, json!(text));
+        vec![row(other.id, true, d, "d"), row(net.id, true, b, "b"), row(net.id, false, c, "c")]
+    };
+    assert_eq!((of(), held()), (all(true, true, true), 3));
+    store.write(|tx| tx.lan_lease_lost(&one, &net.id, false)).unwrap();
+    assert_eq!((of(), held()), (all(true, false, true), 2));
+    store.write(|tx| tx.lan_leases_release(&one, &net.id)).unwrap();
+    assert_eq!((of(), held()), (all(false, false, true), 1));
+    store.write(|tx| tx.lan_leases_release(&one, &other.id)).unwrap();
+    assert_eq!(held(), 0);
+    store.write(|tx| tx.lan_leases_forget(&one, &other.id)).unwrap();
+    assert_eq!(of().len(), 2);
+    store.write(|tx| tx.network_remove(&net.id)).unwrap();
+    assert_eq!(of(), []);
+    put(&other.id, true, "e");
+    store.write(|tx| tx.container_remove(&one)).unwrap();
+    assert_eq!(of(), []);
+}
+
+#[test]
 fn a_file_of_the_first_format_is_brought_forward_with_what_is_in_it() {
     let (directory, store) = scratch();
     store.write(|tx| tx.container_insert(&row(1, "web"), &json!({}))).unwrap();
     drop(store);
     let connection = rusqlite::Connection::open(directory.path().join(Store::FILE)).unwrap();
-    let later = "SELECT type, name FROM sqlite_schema WHERE sql IS NOT NULL AND (name IN ('event', 'kept_address')
-                 OR name IN ('attachment_host_link', 'attachment_mac', 'container_sharer', 'container_pod', 'pod'))
-                 ORDER BY type DESC";
+    let later =
+        "SELECT type, name FROM sqlite_schema WHERE sql IS NOT NULL AND (name IN ('event', 'kept_address', 'lan_lease', 'pod')
+                 OR name IN ('attachment_host_link', 'attachment_mac', 'container_sharer', 'container_pod')) ORDER BY type DESC";
     let mut statement = connection.prepare(later).unwrap();
     let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))).unwrap();
     let drops: Vec<String> = rows.map(|row| row.map(|(what, name)| format!("DROP {what} {name};")).unwrap()).collect();
-    assert_eq!(drops.len(), 7);
+    assert_eq!(drops.len(), 8);
     connection.execute_batch(&(drops.concat() + "PRAGMA user_version=1")).unwrap();
     let store = Store::open(directory.path()).unwrap();
     assert_eq!(store.read(|tx| tx.container_find("web")).unwrap(), Lookup::Found(container(1)));
@@ -501,8 +536,20 @@ fn every_look_up_goes_by_an_index() {
     let (directory, store) = scratch();
     drop(store);
     let connection = rusqlite::Connection::open(directory.path().join(Store::FILE)).unwrap();
-    let sources =
-        ["containers", "events", "images", "kept", "leases", "meta", "networks", "plans", "pods", "ports", "volumes"];
+    let sources = [
+        "containers",
+        "events",
+        "images",
+        "kept",
+        "lan",
+        "leases",
+        "meta",
+        "networks",
+        "plans",
+        "pods",
+        "ports",
+        "volumes",
+    ];
     let mut looked_at = 0;
     for source in sources {
         let text = std::fs::read_to_string(format!("{}/src/{source}.rs", env!("CARGO_MANIFEST_DIR"))).unwrap();
@@ -527,54 +574,4 @@ fn every_look_up_goes_by_an_index() {
         }
     }
     assert!(looked_at > 30, "only {looked_at} statements found");
-}
-
-fn pod(n: u8) -> PodId {
-    PodId::from_bytes([n; 32])
-}
-
-fn pod_row(n: u8, name: &str) -> PodRow {
-    PodRow { id: pod(n), name: name.to_owned(), created: n.into(), leaving: None }
-}
-
-#[test]
-fn pods_are_found_by_name_id_and_the_beginning_of_an_id() {
-    let (_directory, store) = scratch();
-    store
-        .write(|tx| {
-            assert!(tx.pod_insert(&pod_row(0x11, "shop"), &json!({"n": 1}))?);
-            assert!(tx.pod_insert(&pod_row(0x12, "store"), &json!({"n": 2}))?);
-            assert!(!tx.pod_insert(&pod_row(0x13, "shop"), &json!({"n": 3}))?, "the name is taken");
-            Ok::<_, StoreError>(())
-        })
-        .unwrap();
-    let find = |text: &str| store.read(|tx| tx.pod_find(text)).unwrap();
-    assert_eq!(find("shop"), Lookup::Found(pod(0x11)));
-    assert_eq!(find("12"), Lookup::Found(pod(0x12)));
-    assert_eq!((find("1"), find("2"), find("")), (Lookup::Ambiguous, Lookup::NotFound, Lookup::NotFound));
-    let all: Vec<(PodRow, Value)> = store.read(|tx| tx.pods()).unwrap();
-    assert_eq!(
-        all.iter().map(|(row, doc)| (row.name.as_str(), doc["n"].as_i64().unwrap())).collect::<Vec<_>>(),
-        [("shop", 1), ("store", 2)]
-    );
-}
-
-#[test]
-fn a_pod_that_leaves_says_by_whom_and_its_containers_are_known() {
-    let (_directory, store) = scratch();
-    let member = |id: PodId| json!({"settings": {"pod": {"id": id.to_string()}}});
-    store
-        .write(|tx| {
-            tx.pod_insert(&pod_row(1, "shop"), &json!({}))?;
-            tx.container_insert(&row(1, "web"), &member(pod(1)))?;
-            tx.container_insert(&row(2, "other"), &json!({"settings": {}}))?;
-            tx.container_insert(&row(3, "db"), &member(pod(1)))
-        })
-        .unwrap();
-    assert_eq!(store.read(|tx| tx.containers_of_pod(&pod(1))).unwrap(), [container(1), container(3)]);
-    assert_eq!(store.read(|tx| tx.pods_leaving()).unwrap(), []);
-    store.write(|tx| tx.pod_leave(&pod(1), "4711 12345")).unwrap();
-    assert_eq!(store.read(|tx| tx.pods_leaving()).unwrap(), [(pod(1), "4711 12345".to_owned())]);
-    assert!(store.write(|tx| tx.pod_remove(&pod(1))).unwrap());
-    assert!(!store.write(|tx| tx.pod_remove(&pod(1))).unwrap());
 }

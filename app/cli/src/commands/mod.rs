@@ -20,6 +20,7 @@ mod network_exists;
 mod network_export;
 mod network_import;
 mod network_inspect;
+mod network_leases;
 mod network_ls;
 mod network_prune;
 mod network_reload;
@@ -95,6 +96,7 @@ pub(crate) const COMMANDS: &[Entry] = &[
     Entry::new::<network_export::NetworkExport>(&["network export"], "Write networks as Podman's files", "[options] [NETWORK...]"),
     Entry::new::<network_import::NetworkImport>(&["network import"], "Add networks from Podman's or CNI's files", "[FILE|DIR...]"),
     Entry::new::<network_inspect::NetworkInspect>(&["network inspect"], "Display networks", "[options] NETWORK [NETWORK...]"),
+    Entry::new::<network_leases::NetworkLeases>(&["network leases"], "List addresses that DHCP servers have leased to containers", "[options] [NETWORK]"),
     Entry::new::<network_ls::NetworkLs>(&["network ls", "network list"], "List networks", "[options]"),
     Entry::new::<network_prune::NetworkPrune>(&["network prune"], "Remove networks that no container uses", "[options]"),
     Entry::new::<network_reload::NetworkReload>(&["network reload"], "Make the firewall and links of containers as they should be", "[options] [CONTAINER...]"),

@@ -3,6 +3,7 @@
 mod change;
 mod churn;
 mod containers;
+mod dhcp;
 mod dns;
 mod engine;
 mod errors;
@@ -39,6 +40,7 @@ fn main() {
         dns::sentences(),
         networks::sentences(),
         macvlan::sentences(),
+        dhcp::sentences(),
         guards::sentences(),
         heal::sentences(),
         errors::sentences(),
