@@ -185,6 +185,7 @@ fn config(command: &[&str]) -> ContainerConfig {
         hostname: None,
         tty: false,
         interactive: false,
+        pod: None,
         remove: false,
         replace: false,
         id_file: None,
