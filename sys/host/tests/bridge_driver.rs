@@ -45,8 +45,6 @@ fn wish() -> Vec<Object> {
         mac: "02:00:00:00:00:02".parse().unwrap(),
         addrs: vec!["10.88.0.2/16".parse().unwrap(), "fd00::2/64".parse().unwrap()],
         gateways: vec!["10.88.0.1".parse().unwrap(), "fd00::1".parse().unwrap()],
-        routes: Vec::new(),
-        mtu: None,
         ports: vec![spec.at(8080)],
         mark: Mark::new("5eed5eed", "0123456789ab"),
     };

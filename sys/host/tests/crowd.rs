@@ -73,8 +73,6 @@ fn container(n: u16, at: u16) -> Vec<Object> {
         mac: model::MacAddr::new([2, 0, 0, 0, high, low]).unwrap(),
         addrs: vec![format!("{}/16", ip4(at)).parse().unwrap(), format!("fd00::{at:x}/64").parse().unwrap()],
         gateways: vec!["10.88.0.1".parse().unwrap(), "fd00::1".parse().unwrap()],
-        routes: Vec::new(),
-        mtu: None,
         ports: Vec::new(),
         mark: Mark::new("5eed5eed", &format!("{n:012x}")),
     };

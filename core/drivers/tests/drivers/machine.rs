@@ -204,8 +204,6 @@ impl Machine {
                 routes: Vec::new(),
                 mtu: None,
                 ports: if n == 0 { run.ports.clone() } else { Vec::new() },
-                routes: Vec::new(),
-                mtu: None,
                 mark: Mark::new(INSTANCE, &id.short()),
             };
             Ok((net.clone(), endpoint))
