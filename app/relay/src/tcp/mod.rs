@@ -15,7 +15,7 @@ mod pump;
 mod slots;
 mod wires;
 
-pub(crate) use wires::prepare;
+pub(crate) use wires::{prepare, prepare_inner};
 
 pub use outbound::Outbound;
 pub use published::{Door, Published};

@@ -28,7 +28,7 @@ use crate::table::{self, SOCKET_MARK, Taken};
 use crate::tcp::Bounds;
 use crate::tcp::pump::{Pair, reset_on_close};
 use crate::tcp::slots::Id;
-use crate::tcp::wires::{BYTES, Bell, Happened, Joined, Wire, Wires, prepare};
+use crate::tcp::wires::{BYTES, Bell, Happened, Joined, Wire, Wires, prepare_inner};
 
 /// Connections taken in a row.
 const ROW: usize = 64;
@@ -294,7 +294,7 @@ fn connect_as(from: SocketAddr, to: SocketAddr) -> Result<(OwnedFd, bool), Errno
     linux::transparent::set_mark(&socket, SOCKET_MARK).map_err(errno)?;
     linux::transparent::set_syn_count(&socket, SYN_COUNT).map_err(errno)?;
     linux::transparent::set_late_port(&socket).map_err(errno)?;
-    prepare(&socket).map_err(errno)?;
+    prepare_inner(&socket).map_err(errno)?;
     // One client may have connections to many ports.
     sockopt::set_socket_reuseaddr(&socket, true)?;
     bind(&socket, &from)?;

@@ -19,6 +19,12 @@ use super::slots::{Id, Slots, Token};
 const EVENTS: usize = 128;
 /// What is not sent stays with the sender: the socket takes no more than this beyond what is under way.
 const UNSENT: u32 = 128 << 10;
+/// The congestion control of sockets that need none.
+const UNPACED: &str = "reno";
+/// What the names of those begin with that pace all they send.
+const PACED: &str = "bbr";
+/// Nearer is the host itself, or what is in it; a network card and a switch take longer.
+const NEAR: Duration = Duration::from_micros(100);
 /// A connection on which nothing comes for so long is asked whether it is still there.
 const KEEPALIVE: Duration = Duration::from_secs(600);
 const KEEPALIVE_AGAIN: Duration = Duration::from_secs(60);
@@ -241,6 +247,25 @@ pub(crate) fn prepare(socket: impl AsFd) -> io::Result<()> {
     sockopt::set_tcp_keepidle(socket, KEEPALIVE)?;
     sockopt::set_tcp_keepintvl(socket, KEEPALIVE_AGAIN)?;
     Ok(sockopt::set_tcp_keepcnt(socket, KEEPALIVE_TIMES)?)
+}
+
+/// As [`prepare`], for a socket whose other end is a container's.
+///
+/// Between them is nothing that could be overloaded, so nothing is gained by a congestion control that paces, as BBR
+/// does (one timer for each packet). Reno is in every kernel, and allowed to everybody.
+pub(crate) fn prepare_inner(socket: impl AsFd) -> io::Result<()> {
+    prepare(&socket)?;
+    Ok(sockopt::set_tcp_congestion(socket.as_fd(), UNPACED)?)
+}
+
+/// Where much is sent to somebody who is so near that there is no network between, pacing is of no use either:
+/// another way is found in the host's own choice of a congestion control.
+pub(super) fn unpace_if_near(socket: &OwnedFd) {
+    let is_near = || linux::transparent::shortest_round_trip(socket).is_ok_and(|time| time.is_some_and(|t| t < NEAR));
+    if sockopt::tcp_congestion(socket).is_ok_and(|name| name.starts_with(PACED)) && is_near() {
+        // As it was, it is slower and right.
+        let _ = sockopt::set_tcp_congestion(socket, UNPACED);
+    }
 }
 
 /// How others wake a loop.
