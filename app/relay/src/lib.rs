@@ -46,7 +46,7 @@ use control::{Control, Parts};
 use outside::Outside;
 use place::Place;
 use relay_core::flows::Limits;
-use tcp::{Bounds, Outbound, Published};
+use tcp::{Outbound, Published, Share};
 use udp::Datagrams;
 
 /// Where the host's name servers are.
@@ -101,13 +101,13 @@ fn start(order: &Order) -> io::Result<(Control, PacketListener)> {
     let descriptors = linux::fds::raise_limit()?;
     let limits = udp::limits(descriptors);
     // A flow has two of them.
-    let bounds = Bounds::of(descriptors.saturating_sub(2 * limits.all as u64));
+    let share = Share::start(descriptors, 2 * limits.all)?;
     let outside = Outside::here()?;
     let book = Book::new(outside.clone(), Path::new(RESOLV_CONF), Path::new(STUBS_SERVERS));
     let namespace = NetNs::open(&order.namespace)?;
-    let inside = inside(namespace, order.mtu, outside.clone(), book.clone(), bounds, limits)?;
+    let inside = inside(namespace, order.mtu, outside.clone(), book.clone(), share.clone(), limits)?;
     let datagrams = Arc::new(OnceLock::from(inside.datagrams));
-    let outbound = Outbound::start(inside.tun, inside.listeners, book.clone(), bounds, Arc::clone(&datagrams))?;
+    let outbound = Outbound::start(inside.tun, inside.listeners, book.clone(), share, Arc::clone(&datagrams))?;
     let listener = listen(order)?;
     let parts = Parts { book, outside, outbound, published: inside.published, datagrams };
     Ok((Control::new(parts), listener))
@@ -127,7 +127,7 @@ fn inside(
     mtu: u32,
     outside: Outside,
     book: Book,
-    bounds: Bounds,
+    share: Share,
     limits: Limits,
 ) -> io::Result<Inside> {
     let make = move || {
@@ -136,7 +136,7 @@ fn inside(
         let tun = Arc::clone(&place.tun);
         let datagrams = Datagrams::start(outside, Arc::clone(&tun), book, limits)?;
         place.open(datagrams.port)?;
-        let published = Published::start(bounds)?;
+        let published = Published::start(share)?;
         Ok(Inside { tun, listeners: place.listeners, published, datagrams })
     };
     let (done, wait) = mpsc::sync_channel(1);
