@@ -7,20 +7,35 @@ const FLAGS: &[(&str, &str)] = &[
         "arch authfile blkio-weight blkio-weight-device cert-dir cgroup-conf cgroup-parent cgroupns cgroups \
          chrootdirs conmon-pidfile cpu-period cpu-quota cpu-rt-period cpu-rt-runtime cpu-shares/c cpus \
          cpuset-cpus cpuset-mems creds decryption-key device device-cgroup-rule device-read-bps \
-         device-read-iops device-write-bps device-write-iops disable-content-trust env-host env-merge gidmap \
+         device-read-iops device-write-bps device-write-iops disable-content-trust env-host env-merge \
          group-add group-entry gpus health-cmd health-interval health-log-destination health-max-log-count \
          health-max-log-size health-on-failure health-retries health-start-period health-startup-cmd \
          health-startup-interval health-startup-retries health-startup-success health-startup-timeout \
          health-timeout hosts-file hostuser http-proxy image-volume init init-path intel-rdt-closid ipc label-file \
          log-driver log-opt memory/m memory-reservation memory-swap memory-swappiness mount no-healthcheck \
          no-hostname oom-kill-disable oom-score-adj os passwd passwd-entry personality pid pids-limit \
-         platform pod pod-id-file preserve-fd preserve-fds rdt-class read-only-tmpfs requires restart retry \
+         platform preserve-fd preserve-fds rdt-class read-only-tmpfs requires restart retry \
          retry-delay rmi rootfs sdnotify seccomp-policy secret security-opt shm-size shm-size-systemd \
-         subgidname subuidname sysctl systemd timeout tz uidmap ulimit umask unsetenv unsetenv-all uts \
+         sysctl systemd timeout tz ulimit umask unsetenv unsetenv-all uts \
          variant volumes-from",
     ),
     ("create", "attach/a init-ctr"),
-    ("ps", "external ns pod/p size/s sort sync watch/w"),
+    ("ps", "external ns size/s sort sync watch/w"),
+    (
+        "pod create",
+        "blkio-weight blkio-weight-device cgroup-parent cpu-shares/c cpus cpuset-cpus cpuset-mems device \
+         device-read-bps device-write-bps gidmap gpus hosts-file infra-conmon-pidfile label-file memory/m memory-swap \
+         no-hostname pid security-opt shm-size-systemd subgidname subuidname sysctl uidmap userns uts volume/v \
+         volumes-from",
+    ),
+    (
+        "kube play",
+        "annotation authfile build cert-dir context-dir creds log-driver log-opt no-hostname no-trunc \
+         seccomp-profile-root service-container userns wait/w",
+    ),
+    ("kube generate", "podman-only replicas/r service/s"),
+    ("pod logs", "color"),
+    ("pod prune", "filter"),
     ("images", "history sort"),
     ("pull", "all-tags/a arch authfile cert-dir creds decryption-key os policy retry retry-delay variant"),
     ("load", ""),
@@ -54,8 +69,8 @@ const FLAGS: &[(&str, &str)] = &[
 ];
 
 /// Commands, and nouns with all that belongs to them.
-const COMMANDS: &str = "artifact attach auto-update build commit cp diff export farm generate healthcheck history \
-    init kube login logout machine manifest mount pause play pod push quadlet save search secret stats \
+const COMMANDS: &str = "artifact attach auto-update build commit cp diff export farm healthcheck history \
+    init login logout machine manifest mount pause push quadlet save search secret stats \
     system tag top umount unmount unpause untag volume";
 
 const CONTAINER_COMMANDS: &str = "attach checkpoint cleanup clone commit cp diff export init mount pause prune \
@@ -63,11 +78,18 @@ const CONTAINER_COMMANDS: &str = "attach checkpoint cleanup clone commit cp diff
 const IMAGE_COMMANDS: &str =
     "build diff history mount prune push save scp search sign tag tree trust umount unmount untag";
 
+const KUBE_COMMANDS: &str = "apply";
+const GENERATE_COMMANDS: &str = "spec systemd";
+const POD_COMMANDS: &str = "clone pause stats top unpause";
+
 /// Is `words` (`pod`, `network connect`) a command that Podman has?
 pub(crate) fn is_command(words: &str) -> bool {
     let (list, word) = match words.split_once(' ') {
         Some(("container", word)) => (CONTAINER_COMMANDS, word),
         Some(("image", word)) => (IMAGE_COMMANDS, word),
+        Some(("pod", word)) => (POD_COMMANDS, word),
+        Some(("kube", word)) => (KUBE_COMMANDS, word),
+        Some(("generate", word)) => (GENERATE_COMMANDS, word),
         _ => (COMMANDS, words),
     };
     list.split_whitespace().any(|known| known == word)

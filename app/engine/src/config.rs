@@ -5,8 +5,11 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ipam::HiddenRequest;
+use linux::userns::IdRange;
 use model::{ContainerName, DnsName, Hostname, LinkName, MacAddr, PastaOptions, PortSpec, Protocol, SlirpOptions};
 use serde::{Deserialize, Serialize};
+
+use crate::idmaps::IdMapWish;
 
 /// Everything `create` needs to know.
 #[derive(Debug, Clone)]
@@ -33,6 +36,8 @@ pub struct ContainerConfig {
     pub tty: bool,
     /// `-i`
     pub interactive: bool,
+    /// `--pod`
+    pub pod: Option<PodChoice>,
     /// `--rm`
     pub remove: bool,
     /// `--replace`: a container that has the name goes, as by `rm -f`.
@@ -53,6 +58,8 @@ pub struct ContainerConfig {
     pub security: SecurityConfig,
     /// `--network`, `-p` and the like.
     pub network: NetworkConfig,
+    /// `--userns`, `--uidmap` and the like.
+    pub users: UsersWish,
     /// `--tmpfs PATH[:OPTIONS]`
     pub tmpfs: Vec<(String, String)>,
     /// `--pull`
@@ -61,6 +68,58 @@ pub struct ContainerConfig {
     pub tls_verify: bool,
     /// The whole command line, for `inspect`.
     pub create_command: Vec<String>,
+}
+
+/// `--pod`
+#[derive(Debug, Clone)]
+pub enum PodChoice {
+    /// A name or an id: this one.
+    Join(String),
+    /// `new:NAME`: one that is made for the container, and goes again if that cannot be made or started.
+    New(Box<crate::pods::PodConfig>),
+}
+
+/// Which users a container has.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum UsersWish {
+    /// `host`, or nothing said: podwire's own, who are the host's for root.
+    #[default]
+    Host,
+    /// `keep-id`: whoever runs podwire has his own ids in there, or these.
+    KeepId {
+        /// `uid=`
+        uid: Option<u32>,
+        /// `gid=`
+        gid: Option<u32>,
+        /// `size=`: how many ids in all.
+        size: Option<u32>,
+    },
+    /// `nomap`: whoever runs podwire is nobody in there.
+    NoMap,
+    /// `auto`: ids that no other container has.
+    Auto {
+        /// `size=`: how many; what the image needs when absent.
+        size: Option<u32>,
+        /// `uidmapping=`
+        uids: Vec<IdRange>,
+        /// `gidmapping=`
+        gids: Vec<IdRange>,
+    },
+    /// `--uidmap`, `--gidmap`, `--subuidname`, `--subgidname`
+    Mapped {
+        /// Of users; the groups' when empty.
+        uids: Vec<IdMapWish>,
+        /// Of groups; the users' when empty.
+        gids: Vec<IdMapWish>,
+        /// Whose ranges in /etc/subuid.
+        subuid: Option<String>,
+        /// Whose ranges in /etc/subgid.
+        subgid: Option<String>,
+    },
+    /// `container:NAME`: another container's.
+    Container(String),
+    /// `ns:PATH`
+    Path(PathBuf),
 }
 
 /// When to ask the registry.
@@ -131,6 +190,23 @@ pub struct NetworkConfig {
     pub dns_search: Option<Vec<DnsName>>,
     /// `--dns-option`
     pub dns_options: Vec<String>,
+}
+
+impl Default for NetworkConfig {
+    /// What nothing said means.
+    fn default() -> Self {
+        Self {
+            mode: NetworkMode::Private(AttachmentConfig::default()),
+            publish: Vec::new(),
+            publish_all: false,
+            expose: Vec::new(),
+            add_hosts: Vec::new(),
+            no_hosts: false,
+            dns: Dns::Host,
+            dns_search: None,
+            dns_options: Vec::new(),
+        }
+    }
 }
 
 /// A [`PortSpec`] in its serde form: the text it was parsed from.

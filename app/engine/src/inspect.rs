@@ -7,6 +7,7 @@ use std::path::Path;
 use images::Image;
 use jiff::Timestamp;
 use linux::Signal;
+use linux::userns::IdRange;
 use model::{Addr, ContainerId, DnsName, MacAddr, PortMapping, Protocol};
 use serde_json::{Map, Value, json};
 
@@ -17,6 +18,7 @@ use crate::error::Result;
 use crate::list::DEFAULT_NETWORK;
 use crate::record::{ContainerRecord, Mount, Settings, State};
 use crate::spec;
+use crate::users::Users;
 
 /// Go's zero time.
 const NEVER: &str = "0001-01-01T00:00:00Z";
@@ -32,7 +34,9 @@ impl Engine {
         let record = self.record(id)?;
         let settings = &record.settings;
         let places = self.places(id);
-        let layers = self.images()?.by_id(&record.image).map(|image| image.layers).unwrap_or_default();
+        let images = self.images()?;
+        let image = record.image.and_then(|image| images.by_id(&image).ok());
+        let layers = image.map(|image| image.layers).unwrap_or_default();
         let capabilities = spec::capabilities(&settings.security);
         let argv = settings.argv();
         let lower: Vec<String> = layers.iter().map(|layer| layer.display().to_string()).collect();
@@ -42,11 +46,11 @@ impl Engine {
             "Path": argv.first(),
             "Args": argv.get(1..).unwrap_or_default(),
             "State": state(&record),
-            "Image": record.image.to_string(),
+            "Image": record.image.map_or_else(String::new, |image| image.to_string()),
             "ImageDigest": record.image_digest,
             "ImageName": record.image_name,
             "Rootfs": "",
-            "Pod": "",
+            "Pod": record.pod().map_or_else(String::new, |pod| pod.to_string()),
             "ResolvConfPath": places.resolv_conf(),
             "HostnamePath": places.hostname(),
             "HostsPath": places.hosts(),
@@ -77,7 +81,7 @@ impl Engine {
             "Dependencies": dependencies(settings),
             "NetworkSettings": self.network_settings(&record)?,
             "Namespace": "",
-            "IsInfra": false,
+            "IsInfra": record.is_infra(),
             "IsService": false,
             "KubeExitCodePropagation": "invalid",
             "lockNumber": 0,
@@ -337,7 +341,7 @@ impl Shown {
 }
 
 /// `{"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}]}`; exposed only: null.
-fn ports(published: &[PortMapping], exposed: &[(u16, u16, Protocol)]) -> Value {
+pub(crate) fn ports(published: &[PortMapping], exposed: &[(u16, u16, Protocol)]) -> Value {
     let mut bindings: BTreeMap<(u16, Protocol), Vec<Value>> = BTreeMap::new();
     for &(first, range, protocol) in exposed {
         for port in (first..=u16::MAX).take(range.into()) {
@@ -404,6 +408,23 @@ fn config(record: &ContainerRecord) -> Value {
     config
 }
 
+fn users_text(users: Option<&Users>) -> String {
+    match users {
+        None => String::new(),
+        Some(Users::Of(id)) => format!("container:{id}"),
+        Some(Users::Own { .. } | Users::At(_)) => "private".to_owned(),
+    }
+}
+
+/// Podman shows none of who has no user namespace of its own making.
+fn id_mappings(users: Option<&Users>) -> Option<Value> {
+    let Some(Users::Own { maps, .. }) = users else { return None };
+    let shown = |map: &[IdRange]| -> Value {
+        map.iter().map(|r| json!(format!("{}:{}:{}", r.inside, r.outside, r.count))).collect()
+    };
+    Some(json!({ "UidMap": shown(&maps.uids), "GidMap": shown(&maps.gids) }))
+}
+
 fn annotations(settings: &Settings) -> Value {
     let mut all = settings.annotations.clone();
     all.insert("org.opencontainers.image.stopSignal".to_owned(), settings.stop_signal.to_string());
@@ -457,12 +478,15 @@ fn host_config(record: &ContainerRecord, log: std::path::PathBuf) -> Value {
         "SecurityOpt": [],
         "Tmpfs": settings.tmpfs.iter().cloned().collect::<BTreeMap<_, _>>(),
         "UTSMode": "private",
-        "UsernsMode": "",
+        "UsernsMode": users_text(settings.users.as_ref()),
         "ShmSize": 65_536_000,
         "Runtime": "oci",
         "ConsoleSize": [0, 0],
         "Isolation": "",
     });
+    if let Some(maps) = id_mappings(settings.users.as_ref()) {
+        shown["IDMappings"] = maps;
+    }
     let zeros = [
         "CpuShares",
         "Memory",
@@ -525,7 +549,7 @@ fn bind_text(mount: &Mount) -> String {
     format!("{source}:{}:{}", mount.target, options.join(","))
 }
 
-fn host_text(entry: &HostEntry) -> String {
+pub(crate) fn host_text(entry: &HostEntry) -> String {
     let names: Vec<&str> = entry.names.iter().map(|name| name.as_str()).collect();
     format!("{}:{}", names.join(";"), entry.ip.map_or_else(|| "host-gateway".to_owned(), |ip| ip.to_string()))
 }

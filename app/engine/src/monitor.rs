@@ -29,20 +29,24 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use jiff::Timestamp;
+use linux::userns::{IdRange, UserNs};
 use linux::{ProcessRef, Spawn, fds, mounts, userns};
-use model::ContainerId;
+use model::{ContainerId, ImageId};
 use serde::{Deserialize, Serialize};
 
 use crate::config::NetworkMode;
 use crate::engine::{Engine, EngineOptions, Places, change_if_owned, remove_if_says};
 use crate::error::{Error, Result};
 use crate::keeper::Keeper;
+use crate::pods::pause::Pause;
+use crate::pods::{Joined, Share, mount_shm};
 use crate::ports::Holds;
 use crate::pump::{Pump, Source};
 use crate::record::{ContainerRecord, State};
 use crate::revival::Guard;
 use crate::runtime::Runtime;
-use crate::{spec, user};
+use crate::stage::Stage;
+use crate::{idmaps, spec, user, users};
 
 /// The name (`argv[0]`) under which the binary is a monitor.
 pub const MONITOR_NAME: &str = "podwire-monitor";
@@ -177,22 +181,15 @@ impl Monitor {
 
     /// Container running, record saying so, attach socket open.
     fn bring_up(&self, record: &ContainerRecord) -> Result<Up> {
-        let launch = Launch {
-            order: &self.order,
-            places: &self.places,
-            record,
-            layers: self.engine.images()?.by_id(&record.image)?.layers,
-            runtime: self.engine.runtime()?,
-            oom_score_adj: self.oom_score_adj,
-        };
-        let mut started = std::thread::scope(|scope| {
-            let start = std::thread::Builder::new().spawn_scoped(scope, || launch.in_own_mounts());
-            let joined = start.map_err(Error::usage)?.join();
-            joined.unwrap_or_else(|_| Err(Error::usage("the container's monitor has a bug; see userdata/monitor.log")))
-        })?;
         let netns = match &self.order.mode {
             Mode::Start { netns, .. } => netns.clone(),
             Mode::Adopt { .. } => None,
+        };
+        mount_shm(record, &self.places)?;
+        let mut pause = None;
+        let mut started = match &record.image {
+            Some(image) => self.launch(record, image)?,
+            None => Up::without_streams(pause.insert(Pause::start(record, netns.as_deref())?).init),
         };
         // Before it counts as running: until then a monitor that is killed takes the container with it.
         started.keeper = started.kept().map(|kept| Keeper::start(&self.places, started.init, kept)).transpose()?;
@@ -200,6 +197,8 @@ impl Monitor {
             std::fs::write(path, started.init.pid.to_string())
                 .map_err(|e| Error::at(format!("cannot write the PID file {}", path.display()), e))?;
         }
+        let shares_numbers = record.shares().is_some_and(|(_, shares)| shares.contains(&Share::Pid));
+        let mounts = shares_numbers.then(|| started.init.mount_namespace()).transpose().map_err(Error::usage)?;
         let saved = change_if_owned(&self.engine.store, &record.id, self.me, |record| {
             record.state = State::Running;
             record.fate = None;
@@ -209,12 +208,16 @@ impl Monitor {
             record.exit_code = 0;
             record.error.clear();
             record.netns = netns;
+            record.mount_namespace = mounts;
         })?;
         if saved.is_none() {
             if let Some(path) = &record.settings.pid_file {
                 remove_if_says(path, &started.init.pid.to_string());
             }
             return Err(Error::usage(format!("container {} was taken away while it was being started", record.id)));
+        }
+        if let Some(pause) = pause {
+            pause.stay()?;
         }
         if matches!(self.order.mode, Mode::Start { watched: true, .. }) {
             // It runs: whoever cannot be told of it now does not stop it.
@@ -223,6 +226,37 @@ impl Monitor {
             }
         }
         Ok(started)
+    }
+
+    /// By the runtime, with a file system from its image.
+    fn launch(&self, record: &ContainerRecord, image: &ImageId) -> Result<Up> {
+        let launch = Launch {
+            order: &self.order,
+            places: &self.places,
+            record,
+            users: self.users(record)?,
+            layers: self.engine.images()?.by_id(image)?.layers,
+            runtime: self.engine.runtime()?,
+            joined: Joined::of(&self.engine, record)?,
+            oom_score_adj: self.oom_score_adj,
+        };
+        std::thread::scope(|scope| {
+            let start = std::thread::Builder::new().spawn_scoped(scope, || launch.in_own_mounts());
+            let joined = start.map_err(Error::usage)?.join();
+            joined.unwrap_or_else(|_| Err(Error::usage("the container's monitor has a bug; see userdata/monitor.log")))
+        })
+    }
+
+    /// The user namespace of the container, when it is not our own: the one that its network stack was made in.
+    fn users(&self, record: &ContainerRecord) -> Result<Option<UserNs>> {
+        let Mode::Start { netns, .. } = &self.order.mode else { return Ok(None) };
+        match netns.as_ref().filter(|_| users::own_stack(&record.settings.network.mode)) {
+            Some(path) if record.settings.users.is_some() => {
+                let owner = linux::NetNs::open(path).and_then(|netns| UserNs::owner_of(&netns));
+                owner.map_err(|e| Error::at("cannot find the container's user namespace", e))
+            }
+            _ => self.engine.open_users(&record.settings),
+        }
     }
 
     /// Until its end, and then its end.
@@ -263,6 +297,9 @@ impl Monitor {
 
     /// Our ends of the streams of a container that runs, of those that have outlived its monitor.
     fn find_up(&self, record: &ContainerRecord, init: ProcessRef) -> Result<Up> {
+        if record.image.is_none() {
+            return Ok(Up::without_streams(init));
+        }
         let mut sources = if record.settings.tty { Vec::new() } else { Streams::reopen(&self.places)? };
         let (keeper, kept) = Keeper::find(&self.places, init).unzip();
         let stdin = match kept {
@@ -281,9 +318,12 @@ struct Launch<'a> {
     order: &'a Order,
     places: &'a Places,
     record: &'a ContainerRecord,
+    /// Its user namespace, when it is not our own.
+    users: Option<UserNs>,
     /// Topmost first.
     layers: Vec<PathBuf>,
     runtime: Runtime,
+    joined: Joined,
     oom_score_adj: i32,
 }
 
@@ -292,8 +332,11 @@ impl Launch<'_> {
     fn in_own_mounts(&self) -> Result<Up> {
         let record = self.record;
         mounts::enter_private_namespace().map_err(|e| Error::at("cannot make a mount namespace", e))?;
-        let merged = self.places.merged();
-        self.mount_root(&merged)?;
+        let mut stage = self.users.as_ref().map(|_| self.stage()).transpose()?;
+        let merged = match (&mut stage, &self.users) {
+            (Some(stage), Some(users)) => self.mount_mapped_root(stage, users)?,
+            _ => self.mount_root(&self.layers, self.places.merged())?,
+        };
         let cgroup = Path::new("/sys/fs/cgroup");
         if self.runtime.wants_cgroup2() && cgroup.is_dir() && !mounts::is_cgroup2(cgroup) {
             match mounts::cgroup2(cgroup) {
@@ -303,24 +346,94 @@ impl Launch<'_> {
             }
         }
         let root = File::open(&merged).map_err(|e| Error::at(merged.display(), e))?;
+        if record.settings.current_user {
+            users::add_current_user(record, &root)?;
+        }
         let user = user::resolve(&record.settings.user, &root).map_err(Error::cannot_start)?;
-        crate::volumes::copy_up(record, &root)?;
-        self.write_spec(&user)?;
-        let streams = if record.settings.tty { Streams::Terminal } else { Streams::pipes(record, self.places)? };
+        let owner = self.outside(user.uid, user.gid);
+        crate::volumes::copy_up(record, &root, owner)?;
+        let (uid, gid) = owner.unwrap_or((user.uid, user.gid));
+        crate::volumes::give_to(record, uid, gid)?;
+        self.write_spec(&user, &merged, stage)?;
+        let streams = if record.settings.tty { Streams::Terminal } else { Streams::pipes(record, self.places, owner)? };
         self.call_runtime(streams)
     }
 
-    fn mount_root(&self, merged: &Path) -> Result<()> {
+    fn mount_root(&self, layers: &[PathBuf], root: PathBuf) -> Result<PathBuf> {
         let (upper, work) = (self.places.upper(), self.places.work());
-        match mounts::overlay(&self.layers, &upper, &work, merged) {
-            Err(native) if self.order.options.rootless => crate::fuse::overlay(&self.layers, &upper, &work, merged)
+        match mounts::overlay(layers, &upper, &work, &root) {
+            Err(native) if self.order.options.rootless => crate::fuse::overlay(layers, &upper, &work, &root)
                 .map_err(|fuse| Error::cannot_start(format!("{native}. The way around that: {fuse}"))),
             done => done.map_err(Error::cannot_start),
-        }
+        }?;
+        Ok(root)
     }
 
-    fn write_spec(&self, user: &user::User) -> Result<()> {
-        let record = self.record;
+    fn stage(&self) -> Result<Stage> {
+        let (options, settings) = (&self.order.options, &self.record.settings);
+        let places = [&options.root, &options.runroot, &options.tmpdir, &self.runtime.path];
+        let netns = match &self.order.mode {
+            Mode::Start { netns, .. } => netns.as_ref(),
+            Mode::Adopt { .. } => None,
+        };
+        let needed = places.into_iter().chain(netns).chain(settings.mounts.iter().map(|mount| &mount.source));
+        Stage::open(&needed.map(PathBuf::as_path).collect::<Vec<_>>())
+    }
+
+    /// The root file system with the owners that `users` have outside: where the kernel can, layers are mounted with
+    /// other owners than they have on disk; else there are copies of them that have those. Changes have them on disk.
+    fn mount_mapped_root(&self, stage: &mut Stage, users: &UserNs) -> Result<PathBuf> {
+        let root = stage.directory()?;
+        if has_only_ourselves(users) {
+            // All files are ours already: there is nobody else.
+            return self.mount_root(&self.layers, root);
+        }
+        let shifted = self.layers.iter().map(|layer| stage.show_mapped(layer, users));
+        let layers = match shifted.collect::<io::Result<Vec<_>>>() {
+            Ok(layers) => layers,
+            Err(error) => {
+                tracing::debug!(%error, "layers are copied to have other owners");
+                let copies = self.layers.iter().map(|layer| images::mapped_layer(layer, users.maps()));
+                let copies = copies.collect::<Result<Vec<_>, _>>();
+                copies.map_err(|e| Error::cannot_start(Error::from(e).message))?
+            }
+        };
+        let upper = self.places.upper();
+        let (uid, gid) = (idmaps::outside(&users.maps().uids, 0), idmaps::outside(&users.maps().gids, 0));
+        std::os::unix::fs::chown(&upper, uid, gid).map_err(|e| Error::at(upper.display(), e))?;
+        self.mount_root(&layers, root)
+    }
+
+    /// Whom the container's ids are outside; `None` when they are the same ones.
+    fn outside(&self, uid: u32, gid: u32) -> Option<(u32, u32)> {
+        let maps = self.users.as_ref()?.maps();
+        Some((idmaps::outside(&maps.uids, uid)?, idmaps::outside(&maps.gids, gid)?))
+    }
+
+    /// What the runtime mounts into the container, where its root can see it.
+    fn show_all(
+        &self,
+        stage: &mut Stage,
+        record: &mut ContainerRecord,
+        files: &mut [(PathBuf, &'static str)],
+    ) -> Result<()> {
+        for (path, _) in files {
+            *path = stage.show(path)?;
+        }
+        for mount in &mut record.settings.mounts {
+            mount.source = match &self.users {
+                Some(users) if mount.options.iter().any(|option| option == "idmap") => {
+                    let shown = stage.show_mapped(&mount.source, users);
+                    shown.map_err(|e| Error::cannot_start(format!("the volume option \"idmap\": {e}")))?
+                }
+                _ => stage.show(&mount.source)?,
+            };
+        }
+        Ok(())
+    }
+
+    fn write_spec(&self, user: &user::User, root: &Path, stage: Option<Stage>) -> Result<()> {
+        let mut record = self.record.clone();
         let Mode::Start { netns, console, .. } = &self.order.mode else { return Ok(()) };
         let candidates = [
             (self.places.hosts(), "/etc/hosts"),
@@ -329,21 +442,27 @@ impl Launch<'_> {
             (self.places.run_data().join(".containerenv"), "/run/.containerenv"),
         ];
         let taken = |place: &str| record.settings.mounts.iter().any(|mount| mount.target == place);
-        let files: Vec<_> = candidates.into_iter().filter(|(path, place)| path.exists() && !taken(place)).collect();
+        let mut files: Vec<_> = candidates.into_iter().filter(|(path, place)| path.exists() && !taken(place)).collect();
+        if let Some(mut stage) = stage {
+            self.show_all(&mut stage, &mut record, &mut files)?;
+        }
         let around = spec::Surroundings {
-            root: &self.places.merged(),
+            root,
             user,
             stack: match (netns, &record.settings.network.mode) {
                 (Some(path), _) => spec::Stack::At(path),
                 (None, NetworkMode::None) => spec::Stack::New,
                 (None, _) => spec::Stack::Host,
             },
+            joined: &self.joined,
             groups: crate::rootless::id_maps().map(|(_, gids)| userns::mapped(&gids)),
+            users: self.users.as_ref(),
+            owns_stack: self.users.is_none() || users::own_stack(&record.settings.network.mode),
             files: &files,
             console: *console,
             oom_score_adj: self.oom_score_adj,
         };
-        let text = spec::document(record, &around).to_string();
+        let text = spec::document(&record, &around).to_string();
         let path = self.places.static_data().join("config.json");
         std::fs::write(&path, text).map_err(|e| Error::at(format!("cannot write {}", path.display()), e))
     }
@@ -389,6 +508,12 @@ impl Launch<'_> {
     }
 }
 
+/// Is it one of a user without subordinate ids?
+fn has_only_ourselves(users: &UserNs) -> bool {
+    let only_ours = |map: &[IdRange]| matches!(map, [IdRange { outside: 0, count: 1, .. }]);
+    only_ours(&users.maps().uids) && only_ours(&users.maps().gids) && users::we_have_one_id()
+}
+
 /// The conversation with the command that started us: our standard input.
 fn starter_socket() -> Result<Option<UnixStream>> {
     let stdin = io::stdin();
@@ -410,6 +535,11 @@ pub(crate) struct Up {
 }
 
 impl Up {
+    /// A pod's own first process.
+    fn without_streams(init: ProcessRef) -> Self {
+        Self { init, sources: Vec::new(), stdin: None, keeper: None }
+    }
+
     /// What must not be closed before the container has ended.
     fn kept(&self) -> Option<BorrowedFd<'_>> {
         let terminal = || self.sources.iter().find_map(Source::as_terminal);
@@ -426,11 +556,15 @@ enum Streams {
 const FIFOS: [&str; 2] = ["stdout", "stderr"];
 
 impl Streams {
-    fn pipes(record: &ContainerRecord, places: &Places) -> Result<Self> {
+    /// `owner`: who may open the container's ends anew, when it is not we.
+    fn pipes(record: &ContainerRecord, places: &Places, owner: Option<(u32, u32)>) -> Result<Self> {
         for name in FIFOS {
             let path = places.run_data().join(name);
             let made = rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0);
             made.map_err(|e| Error::at(format!("cannot make {}", path.display()), e))?;
+            if let Some((uid, gid)) = owner {
+                std::os::unix::fs::chown(&path, Some(uid), Some(gid)).map_err(|e| Error::at(path.display(), e))?;
+            }
         }
         let ours = Self::reopen(places)?;
         let theirs = FIFOS.map(|name| File::options().read(true).write(true).open(places.run_data().join(name)));

@@ -20,13 +20,17 @@ use host::Host;
 use ipam::NetworkRequest;
 use linux::ProcessRef;
 use linux::lock::{self, HostLock};
-use model::{ContainerId, Driver, HostAddress, LinkName, Network, NetworkId, PortMapping, Protocol};
+use linux::userns::UserNs;
+use model::{
+    ContainerId, Driver, HostAddress, IpvlanOptions, LinkName, MacvlanOptions, Network, NetworkId, PortMapping,
+    Protocol,
+};
 use plan::{Conflict, Key, Mark, Object, Op, Plan, SandboxName};
 use store::{Store, StoreError, Tx};
 
 use crate::config::AttachmentConfig;
-use crate::definitions::unknown_network;
-use crate::endpoints::{self, AttachedEndpoint, Identity, Newcomer};
+use crate::definitions::{DEFAULT_NETWORK, not_for_users, unknown_network};
+use crate::endpoints::{self, AttachedEndpoint, Identity, Newcomer, Parent};
 use crate::engine::EngineOptions;
 use crate::netd::Netd;
 use crate::ports;
@@ -48,6 +52,8 @@ pub(crate) struct SandboxWish<'a> {
     pub(crate) attachments: &'a [AttachmentConfig],
     /// Published on the first network that has a way out.
     pub(crate) ports: &'a [PortMapping],
+    /// Whose it is to be; `None`: podwire's own.
+    pub(crate) users: Option<&'a UserNs>,
 }
 
 /// A sandbox that is up.
@@ -66,6 +72,8 @@ pub(crate) enum Change<'a> {
     Connect(&'a AttachmentConfig, &'a Identity),
     /// Leave a network.
     Disconnect(NetworkId),
+    /// Have what a LAN's DHCP server lends there, or nothing.
+    Lease(&'a NetworkId, &'a crate::dhcp::Given),
     /// Publish these ports and no others, of a container whose first process is this one.
     Ports(&'a [PortMapping], Option<ProcessRef>),
     /// Nothing: make the kernel as it should be.
@@ -85,9 +93,16 @@ pub(crate) struct Networking<'a> {
 pub(crate) struct Desired {
     pub(crate) objects: Vec<Object>,
     pub(crate) owners: BTreeMap<Key, String>,
+    /// What stays as it is, there or not: its parent is not there.
+    pub(crate) left: BTreeSet<Key>,
 }
 
 impl Desired {
+    /// These are neither made nor removed now.
+    pub(crate) fn leave(&mut self, objects: &[Object]) {
+        self.left.extend(objects.iter().map(Object::key));
+    }
+
     pub(crate) fn add(&mut self, owner: &str, objects: Vec<Object>) {
         for object in objects {
             // Two networks may want the same setting; the first owner keeps it.
@@ -190,22 +205,44 @@ impl<'a> Networking<'a> {
         if !wish.attachments.is_empty() {
             self.tell(&mut machine, Some(wish.container));
         }
-        if attached.is_err() {
-            self.leave_if_unused(machine)?;
+        let attached = match attached {
+            Ok(attached) => attached,
+            Err(error) => {
+                self.leave_if_unused(machine)?;
+                return Err(error);
+            }
+        };
+        // Others may go on while a server is waited for.
+        drop(machine);
+        self.with_leases(&wish.container, attached)
+    }
+
+    /// What was attached, with what LANs' servers have added to it; on failure nothing of it remains.
+    fn with_leases(&self, container: &ContainerId, attached: Attached) -> Result<Attached> {
+        match self.wait_for_leases(container) {
+            Ok(()) => Ok(Attached { endpoints: self.endpoints_of(container)?, ..attached }),
+            Err(error) => {
+                let leaving = self.down(container)?;
+                self.gone(leaving)?;
+                Err(error)
+            }
         }
-        attached
     }
 
     fn up_with(&self, machine: &mut Machine, wish: &SandboxWish<'_>) -> Result<Attached> {
         if self.options.rootless {
             rootless_net::check_ports(wish.ports)?;
-            self.ensure_relay(machine)?;
+            if let Some(closed) = self.relay_for(machine, rootless_net::needs_relay(wish))? {
+                tracing::warn!("{closed}");
+            }
             self.hold_relayed(machine, &wish.container, wish.ports)?;
         }
+        machine.host.give_sandboxes_to(wish.users).map_err(usage)?;
         let (journaled, attached) = kept(self.plan_up(machine, wish, Intent::Apply))?;
         match self.apply(machine, &journaled.plan)? {
             Ok(()) => {
                 self.finish(&journaled)?;
+                warn_of_open_ports(wish.ports, &attached.endpoints);
                 machine.host.flush_udp(wish.ports, &container_ips(&attached.endpoints)).map_err(cannot_start)?;
                 if let Err(error) = self.put_relayed(machine, &wish.container, &attached.endpoints) {
                     self.down_with(machine, &wish.container, &[])?;
@@ -269,7 +306,25 @@ impl<'a> Networking<'a> {
         self.repair_with(&mut machine)?;
         let after = self.change_or_restore(&mut machine, container, change);
         self.tell(&mut machine, Some(*container));
-        after
+        match (after, change) {
+            (Ok(_), Change::Connect(asked, _)) => {
+                drop(machine);
+                self.with_lease_of(container, asked)
+            }
+            (after, _) => after,
+        }
+    }
+
+    /// The endpoints, with what a LAN's server has added to the latest; without that one on failure.
+    fn with_lease_of(&self, container: &ContainerId, asked: &AttachmentConfig) -> Result<Vec<AttachedEndpoint>> {
+        match self.wait_for_leases(container) {
+            Ok(()) => self.endpoints_of(container),
+            Err(error) => {
+                let network = self.get(asked.network.as_deref().unwrap_or(DEFAULT_NETWORK))?;
+                self.change(container, &Change::Disconnect(network.id))?;
+                Err(usage(error.message))
+            }
+        }
     }
 
     fn change_or_restore(
@@ -279,8 +334,14 @@ impl<'a> Networking<'a> {
         change: &Change<'_>,
     ) -> Result<Vec<AttachedEndpoint>> {
         let before = self.endpoints_of(container)?;
+        if let Change::Reload = change {
+            check_parents(&mut machine.host, &before)?;
+        }
         let ports = self.store.read(|tx| tx.ports_of(container))?;
-        self.ensure_relay(machine)?;
+        self.relay_for(machine, matches!(change, Change::Ports(..))).map_err(|error| usage(error.message))?;
+        if let Change::Disconnect(network) = change {
+            self.give_back(machine, container, Some(network));
+        }
         if let (Change::Ports(now, _), true) = (change, self.options.rootless) {
             rootless_net::check_ports(now)?;
             let added: Vec<PortMapping> = now.iter().filter(|port| !ports.contains(port)).copied().collect();
@@ -343,7 +404,9 @@ impl<'a> Networking<'a> {
                         let text = format!("{text}: network is already connected");
                         return Err(Error::new(Kind::Usage, text).into());
                     }
-                    let joined = self.newcomer(*container, identity, &[]).join(tx, &members, &network, asked)?;
+                    let parent = self.parent(tx, host, &network)?;
+                    let newcomer = self.newcomer(*container, identity, &[]);
+                    let joined = newcomer.join(tx, &members, &network, parent, asked)?;
                     journal = format!("att:{container}:{}", network.id);
                     members.push((network, joined));
                 }
@@ -351,6 +414,7 @@ impl<'a> Networking<'a> {
                     members.retain(|(network, _)| network.id != *id);
                     tx.attachment_remove(container, id)?;
                     tx.leases_release_on(id, container, linux::machine::boottime())?;
+                    tx.lan_leases_release(container, id)?;
                     owners.push(owner_of_network(id));
                 }
                 Change::Ports(ports, init) => {
@@ -359,12 +423,20 @@ impl<'a> Networking<'a> {
                     endpoints::check_ports(&members, &added).map_err(|error| usage(error.message))?;
                     ports::record(tx, container, ports, *init)?;
                 }
+                Change::Lease(id, given) => {
+                    let Some((_, attached)) = members.iter_mut().find(|(network, _)| network.id == **id) else {
+                        let text = format!("container {container} is not on that network any more");
+                        return Err(Error::new(Kind::WrongState, text).into());
+                    };
+                    crate::dhcp::learn(attached, given);
+                    crate::dhcp::keep(tx, container, id, given)?;
+                }
                 Change::Reload => {}
             }
             endpoints::settle(&mut members, &ports);
             self.serve(tx, netd.as_mut(), &members)?;
             let mut desired = Desired::default();
-            if tx.attachments_any()? || host.used_by_others(self.store.instance()).map_err(usage)? {
+            if behind_bridges(tx)? || host.used_by_others(self.store.instance()).map_err(usage)? {
                 desired.add(BASE, drivers::base(self.options.rootless));
             }
             self.put(tx, container, &members, &ports, mtu, &mut desired)?;
@@ -376,7 +448,7 @@ impl<'a> Networking<'a> {
                 for network in networks.iter().filter(|n| touched.contains(&n.id)) {
                     let owner = owner_of_network(&network.id);
                     if tx.attachment_count(&network.id)? > 0 {
-                        desired.add(&owner, drivers::network(&self.network_wish(tx, network, mtu)?));
+                        add_network(&mut desired, &owner, &self.network_wish(tx, network, mtu)?)?;
                     }
                     owners.push(owner);
                 }
@@ -467,7 +539,7 @@ impl<'a> Networking<'a> {
                 let ips = container_ips(&endpoints);
                 machine.host.flush_udp(&all_udp_of(&ips), &ips).map_err(usage)?;
                 self.finish(&journaled)?;
-                self.ensure_relay(machine)?;
+                self.relay_for(machine, false)?;
                 self.put_relayed(machine, container, &endpoints)
             }
             // It was taken down since: then nothing of what was begun has a place any more.
@@ -484,6 +556,7 @@ impl<'a> Networking<'a> {
 
     /// `begun`: objects of an interrupted plan, which no record knows yet.
     fn begin_down(&self, machine: &mut Machine, container: &ContainerId, begun: &[Object]) -> Result<Journaled> {
+        self.give_back(machine, container, None);
         let ports = self.store.read(|tx| tx.ports_of(container))?;
         let one = std::slice::from_ref(container);
         let journaled = kept(self.plan_down(&mut machine.host, one, begun, Intent::Apply))?;
@@ -533,13 +606,14 @@ impl<'a> Networking<'a> {
             let mut members = Vec::new();
             let newcomer = self.newcomer(wish.container, &wish.identity, wish.attachments);
             for (asked, network) in wish.attachments.iter().zip(self.resolve(tx, wish.attachments, host)?) {
-                let joined = newcomer.join(tx, &members, &network, asked)?;
+                let parent = self.parent(tx, host, &network)?;
+                let joined = newcomer.join(tx, &members, &network, parent, asked)?;
                 members.push((network, joined));
             }
             endpoints::settle(&mut members, wish.ports);
             endpoints::check_ports(&members, wish.ports)?;
             self.serve(tx, netd.as_mut(), &members)?;
-            if !members.is_empty() {
+            if members.iter().any(|(network, _)| network.bridge().is_some()) {
                 owners.push(BASE.to_owned());
             }
             self.put(tx, &wish.container, &members, wish.ports, mtu, &mut desired)?;
@@ -586,7 +660,7 @@ impl<'a> Networking<'a> {
     /// For a change that is meant, netd is there and has given us the firewall's socket.
     fn with_netd<'m>(&self, machine: &'m mut Machine, intent: Intent) -> Result<&'m mut Machine> {
         if intent == Intent::Apply && machine.netd.is_none() {
-            self.ensure_relay(machine)?;
+            self.relay_for(machine, false)?;
             machine.netd = Some(Netd::ensure(self.options, machine.host.namespace(), self.store.instance())?);
         }
         Ok(machine)
@@ -597,6 +671,11 @@ impl<'a> Networking<'a> {
             true => self.take_firewall(machine),
             false => Ok(()),
         }
+    }
+
+    /// netd, which is there when this returns.
+    pub(crate) fn netd<'m>(&self, machine: &'m mut Machine) -> Result<&'m mut Netd> {
+        self.with_netd(machine, Intent::Apply)?.netd.as_mut().ok_or_else(|| usage("netd is not there"))
     }
 
     /// netd is there, and its socket is the one by which the firewall is changed.
@@ -710,14 +789,20 @@ impl<'a> Networking<'a> {
     ) -> Result<()> {
         let owner = owner_of(container);
         let ipv6 = members.iter().any(|(network, _)| network.has_family(false));
-        if !members.is_empty() {
+        if members.iter().any(|(network, _)| network.bridge().is_some()) {
             desired.add(BASE, drivers::base(self.options.rootless));
         }
         desired.add(&owner, drivers::sandbox(&SandboxName::of(container), ipv6 || members.is_empty()));
         for (order, (network, attached)) in (0..).zip(members) {
             let wish = self.network_wish(tx, network, mtu)?;
-            desired.add(&owner_of_network(&network.id), drivers::network(&wish));
-            desired.add(&owner, drivers::attachment(&wish, &attached.endpoint));
+            let (of_network, of_this) = (drivers::network(&wish), drivers::attachment(&wish, &attached.endpoint));
+            match missing_parent(&wish, Some(attached))? {
+                None => {
+                    desired.add(&owner_of_network(&network.id), of_network);
+                    desired.add(&owner, of_this);
+                }
+                Some(_) => [of_network, of_this].iter().for_each(|objects| desired.leave(objects)),
+            }
             let document = serde_json::to_value(attached).map_err(usage)?;
             tx.attachment_put(container, &network.id, order, &document)?;
         }
@@ -751,11 +836,11 @@ impl<'a> Networking<'a> {
             for network in networks.iter().filter(|n| touched.contains(&n.id)) {
                 let owner = owner_of_network(&network.id);
                 if tx.attachment_count(&network.id)? > 0 {
-                    desired.add(&owner, drivers::network(&self.network_wish(tx, network, mtu)?));
+                    add_network(&mut desired, &owner, &self.network_wish(tx, network, mtu)?)?;
                 }
                 owners.push(owner);
             }
-            if tx.attachments_any()?
+            if behind_bridges(tx)?
                 || (!touched.is_empty() && host.used_by_others(self.store.instance()).map_err(usage)?)
             {
                 desired.add(BASE, drivers::base(self.options.rootless));
@@ -784,6 +869,7 @@ impl<'a> Networking<'a> {
         let mut recorded: Vec<Object> = tx.made(&names)?.into_iter().map(|(_, object)| object).collect();
         let known: BTreeSet<Key> = recorded.iter().map(Object::key).collect();
         recorded.extend(begun.iter().filter(|o| !known.contains(&o.key())).cloned());
+        recorded.retain(|object| !desired.left.contains(&object.key()));
         let plan = desired.plan(&recorded, host)?.map_err(|conflict| Stop::Failed(cannot_start(conflict)))?;
         let forgotten = plan::forgotten(&desired.objects, &recorded);
         // What an interrupted plan has made and is to stay is in no later plan: it would never be recorded.
@@ -796,31 +882,62 @@ impl<'a> Networking<'a> {
         Ok(Journaled { id, plan, owners: desired.owners, forgotten })
     }
 
-    /// A bridge that is up keeps its MTU: its members have it too.
     pub(crate) fn network_wish<'n>(&self, tx: &Tx<'_>, network: &'n Network, uplink: u32) -> Result<NetworkWish<'n>> {
-        let Driver::Bridge(options) = &network.driver;
-        let made = tx.made(&[&owner_of_network(&network.id)])?;
-        let as_made = made.iter().find_map(|(_, object)| match object {
-            Object::Bridge(bridge) => Some(bridge.mtu),
-            _ => None,
-        });
-        let mtu = match options.mtu.filter(|mtu| *mtu != 0).or(as_made) {
-            Some(mtu) => mtu,
-            None => mtu_around(network)?.unwrap_or(uplink),
+        let (link, mtu) = match &network.driver {
+            Driver::Bridge(options) => {
+                let link = network.link.clone().ok_or_else(|| usage("the store holds a network without its bridge"))?;
+                (link, self.bridge_mtu(tx, network, options.mtu, uplink)?)
+            }
+            Driver::Macvlan(MacvlanOptions { lan, .. }) | Driver::Ipvlan(IpvlanOptions { lan, .. }) => {
+                let mut host = Host::open().map_err(usage)?;
+                let link = parent_link(tx, &mut host, network)?;
+                let parent = host.needed_by_network(&link).map_err(usage)?.map(|parent| parent.mtu);
+                (link, lan.mtu.filter(|mtu| *mtu != 0).or(parent).unwrap_or(uplink))
+            }
         };
         // What several networks share is nobody's alone.
-        let owner = if network.may_share() { drivers::shared_owner(&network.link) } else { network.id.short() };
+        let shares = network.bridge().is_some() && network.may_share();
+        let owner = if shares { drivers::shared_owner(&link) } else { network.id.short() };
         let mark = Mark::new(self.store.instance(), &owner);
         // Only asked about, it was never listened at: then the likely port.
         let port = dns_port(tx, &network.id)?.unwrap_or(DNS_PORT_FIRST);
         Ok(NetworkWish {
+            host_addrs: host_addresses(network, &link)?,
             network,
+            link,
             mtu,
             dns: network.serves_names().then_some(port),
             relayed: self.options.rootless,
             apart: self.options.rootless && rootless_net::is_hidden(tx, &network.id)?,
             mark,
         })
+    }
+
+    /// A bridge that is up keeps its MTU: its members have it too.
+    fn bridge_mtu(&self, tx: &Tx<'_>, network: &Network, asked: Option<u32>, uplink: u32) -> Result<u32> {
+        let made = tx.made(&[&owner_of_network(&network.id)])?;
+        let as_made = made.iter().find_map(|(_, object)| match object {
+            Object::Bridge(bridge) => Some(bridge.mtu),
+            _ => None,
+        });
+        match asked.filter(|mtu| *mtu != 0).or(as_made) {
+            Some(mtu) => Ok(mtu),
+            None => Ok(mtu_around(network)?.unwrap_or(uplink)),
+        }
+    }
+
+    /// What a link on this network will be on, of a network that is on a LAN; or why there can be none.
+    fn parent(&self, tx: &Tx<'_>, host: &mut Host, network: &Network) -> Result<Option<Parent>> {
+        if network.bridge().is_some() {
+            return Ok(None);
+        }
+        if self.options.rootless {
+            return Err(cannot_start(not_for_users(network.driver.word())));
+        }
+        let link = parent_link(tx, host, network)?;
+        let fit = host.parent(&link).map_err(usage)?;
+        let parent = fit.map_err(|why| cannot_start(format!("network {}: {why}", network.name)))?;
+        Ok(Some(Parent { link, mac: parent.mac }))
     }
 
     /// The plan for such a network with nobody on it: what its first container would find made.
@@ -831,7 +948,9 @@ impl<'a> Networking<'a> {
         let planned = self.store.write(|tx| {
             let network = self.fresh(tx, host, request)?;
             let mut desired = Desired::default();
-            desired.add(BASE, drivers::base(self.options.rootless));
+            if network.bridge().is_some() {
+                desired.add(BASE, drivers::base(self.options.rootless));
+            }
             desired.add(BASE, drivers::network(&self.network_wish(tx, &network, mtu)?));
             let journaled = self.journal(tx, host, BASE, desired, &[BASE.to_owned()], &[])?;
             // Nothing of this transaction is kept.
@@ -855,6 +974,17 @@ impl<'a> Networking<'a> {
         let rows = self.store.read(|tx| tx.attachments_of(container))?;
         let parsed = rows.into_iter().map(|(_, _, doc)| serde_json::from_value(doc));
         parsed.collect::<Result<_, _>>().map_err(|e| usage(format!("the store holds a bad endpoint: {e}")))
+    }
+}
+
+/// On a LAN nothing is published, as in Podman: a container's own ports are open there, at its own address.
+fn warn_of_open_ports(ports: &[PortMapping], endpoints: &[AttachedEndpoint]) {
+    let on_lan = endpoints.iter().find(|attached| attached.endpoint.parent.is_some());
+    let published = endpoints.iter().any(|attached| !attached.endpoint.ports.is_empty());
+    if let Some(attached) = on_lan.filter(|_| !ports.is_empty() && !published) {
+        let ips = container_ips(std::slice::from_ref(attached));
+        let at = ips.first().map_or_else(|| "its own address".to_owned(), IpAddr::to_string);
+        tracing::warn!("ports are not published on network {}: the container's own are open at {at}", attached.network);
     }
 }
 
@@ -887,15 +1017,90 @@ pub(crate) fn dns_key(network: &NetworkId) -> String {
 
 /// Adds the networks that share their bridge with one of these.
 fn add_sharers(networks: &[Network], ids: &mut BTreeSet<NetworkId>) {
-    let shared = |n: &&Network| n.may_share() && ids.contains(&n.id);
-    let links: BTreeSet<&LinkName> = networks.iter().filter(shared).map(|n| &n.link).collect();
-    ids.extend(networks.iter().filter(|n| links.contains(&n.link)).map(|n| n.id));
+    let shared = |n: &&Network| n.bridge().is_some() && n.may_share() && ids.contains(&n.id);
+    let links: BTreeSet<&LinkName> = networks.iter().filter(shared).filter_map(|n| n.link.as_ref()).collect();
+    let shares = |n: &&Network| n.bridge().is_some() && n.link.as_ref().is_some_and(|link| links.contains(link));
+    ids.extend(networks.iter().filter(shares).map(|n| n.id));
 }
 
-/// The MTU that a network gets from a link of others: the bridge that is not ours, or the VRF's own uplink.
+/// Is anybody on a network that needs the firewall and forwarding?
+fn behind_bridges(tx: &Tx<'_>) -> Result<bool, StoreError> {
+    if !tx.attachments_any()? {
+        return Ok(false);
+    }
+    for network in tx.networks_of_all_scopes()?.iter().filter(|network| network.bridge().is_some()) {
+        if tx.attachment_count(&network.id)? > 0 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The parent of a network on a LAN: the one that was said, else that which its containers have, else the link of the
+/// host's default route.
+fn parent_link(tx: &Tx<'_>, host: &mut Host, network: &Network) -> Result<LinkName> {
+    if let Some(link) = &network.link {
+        return Ok(link.clone());
+    }
+    for (_, document) in tx.attachments_on(&network.id)? {
+        let attached: Option<AttachedEndpoint> = serde_json::from_value(document).map_err(usage)?;
+        if let Some(parent) = attached.and_then(|attached| attached.endpoint.parent) {
+            return Ok(parent);
+        }
+    }
+    let uplink = host.uplink().map_err(usage)?.link;
+    uplink.ok_or_else(|| {
+        let name = &network.name;
+        cannot_start(format!("network {name} names no parent, and this host has no default route whose link to take"))
+    })
+}
+
+/// What a network needs; left as it is while its parent is not there.
+pub(crate) fn add_network(desired: &mut Desired, owner: &str, wish: &NetworkWish<'_>) -> Result<()> {
+    let objects = drivers::network(wish);
+    match missing_parent(wish, None)? {
+        None => desired.add(owner, objects),
+        Some(_) => desired.leave(&objects),
+    }
+    Ok(())
+}
+
+/// The parent of such an attachment, or of the network, if it has one that is not there. What was on it went with it,
+/// or is there still when it was only given another name.
+pub(crate) fn missing_parent(wish: &NetworkWish<'_>, attached: Option<&AttachedEndpoint>) -> Result<Option<LinkName>> {
+    if wish.network.bridge().is_some() {
+        return Ok(None);
+    }
+    let parent = attached.and_then(|attached| attached.endpoint.parent.as_ref()).unwrap_or(&wish.link);
+    let there = Host::open().map_err(usage)?.needed_by_network(parent).map_err(usage)?.is_some();
+    Ok((!there).then(|| parent.clone()))
+}
+
+/// Nothing could be made on a parent that is not there.
+fn check_parents(host: &mut Host, endpoints: &[AttachedEndpoint]) -> Result<()> {
+    for attached in endpoints {
+        let Some(parent) = &attached.endpoint.parent else { continue };
+        if host.needed_by_network(parent).map_err(usage)?.is_none() {
+            return Err(usage(format!("network {}: parent interface {parent} does not exist", attached.network)));
+        }
+    }
+    Ok(())
+}
+
+/// The host's addresses on a parent, for containers that are to reach it there.
+fn host_addresses(network: &Network, parent: &LinkName) -> Result<Vec<IpAddr>> {
+    match &network.driver {
+        Driver::Macvlan(options) if options.host_access == Some(true) => {
+            Host::open().map_err(usage)?.addresses_on(parent).map_err(usage)
+        }
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// The MTU that a bridge gets from a link of others: the bridge that is not ours, or the VRF's own uplink.
 fn mtu_around(network: &Network) -> Result<Option<u32>> {
-    let Driver::Bridge(options) = &network.driver;
-    let needed = if network.is_managed() { options.vrf.as_ref() } else { Some(&network.link) };
+    let Some(options) = network.bridge() else { return Ok(None) };
+    let needed = if network.is_managed() { options.vrf.as_ref() } else { network.link.as_ref() };
     let Some(link) = needed else { return Ok(None) };
     let mut host = Host::open().map_err(usage)?;
     Ok(host.needed_by_network(link).map_err(usage)?.map(|link| link.mtu))
@@ -933,7 +1138,8 @@ fn restore(tx: &Tx<'_>, container: &ContainerId, endpoints: &[AttachedEndpoint],
     for (order, attached) in (0..).zip(endpoints) {
         let document = serde_json::to_value(attached).map_err(usage)?;
         tx.attachment_put(container, &attached.network_id, order, &document)?;
-        for addr in &attached.endpoint.addrs {
+        // Of addresses that a LAN's server lends, it keeps the book.
+        for addr in attached.endpoint.addrs.iter().filter(|_| attached.learned.is_none()) {
             tx.lease(&attached.network_id, &addr.ip, container)?;
         }
     }
@@ -943,6 +1149,10 @@ fn restore(tx: &Tx<'_>, container: &ContainerId, endpoints: &[AttachedEndpoint],
 /// Drops the container's addresses (into quarantine), attachments and ports from the records.
 fn forget(tx: &Tx<'_>, container: &ContainerId) -> Result<(), StoreError> {
     tx.leases_release(container, linux::machine::boottime())?;
+    // What a boot that ended abruptly has left is asked for again.
+    for (network, _, _) in tx.attachments_of(container)?.iter().filter(|(_, _, document)| !document.is_null()) {
+        tx.lan_leases_release(container, network)?;
+    }
     tx.attachments_remove(container)?;
     tx.ports_remove(container)
 }

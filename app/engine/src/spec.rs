@@ -5,11 +5,13 @@
 
 use std::path::{Path, PathBuf};
 
+use linux::userns::{IdRange, UserNs};
 use rustix::process::{Resource, getrlimit};
 use serde_json::{Value, json};
 
 use crate::config::{NetworkMode, SecurityConfig};
 use crate::error::Result;
+use crate::pods::{Joined, Share};
 use crate::record::{ContainerRecord, Mount, Settings};
 use crate::user::User;
 use crate::{Error, seccomp};
@@ -97,8 +99,14 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) user: &'a User,
     /// Its network stack.
     pub(crate) stack: Stack<'a>,
+    /// What it shares with its pod.
+    pub(crate) joined: &'a Joined,
     /// How many group ids there are, in a user namespace.
     pub(crate) groups: Option<u32>,
+    /// The user namespace, when it is not our own.
+    pub(crate) users: Option<&'a UserNs>,
+    /// Does the network stack belong to the user namespace?
+    pub(crate) owns_stack: bool,
     /// Our files to appear in the container: host path and place.
     pub(crate) files: &'a [(PathBuf, &'static str)],
     /// Rows and columns of the terminal that watches from the start.
@@ -122,8 +130,12 @@ pub(crate) enum Stack<'a> {
 pub(crate) fn document(record: &ContainerRecord, around: &Surroundings<'_>) -> Value {
     let settings = &record.settings;
     let capabilities = capabilities(&settings.security);
-    let mut linux = json!({ "namespaces": namespaces(around.stack) });
-    if around.stack != Stack::Host {
+    let mut linux = json!({ "namespaces": namespaces(around) });
+    if let Some(users) = around.users {
+        linux["uidMappings"] = id_mappings(&users.maps().uids);
+        linux["gidMappings"] = id_mappings(&users.maps().gids);
+    }
+    if around.stack != Stack::Host && around.owns_stack && around.has_group(0) {
         linux["sysctl"] = json!({ "net.ipv4.ping_group_range": "0 0" });
     }
     if !settings.security.privileged {
@@ -136,15 +148,18 @@ pub(crate) fn document(record: &ContainerRecord, around: &Surroundings<'_>) -> V
     if let Some((rows, columns)) = around.console.filter(|_| settings.tty) {
         process["consoleSize"] = json!({ "height": rows, "width": columns });
     }
-    json!({
+    let mut document = json!({
         "ociVersion": "1.0.2",
         "process": process,
         "root": { "path": around.root, "readonly": settings.security.read_only },
-        "hostname": settings.hostname,
         "mounts": mounts(settings, around),
         "annotations": annotations(settings),
         "linux": linux,
-    })
+    });
+    if around.joined.path(Share::Uts).is_none() {
+        document["hostname"] = json!(settings.hostname);
+    }
+    document
 }
 
 /// One process: the container's first, or one of `exec`.
@@ -267,9 +282,29 @@ pub(crate) fn check_capabilities(security: &SecurityConfig) -> Result<()> {
     }
 }
 
-fn namespaces(stack: Stack<'_>) -> Value {
-    let mut list: Vec<Value> = ["pid", "ipc", "uts", "mount", "cgroup"].iter().map(|t| json!({ "type": t })).collect();
-    match stack {
+impl Surroundings<'_> {
+    /// Is there a group with this number?
+    fn has_group(&self, id: u32) -> bool {
+        self.users.is_none_or(|users| crate::idmaps::outside(&users.maps().gids, id).is_some())
+    }
+}
+
+fn id_mappings(map: &[IdRange]) -> Value {
+    let one = |r: &IdRange| json!({ "containerID": r.inside, "hostID": r.outside, "size": r.count });
+    map.iter().map(one).collect()
+}
+
+fn namespaces(around: &Surroundings<'_>) -> Value {
+    let shared = [Share::Pid, Share::Ipc, Share::Uts].map(|share| match around.joined.path(share) {
+        Some(path) => json!({ "type": share.word(), "path": path }),
+        None => json!({ "type": share.word() }),
+    });
+    let own = ["mount", "cgroup"].map(|t| json!({ "type": t }));
+    let mut list: Vec<Value> = shared.into_iter().chain(own).collect();
+    if let Some(users) = around.users {
+        list.push(json!({ "type": "user", "path": users.path() }));
+    }
+    match around.stack {
         Stack::Host => {}
         Stack::New => list.push(json!({ "type": "network" })),
         Stack::At(path) => list.push(json!({ "type": "network", "path": path })),
@@ -281,19 +316,20 @@ fn namespaces(stack: Stack<'_>) -> Value {
 const WRITABLE: [&str; 3] = ["/run", "/tmp", "/var/tmp"];
 
 /// Bytes; Podman's `--shm-size`.
-const SHM_SIZE: u32 = 65_536_000;
+pub(crate) const SHM_SIZE: u32 = 65_536_000;
 
 fn mounts(settings: &Settings, around: &Surroundings<'_>) -> Value {
     let sys = if settings.security.privileged { "rw" } else { "ro" };
     let shm = format!("size={SHM_SIZE}");
     // The group of terminals, where it can be somebody's.
-    let tty: &[&str] = if around.groups.is_none_or(|count| count > 5) { &["gid=5"] } else { &[] };
+    let tty: &[&str] =
+        if around.groups.is_none_or(|count| count > 5) && around.has_group(5) { &["gid=5"] } else { &[] };
     let mut list = vec![
         mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
         mount("/dev", "tmpfs", "tmpfs", &["nosuid", "noexec", "strictatime", "mode=755", "size=65536k"]),
-        match around.groups {
+        match around.groups.or(around.users.map(|_| 0)) {
             // sysfs shows a network stack's links, so only the owner of that may mount it (sysfs_init_fs_context()).
-            Some(_) if around.stack == Stack::Host => {
+            Some(_) if around.stack == Stack::Host || !around.owns_stack => {
                 mount("/sys", "bind", "/sys", &["rprivate", "nosuid", "noexec", "nodev", sys, "rbind"])
             }
             _ => mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", sys]),
@@ -305,7 +341,12 @@ fn mounts(settings: &Settings, around: &Surroundings<'_>) -> Value {
             &[&["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"], tty].concat(),
         ),
         mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
-        mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &shm]),
+        match &around.joined.shm {
+            Some(shared) => {
+                mount("/dev/shm", "bind", &shared.to_string_lossy(), &["bind", "rprivate", "nosuid", "noexec", "nodev"])
+            }
+            None => mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &shm]),
+        },
         mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", sys]),
     ];
     for (source, target) in around.files {
@@ -340,7 +381,7 @@ fn tmpfs(path: &str, options: &str) -> Value {
 fn volume(volume: &Mount) -> Value {
     let mut options = vec!["rbind".to_owned()];
     // z, Z: SELinux labels, which Debian has not; U and copy are done before the start.
-    let ours = ["z", "Z", "U", "copy", "nocopy"];
+    let ours = ["z", "Z", "U", "idmap", "copy", "nocopy"];
     options.extend(volume.options.iter().filter(|option| !ours.contains(&option.as_str())).cloned());
     if !options.iter().any(|o| o.ends_with("private") || o.ends_with("slave") || o.ends_with("shared")) {
         options.push("rprivate".to_owned());

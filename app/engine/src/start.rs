@@ -30,20 +30,25 @@ impl Engine {
     /// Makes a container and starts it: all or nothing. Fails before the command runs and leaves no
     /// container, or the command ran.
     pub fn run(&mut self, config: ContainerConfig, attach: Attach, talk: &mut Talk<'_>) -> Result<RunResult> {
+        let (config, pod) = self.make_pod_of(config, talk)?;
+        self.run_in_its_pod(config, attach, talk).inspect_err(|_| self.unmake_pod(pod))
+    }
+
+    fn run_in_its_pod(&mut self, config: ContainerConfig, attach: Attach, talk: &mut Talk<'_>) -> Result<RunResult> {
         let me = ProcessRef::me().map_err(Error::usage)?;
         let mut record = self.prepare(config, talk)?;
-        self.start_owner_of_network(&record)?;
+        self.start_needed(&record)?;
         record.state = State::Starting;
         record.owner = Some(me);
         record.fate = Some(Fate::Vanish { volumes: true });
-        self.insert(&record)?;
+        self.insert(&mut record)?;
         self.start_claimed(&record, me, attach)
     }
 
-    /// Starts a container that is down; before it the one whose network it uses.
+    /// Starts a container that is down; before it those whose network and namespaces it uses.
     pub fn start(&mut self, id: &ContainerId, attach: Attach) -> Result<RunResult> {
         let me = ProcessRef::me().map_err(Error::usage)?;
-        self.start_owner_of_network(&self.record(id)?)?;
+        self.start_needed(&self.record(id)?)?;
         let record = self.store.write(|tx| {
             let mut record = load(tx, id)?.ok_or_else(|| no_such_container(&id.to_string()))?;
             if !record.state.at_rest() {
@@ -61,14 +66,27 @@ impl Engine {
         self.start_claimed(&record, me, attach)
     }
 
-    fn start_owner_of_network(&mut self, record: &ContainerRecord) -> Result<()> {
-        let NetworkMode::Container(name) = &record.settings.network.mode else { return Ok(()) };
-        let owner = self.named(name)?.id;
-        self.wait_settled(&owner)?;
-        if self.record(&owner)?.state.at_rest() {
-            self.start(&owner, Attach::Detached)?;
+    /// Those whose network and namespaces it uses.
+    fn start_needed(&mut self, record: &ContainerRecord) -> Result<()> {
+        for owner in self.needed_by(record)? {
+            self.start_unless_up(&owner)?;
         }
         Ok(())
+    }
+
+    /// Also when somebody else starts it at the same time.
+    pub(crate) fn start_unless_up(&mut self, id: &ContainerId) -> Result<()> {
+        self.wait_settled(id)?;
+        if !self.record(id)?.state.at_rest() {
+            return Ok(());
+        }
+        match self.start(id, Attach::Detached) {
+            Err(error) if error.kind == Kind::WrongState => {
+                self.wait_settled(id)?;
+                if self.record(id)?.state == State::Running { Ok(()) } else { Err(error) }
+            }
+            started => started.map(drop),
+        }
     }
 
     fn start_claimed(&mut self, record: &ContainerRecord, me: ProcessRef, attach: Attach) -> Result<RunResult> {
@@ -153,11 +171,13 @@ impl Engine {
             }
             NetworkMode::Container(name) => return self.sandbox_of(name),
         };
+        let users = self.open_users(&record.settings)?;
         let wish = SandboxWish {
             container: record.id,
             identity: Identity::of(record),
             attachments: &attachments,
             ports: &record.settings.ports,
+            users: users.as_ref(),
         };
         let attached = self.networking().up(&wish)?;
         self.warn_of_blockers(&attached.endpoints);
@@ -203,16 +223,31 @@ impl Engine {
         }
         let network = &record.settings.network;
         if !network.no_hosts {
-            let host_ip = match &network.mode {
-                NetworkMode::None => self.own_address()?,
-                mode => host_ip(mode, &sandbox.endpoints, self.options().rootless),
-            };
-            put(places.hosts(), &hosts_text_with(record, &sandbox.endpoints, host_ip))?;
+            let host_ip = self.host_ip(&network.mode, &sandbox.endpoints)?;
+            put(places.hosts(), &hosts_text(record, &sandbox.endpoints, host_ip))?;
         }
         if wants_resolv_conf(network) {
             put(places.resolv_conf(), &resolv_conf_text(network, &sandbox.endpoints, self.options().rootless))?;
         }
         Ok(())
+    }
+
+    /// The host as the container reaches it: the first network's gateway, IPv4 preferred. Behind an ordinary user's
+    /// relay, an address that the relay knows; where no gateway is the host, the host's own.
+    pub(crate) fn host_ip(&self, mode: &NetworkMode, endpoints: &[AttachedEndpoint]) -> Result<Option<IpAddr>> {
+        match mode {
+            NetworkMode::None => return self.own_address(),
+            NetworkMode::Host => return Ok(Some(std::net::Ipv4Addr::LOCALHOST.into())),
+            mode if self.options().rootless && mode.is_networked() => return Ok(Some(rootless_net::host_ip(mode))),
+            _ => {}
+        }
+        // The gateway of a LAN is another machine.
+        let ours = || endpoints.iter().filter(|attached| !attached.is_on_lan());
+        let gateways = || ours().flat_map(|attached| &attached.network_gateways).copied();
+        match gateways().find(IpAddr::is_ipv4).or_else(|| gateways().next()) {
+            None if !endpoints.is_empty() && ours().next().is_none() => self.own_address(),
+            gateway => Ok(gateway),
+        }
     }
 
     /// The first of the host's addresses that is not a gateway of ours.
@@ -232,7 +267,8 @@ impl Engine {
         owner: &crate::engine::Places,
     ) -> Result<()> {
         use std::io::Write;
-        for (theirs, ours) in [(owner.hosts(), places.hosts()), (owner.resolv_conf(), places.resolv_conf())] {
+        let hosts = (!record.settings.network.no_hosts).then(|| (owner.hosts(), places.hosts()));
+        for (theirs, ours) in hosts.into_iter().chain([(owner.resolv_conf(), places.resolv_conf())]) {
             match std::fs::hard_link(&theirs, &ours) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound && e.kind() != io::ErrorKind::AlreadyExists => {
                     return Err(Error::at(format!("cannot share {}", theirs.display()), e));
@@ -283,7 +319,8 @@ pub(crate) fn resolv_conf_text(
     }
     let forwarders =
         if rootless && network.mode.is_networked() { rootless_net::forwarders(&network.mode) } else { Vec::new() };
-    let around = ResolvAround { own_stack: spec::own_stack(&network.mode), ipv6, gateways, forwarders };
+    let learned = endpoints.iter().filter_map(|attached| attached.learned.clone()).collect();
+    let around = ResolvAround { own_stack: spec::own_stack(&network.mode), ipv6, gateways, forwarders, learned };
     host_resolv_conf().for_container(network, &around).text()
 }
 
@@ -292,11 +329,7 @@ pub(crate) fn sharer_line(record: &ContainerRecord) -> String {
     format!("127.0.0.1\t{}\n", record.name)
 }
 
-pub(crate) fn hosts_text(record: &ContainerRecord, endpoints: &[AttachedEndpoint], rootless: bool) -> String {
-    hosts_text_with(record, endpoints, host_ip(&record.settings.network.mode, endpoints, rootless))
-}
-
-fn hosts_text_with(record: &ContainerRecord, endpoints: &[AttachedEndpoint], host_ip: Option<IpAddr>) -> String {
+pub(crate) fn hosts_text(record: &ContainerRecord, endpoints: &[AttachedEndpoint], host_ip: Option<IpAddr>) -> String {
     let settings = &record.settings;
     let host_file = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
     let own: Vec<IpAddr> = match settings.network.mode {
@@ -312,17 +345,4 @@ fn hosts_text_with(record: &ContainerRecord, endpoints: &[AttachedEndpoint], hos
         own_names: &[settings.hostname.as_str(), record.name.as_str()],
     };
     file.text()
-}
-
-/// The host as the container reaches it: the first network's gateway, IPv4 preferred. Behind an ordinary user's
-/// relay, an address that the relay knows.
-fn host_ip(mode: &NetworkMode, endpoints: &[AttachedEndpoint], rootless: bool) -> Option<IpAddr> {
-    if rootless && mode.is_networked() {
-        return Some(rootless_net::host_ip(mode));
-    }
-    if *mode == NetworkMode::Host {
-        return Some(std::net::Ipv4Addr::LOCALHOST.into());
-    }
-    let gateways = || endpoints.iter().flat_map(|endpoint| &endpoint.network_gateways).copied();
-    gateways().find(IpAddr::is_ipv4).or_else(|| gateways().next())
 }

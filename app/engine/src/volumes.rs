@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -77,8 +78,35 @@ impl Engine {
         Ok(())
     }
 
-    fn volume_path(&self, name: &str) -> PathBuf {
-        self.options().root.join("volumes").join(name).join("_data")
+    /// Where volumes are: `NAME/_data` below it are the files of one.
+    pub fn volumes_path(&self) -> PathBuf {
+        self.options().root.join("volumes")
+    }
+
+    pub(crate) fn volume_path(&self, name: &str) -> PathBuf {
+        self.volumes_path().join(name).join("_data")
+    }
+
+    /// Removes a named volume that no container has; `false` when there is none.
+    pub fn remove_claimed_volume(&mut self, name: &str) -> Result<bool> {
+        check_name(name)?;
+        let has = |record: &ContainerRecord| record.settings.mounts.iter().any(|m| m.volume.as_deref() == Some(name));
+        if let Some(record) = self.records()?.iter().find(|record| has(record)) {
+            let text = format!(
+                "volume {name} is being used by the following container(s): {}: volume is being used",
+                record.id
+            );
+            return Err(Error::new(crate::Kind::InUse, text));
+        }
+        if self.store.read(|tx| tx.volume::<Volume>(name))?.is_none() {
+            return Ok(false);
+        }
+        remove_tree(&self.volumes_path().join(name))?;
+        self.store.write(|tx| {
+            tx.volume_remove(name)?;
+            tx.event_add(&store::Event::volume("remove", name))
+        })?;
+        Ok(true)
     }
 
     /// Removes the volumes made for this container alone.
@@ -107,10 +135,15 @@ fn check_name(name: &str) -> Result<()> {
 }
 
 /// Fills volumes that are still empty with what the image has in their place, as Podman does.
-pub(crate) fn copy_up(record: &ContainerRecord, root: &File) -> Result<()> {
+/// `owner`: whose the new ones are, when not the image's.
+pub(crate) fn copy_up(record: &ContainerRecord, root: &File, owner: Option<(u32, u32)>) -> Result<()> {
     for mount in record.settings.mounts.iter().filter(|mount| mount.volume.is_some()) {
         if mount.options.iter().any(|option| option == "nocopy") || !is_empty(&mount.source)? {
             continue;
+        }
+        if let Some((uid, gid)) = owner {
+            std::os::unix::fs::chown(&mount.source, Some(uid), Some(gid))
+                .map_err(|e| Error::at(mount.source.display(), e))?;
         }
         // The image has nothing there, or no directory: nothing to copy.
         let Ok(from) = open_inside(root.as_fd(), Path::new(&mount.target), OFlags::RDONLY | OFlags::DIRECTORY) else {
@@ -120,6 +153,32 @@ pub(crate) fn copy_up(record: &ContainerRecord, root: &File) -> Result<()> {
         let to = File::open(&mount.source).map_err(wrong)?;
         copy_attributes(&from, &to).map_err(wrong)?;
         copy_directory(&from, &to).map_err(wrong)?;
+    }
+    Ok(())
+}
+
+/// Gives all files of the volumes that say so (`U`) to this user and group.
+pub(crate) fn give_to(record: &ContainerRecord, uid: u32, gid: u32) -> Result<()> {
+    for mount in record.settings.mounts.iter().filter(|mount| mount.options.iter().any(|option| option == "U")) {
+        give_tree(&mount.source, uid, gid)
+            .map_err(|e| Error::cannot_start(format!("cannot change the owner of {}: {e}", mount.source.display())))?;
+    }
+    Ok(())
+}
+
+/// Never follows a symbolic link. What is somebody's already is left alone: a change clears set-user-id.
+fn give_tree(path: &Path, uid: u32, gid: u32) -> io::Result<()> {
+    let mut pending = vec![path.to_owned()];
+    while let Some(path) = pending.pop() {
+        let meta = path.symlink_metadata()?;
+        if (meta.uid(), meta.gid()) != (uid, gid) {
+            std::os::unix::fs::lchown(&path, Some(uid), Some(gid))?;
+        }
+        if meta.is_dir() {
+            for entry in std::fs::read_dir(&path)? {
+                pending.push(entry?.path());
+            }
+        }
     }
     Ok(())
 }

@@ -173,6 +173,7 @@ fn import(root: &Path) {
 
 fn config(command: &[&str]) -> ContainerConfig {
     ContainerConfig {
+        pod: None,
         name: None,
         image: "box".to_owned(),
         command: command.iter().map(|word| (*word).to_owned()).collect(),
@@ -204,6 +205,7 @@ fn config(command: &[&str]) -> ContainerConfig {
             dns_search: None,
             dns_options: Vec::new(),
         },
+        users: engine::config::UsersWish::Host,
         tmpfs: Vec::new(),
         pull: PullPolicy::Never,
         tls_verify: true,

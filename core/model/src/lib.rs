@@ -18,13 +18,15 @@
 pub mod addr;
 pub mod cni;
 pub mod id;
+pub mod lan;
 pub mod name;
 pub mod network;
 pub mod port;
 pub mod relayed;
 
 pub use addr::{Addr, MacAddr, Pool, Subnet};
-pub use id::{ContainerId, ImageId, NetworkId};
+pub use id::{ContainerId, ImageId, NetworkId, PodId};
+pub use lan::{IpvlanMode, IpvlanOptions, LanOptions, MacvlanMode, MacvlanOptions};
 pub use name::{ContainerName, DnsName, Hostname, LinkName, NetworkName};
 pub use network::{BridgeMode, BridgeOptions, Driver, Isolation, Network, NetworkRoute, NetworkSubnet, RouteTarget};
 pub use port::{HostAddress, PortMapping, PortSpec, Protocol, Unpublish};

@@ -41,7 +41,8 @@ pub fn receive(socket: &UnixStream) -> io::Result<OwnedFd> {
 }
 
 /// Gives the calling thread a table of descriptors of its own (unshare(CLONE_FILES)), in which there is nothing but
-/// copies of these. What a process may have of descriptors it may have in each of its tables.
+/// copies of these, and of the last of them under the numbers of standard input, output and error: what a panic writes
+/// goes to no connection. What a process may have of descriptors it may have in each of its tables.
 ///
 /// What the thread owned before is not open for it any more: it must not use it, nor close it.
 pub fn own_table<const N: usize>(keep: [&OwnedFd; N]) -> io::Result<[OwnedFd; N]> {
@@ -57,6 +58,12 @@ pub fn own_table<const N: usize>(keep: [&OwnedFd; N]) -> io::Result<[OwnedFd; N]
         first = number + 1;
     }
     close_range(first, u32::MAX, true)?;
+    for number in 0..3 {
+        // SAFETY: no descriptor of this table has these numbers any more.
+        if unsafe { libc::dup2(copies[N - 1].as_raw_fd(), number) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
     copies.try_into().map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
@@ -71,13 +78,12 @@ fn close_range(first: u32, last: u32, is_any: bool) -> io::Result<()> {
     }
 }
 
-/// Sends two descriptors and a message over a packet socket, without waiting.
+/// Sends two descriptors and a message over a packet socket.
 pub fn send_two(socket: impl AsFd, fds: [BorrowedFd<'_>; 2], message: &[u8]) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     control.push(SendAncillaryMessage::ScmRights(&fds));
-    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-    rustix::io::retry_on_intr(|| sendmsg(&socket, &[IoSlice::new(message)], &mut control, flags))?;
+    rustix::io::retry_on_intr(|| sendmsg(&socket, &[IoSlice::new(message)], &mut control, SendFlags::NOSIGNAL))?;
     Ok(())
 }
 

@@ -9,6 +9,8 @@
 //!   userns   /etc/subuid ──newuidmap──> a user namespace ──join(pidfd)──> root in there
 //!   tun      /dev/net/tun ──create("pwrelay")──> packets · transparent: sockets with addresses of others
 //!   trains   UDP at any address ──recvmmsg──> Batch ──pass_on, UDP_SEGMENT──> another socket · complaints (ICMP)
+//!   cage     capabilities · files · system calls: given up for good
+//!   held     new namespaces for a thread and what it starts, which then holds them for others
 //!   lock     one per network namespace     file  temp + fsync + rename
 //!   pty · fds · signal · machine
 //! ```
@@ -27,9 +29,12 @@
 
 #![allow(unsafe_code)] // the one place for it; see each block's SAFETY comment
 
+pub mod cage;
 pub mod datagrams;
 pub mod fds;
 pub mod file;
+pub mod frames;
+pub mod held;
 pub mod lock;
 pub mod machine;
 pub mod mounts;

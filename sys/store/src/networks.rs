@@ -52,6 +52,7 @@ impl Tx<'_> {
     pub fn network_remove(&self, id: &NetworkId) -> Result<()> {
         self.change("DELETE FROM network WHERE id = ?1", [id.to_string()])?;
         self.change("DELETE FROM kept_address WHERE network = ?1", [id.to_string()])?;
+        self.change("DELETE FROM lan_lease WHERE network = ?1", [id.to_string()])?;
         self.change("DELETE FROM lease WHERE network = ?1", [id.to_string()]).map(drop)
     }
 

@@ -2,12 +2,14 @@
 
 mod env;
 mod network;
+mod users;
 mod volume;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use engine::config::{ContainerConfig, PullPolicy, SecurityConfig};
+use engine::config::{ContainerConfig, PodChoice, PullPolicy, SecurityConfig, UsersWish};
+use engine::pods::PodConfig;
 use model::Hostname;
 
 use crate::flags::{strings, unsigned};
@@ -16,7 +18,8 @@ use crate::outcome::Failure;
 
 pub(crate) use env::environment;
 pub(crate) use network::MODES;
-use network::NetworkFlags;
+pub(crate) use network::NetworkFlags;
+use users::UserFlags;
 
 /// Flags that `run` and `create` have in common.
 #[derive(clap::Args, Debug, Default)]
@@ -51,6 +54,12 @@ pub(crate) struct ContainerFlags {
     /// Keep standard input open
     #[arg(short, long)]
     interactive: bool,
+    /// Run the container in a pod: its name or id, or new:NAME for one that is made now
+    #[arg(long, value_name = "string")]
+    pod: Option<String>,
+    /// Read the pod's ID from the file
+    #[arg(long, value_name = "string")]
+    pod_id_file: Option<PathBuf>,
     /// Remove the container after exit
     #[arg(long = "rm")]
     remove: bool,
@@ -99,9 +108,8 @@ pub(crate) struct ContainerFlags {
     /// Drop capabilities from the container
     #[arg(long, value_name = "strings")]
     cap_drop: Vec<String>,
-    /// The user namespace: host, which is podwire's own
-    #[arg(long, value_name = "string", default_value = "", hide_default_value = true)]
-    userns: String,
+    #[command(flatten)]
+    users: UserFlags,
     /// Show the plan for the machine's network; change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -137,10 +145,34 @@ impl ContainerFlags {
         if self.replace && self.dry_run {
             return Err(Failure::new("--dry-run and --replace cannot be used together yet"));
         }
-        check_userns(&self.userns)?;
+        let in_pod = self.pod.as_ref().is_some_and(|pod| !pod.is_empty()) || self.pod_id_file.is_some();
+        let users = self.users.parse(std::env::var("PODMAN_USERNS").ok().filter(|_| !in_pod))?;
+        if in_pod && users != UsersWish::Host {
+            return Err(Failure::new("--userns and --pod cannot be set together"));
+        }
         let mut remarks = Vec::new();
-        let network = self.network.parse(&mut remarks)?;
-        let hostname = self.hostname.as_deref().filter(|h| !h.is_empty()).map(str::parse::<Hostname>).transpose()?;
+        let mut network = self.network.parse(&mut remarks)?;
+        let mut hostname =
+            self.hostname.as_deref().filter(|h| !h.is_empty()).map(str::parse::<Hostname>).transpose()?;
+        let pod = match (self.pod.filter(|pod| !pod.is_empty()), self.pod_id_file) {
+            (Some(_), Some(_)) => return Err(Failure::new("cannot specify both --pod and --pod-id-file")),
+            (None, Some(path)) => Some(PodChoice::Join(crate::pods::read_id_file(&path)?)),
+            (None, None) => None,
+            (Some(pod), None) => Some(match pod.strip_prefix("new:") {
+                Some("") => return Err(Failure::new("new pod name must be at least one character")),
+                Some(_) if self.dry_run => {
+                    return Err(Failure::new("--dry-run and --pod new: cannot be used together yet"));
+                }
+                // What it says of the network is said of the pod's.
+                Some(name) => PodChoice::New(Box::new(PodConfig {
+                    network: std::mem::take(&mut network),
+                    hostname: hostname.take(),
+                    create_command: podwire.argv.clone(),
+                    ..PodConfig::named(name.parse()?)
+                })),
+                None => PodChoice::Join(pod),
+            }),
+        };
         let config = ContainerConfig {
             name: self.name.as_deref().filter(|name| !name.is_empty()).map(str::parse).transpose()?,
             image: image.clone(),
@@ -153,6 +185,7 @@ impl ContainerFlags {
             hostname,
             tty: self.tty,
             interactive: self.interactive,
+            pod,
             remove: self.remove,
             replace: self.replace,
             id_file: self.cidfile.as_deref().map(from_here).transpose()?,
@@ -168,6 +201,7 @@ impl ContainerFlags {
                 cap_drop: strings(&self.cap_drop),
             },
             network,
+            users,
             tmpfs: self.tmpfs.iter().map(|t| volume::tmpfs(t)).collect::<Result<_, _>>()?,
             pull: pull_policy(&self.pull)?,
             tls_verify: self.tls_verify.unwrap_or(true),
@@ -178,19 +212,7 @@ impl ContainerFlags {
 }
 
 /// A JSON array of words, or one word; nothing clears the image's.
-/// Root of a container is whoever runs podwire. Modes that change that need other owners of the image's files.
-fn check_userns(mode: &str) -> Result<(), Failure> {
-    let word = mode.split(':').next().unwrap_or_default();
-    match word {
-        "" | "host" => Ok(()),
-        "auto" | "container" | "keep-id" | "nomap" | "ns" | "pod" | "private" => {
-            Err(Failure::new(format_args!("--userns {word} is not supported by podwire yet")))
-        }
-        _ => Err(Failure::new(format_args!("unrecognized namespace mode {mode} passed"))),
-    }
-}
-
-fn entrypoint(text: &str) -> Vec<String> {
+pub(crate) fn entrypoint(text: &str) -> Vec<String> {
     match serde_json::from_str(text) {
         Ok(words) => words,
         Err(_) if text.is_empty() => Vec::new(),
@@ -213,7 +235,7 @@ fn annotations(list: &[String]) -> Result<BTreeMap<String, String>, Failure> {
 }
 
 /// The engine is not where the user is.
-fn from_here(path: &Path) -> Result<PathBuf, Failure> {
+pub(crate) fn from_here(path: &Path) -> Result<PathBuf, Failure> {
     std::path::absolute(path).map_err(|e| Failure::new(format!("{}: {e}", path.display())))
 }
 
@@ -285,7 +307,6 @@ pub(super) mod tests {
         let check = |line: &[&str], message: &str| assert_eq!(wish(line).unwrap_err().message, message, "{line:?}");
         check(&[], "requires at least 1 arg(s), only received 0");
         check(&["--replace", "img"], "cannot replace container without --name being set");
-        check(&["--userns", "keep-id:uid=5", "img"], "--userns keep-id is not supported by podwire yet");
         check(&["--userns", "foo", "img"], "unrecognized namespace mode foo passed");
         assert!(wish(&["--userns", "host", "img"]).is_ok());
         check(&["--pull", "foo", "img"], "unsupported pull policy \"foo\"");

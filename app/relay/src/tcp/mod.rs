@@ -46,6 +46,11 @@ impl Share {
         Ok(Self { bounds, counts, overflow })
     }
 
+    /// How many connections there may be.
+    pub fn connections(&self) -> usize {
+        self.bounds.all
+    }
+
     /// May one more begin for a container?
     fn has_room(&self, container: IpAddr) -> bool {
         let (of_container, all) = self.counts.of(container);

@@ -92,14 +92,14 @@ impl Overflow {
 
 impl Keeper {
     fn start(number: usize, room: usize, counts: Counts) -> io::Result<Self> {
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let (socket, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+        // Who gives waits until there is room: the other side does nothing but take.
+        let (socket, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         let (bell, theirs) = (Bell::new()?, Arc::new(theirs));
         let here = Arc::new(AtomicUsize::new(0));
         let (commands, received) = mpsc::channel();
         let (ready, wait) = mpsc::sync_channel(1);
         let (count, ring, arrivals) = (Arc::clone(&here), bell.clone(), Arc::clone(&theirs));
-        super::spawn(&format!("overflow {number}"), move || {
+        spawn(&format!("overflow {number}"), move || {
             let [arrivals, ring] = {
                 let own = fds::own_table([&*arrivals, ring.fd()])?;
                 // What is dropped here is not the last: its number is another table's.
@@ -123,6 +123,15 @@ impl Keeper {
             false => Err(io::Error::other("a loop for many connections does not start")),
         }
     }
+}
+
+/// As `super::spawn`; but nothing is logged here, where the log's number is that of some connection.
+fn spawn(name: &str, body: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {
+    let body = move || {
+        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
+        std::process::abort();
+    };
+    std::thread::Builder::new().name(name.to_owned()).spawn(body).map(drop)
 }
 
 fn run(mut wires: Wires<()>, arrivals: &OwnedFd, bell: &Bell, commands: &Receiver<Reset>) -> io::Result<()> {

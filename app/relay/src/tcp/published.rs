@@ -257,8 +257,9 @@ fn join(wires: &mut Wires<Connecting>, id: Id, is_watched: bool) {
 
 /// The container does not answer: the client gets what it would get if nobody listened here.
 fn turn_away(wires: &mut Wires<Connecting>, id: Id) {
-    if let Some(Wire::Connecting(Connecting { client, .. })) = wires.slots.take(id) {
-        reset_on_close(&client);
+    if let Some(Wire::Connecting(Connecting { client, socket, .. })) = wires.slots.take(id) {
+        // The container may have answered meanwhile.
+        [client, socket].iter().for_each(reset_on_close);
     }
 }
 

@@ -3,6 +3,7 @@
 mod change;
 mod churn;
 mod containers;
+mod dhcp;
 mod dns;
 mod engine;
 mod errors;
@@ -10,16 +11,21 @@ mod faults;
 mod guards;
 mod heal;
 mod images;
+mod kube;
+mod macvlan;
 mod many;
 mod matrix;
 mod network_faults;
 mod networks;
 mod podman;
+mod pods;
 mod ports;
 mod publish;
 mod reach;
+mod relay;
 mod rootless;
 mod rootless_user;
+mod users;
 mod words;
 
 fn main() {
@@ -33,13 +39,19 @@ fn main() {
         containers::sentences(),
         dns::sentences(),
         networks::sentences(),
+        macvlan::sentences(),
+        dhcp::sentences(),
         guards::sentences(),
         heal::sentences(),
         errors::sentences(),
         podman::sentences(),
+        pods::sentences(),
+        kube::sentences(),
         engine::sentences(),
+        relay::sentences(),
         rootless::sentences(),
         rootless_user::sentences(),
+        users::sentences(),
         many::sentences(),
         matrix::sentences(),
         faults::sentences(),
