@@ -16,6 +16,7 @@ mod load;
 mod names;
 mod networks;
 mod peers;
+mod pods;
 mod rootless;
 mod table;
 
@@ -39,6 +40,8 @@ struct Wish {
     only_images: bool,
     /// Commands of networks, and many published ports, alone.
     only_networks: bool,
+    /// Pods alone.
+    only_pods: bool,
 }
 
 fn main() -> Result<()> {
@@ -60,6 +63,9 @@ fn main() -> Result<()> {
     }
     let peers = peers::found()?;
     table::machine(&peers)?;
+    if wish.only_pods {
+        return pods::measure(wish.rounds, &peers);
+    }
     networks::commands(&wish, &peers);
     networks::published(&wish, &peers)?;
     if wish.only_networks {
@@ -68,6 +74,7 @@ fn main() -> Result<()> {
     one_command(&wish, &peers)?;
     with_others(&wish, &peers)?;
     with_ports(&wish, &peers)?;
+    pods::measure(wish.rounds, &peers)?;
     names::measure(wish.rounds)?;
     images::measure(wish.rounds.min(3))?;
     rootless::measure(wish.rounds.min(7))?;
@@ -83,6 +90,7 @@ fn wish() -> Result<Wish> {
         only_names: false,
         only_images: false,
         only_networks: false,
+        only_pods: false,
     };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
@@ -95,11 +103,10 @@ fn wish() -> Result<Wish> {
             "--images" => wish.only_images = true,
             "--names" => wish.only_names = true,
             "--networks" => wish.only_networks = true,
-            _ => {
-                bail!(
-                    "usage: ./x bench [--rounds 15] [--existing 0,100,500] [--all | --images | --names | --networks | rootless]"
-                )
-            }
+            "--pods" => wish.only_pods = true,
+            _ => bail!(
+                "usage: ./x bench [--rounds 15] [--existing 0,100,500] [--all | --images | --names | --networks | --pods | rootless]"
+            ),
         }
     }
     Ok(wish)

@@ -14,13 +14,28 @@ const FLAGS: &[(&str, &str)] = &[
          health-timeout hosts-file hostuser http-proxy image-volume init init-path intel-rdt-closid ipc label-file \
          log-driver log-opt memory/m memory-reservation memory-swap memory-swappiness mount no-healthcheck \
          no-hostname oom-kill-disable oom-score-adj os passwd passwd-entry personality pid pids-limit \
-         platform pod pod-id-file preserve-fd preserve-fds rdt-class read-only-tmpfs requires restart retry \
+         platform preserve-fd preserve-fds rdt-class read-only-tmpfs requires restart retry \
          retry-delay rmi rootfs sdnotify seccomp-policy secret security-opt shm-size shm-size-systemd \
          sysctl systemd timeout tz ulimit umask unsetenv unsetenv-all uts \
          variant volumes-from",
     ),
     ("create", "attach/a init-ctr"),
-    ("ps", "external ns pod/p size/s sort sync watch/w"),
+    ("ps", "external ns size/s sort sync watch/w"),
+    (
+        "pod create",
+        "blkio-weight blkio-weight-device cgroup-parent cpu-shares/c cpus cpuset-cpus cpuset-mems device \
+         device-read-bps device-write-bps gidmap gpus hosts-file infra-conmon-pidfile label-file memory/m memory-swap \
+         no-hostname pid security-opt shm-size-systemd subgidname subuidname sysctl uidmap userns uts volume/v \
+         volumes-from",
+    ),
+    (
+        "kube play",
+        "annotation authfile build cert-dir context-dir creds log-driver log-opt no-hostname no-trunc \
+         seccomp-profile-root service-container userns wait/w",
+    ),
+    ("kube generate", "podman-only replicas/r service/s"),
+    ("pod logs", "color"),
+    ("pod prune", "filter"),
     ("pull", "decryption-key retry retry-delay"),
     (
         "push",
@@ -58,19 +73,26 @@ const FLAGS: &[(&str, &str)] = &[
 ];
 
 /// Commands, and nouns with all that belongs to them.
-const COMMANDS: &str = "artifact attach auto-update build commit cp diff export farm generate healthcheck \
-    init kube machine manifest mount pause play pod quadlet secret stats \
+const COMMANDS: &str = "artifact attach auto-update build commit cp diff export farm healthcheck \
+    init machine manifest mount pause quadlet secret stats \
     system top umount unmount unpause volume";
 
 const CONTAINER_COMMANDS: &str = "attach checkpoint cleanup clone commit cp diff export init mount pause prune \
     restore runlabel stats top umount unmount unpause";
 const IMAGE_COMMANDS: &str = "build mount scp sign trust umount unmount";
 
+const KUBE_COMMANDS: &str = "apply";
+const GENERATE_COMMANDS: &str = "spec systemd";
+const POD_COMMANDS: &str = "clone pause stats top unpause";
+
 /// Is `words` (`pod`, `network connect`) a command that Podman has?
 pub(crate) fn is_command(words: &str) -> bool {
     let (list, word) = match words.split_once(' ') {
         Some(("container", word)) => (CONTAINER_COMMANDS, word),
         Some(("image", word)) => (IMAGE_COMMANDS, word),
+        Some(("pod", word)) => (POD_COMMANDS, word),
+        Some(("kube", word)) => (KUBE_COMMANDS, word),
+        Some(("generate", word)) => (GENERATE_COMMANDS, word),
         _ => (COMMANDS, words),
     };
     list.split_whitespace().any(|known| known == word)

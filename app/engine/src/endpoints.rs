@@ -69,9 +69,14 @@ impl Identity {
         let hostname = settings.hostname_given.then_some(settings.hostname.as_str());
         // A container may be called what no host can be: then it is found by its id.
         let name = |text: &str| text.parse::<DnsName>().ok();
+        // Who looks for a pod looks for its infra container.
+        let pod = settings.pod.as_ref().filter(|_| record.is_infra()).map(|place| place.name.as_str());
+        let own = record.name.as_str();
+        let short = record.id.short();
+        let others = [Some(short.as_str()), hostname, pod.map(|_| own)];
         Self {
-            name: name(record.name.as_str()),
-            others: [Some(record.id.short().as_str()), hostname].into_iter().flatten().filter_map(name).collect(),
+            name: name(pod.unwrap_or(own)),
+            others: others.into_iter().flatten().filter_map(name).collect(),
             dns_servers: match &settings.network.dns {
                 Dns::Servers(servers) => servers.clone(),
                 Dns::Host | Dns::Image => Vec::new(),

@@ -188,8 +188,16 @@ impl Networking<'_> {
             for link in &suspicion.links {
                 owners.extend(tx.made_for(&Key::Link(link.clone()))?);
             }
-            for parent in &suspicion.parents {
-                owners.extend(tx.children_of(parent.as_str())?.iter().map(owner_of));
+            if suspicion.parents.is_empty() {
+                return Ok(owners);
+            }
+            // Whose parent was left to be found may be on any.
+            let may_be_on = |network: &&Network| {
+                let parent = network.link.as_ref();
+                network.bridge().is_none() && parent.is_none_or(|parent| suspicion.parents.contains(parent))
+            };
+            for network in tx.networks_of_all_scopes()?.iter().filter(may_be_on) {
+                owners.extend(tx.attachments_on(&network.id)?.iter().map(|(container, _)| owner_of(container)));
             }
             Ok::<_, store::StoreError>(owners)
         })?;

@@ -3,6 +3,7 @@
 //! ```text
 //!   cli ──> Engine ──┬─ create ─> start ──┬─ ports held ─> Networking::up ─> files ─> monitor ─> crun
 //!                    │                    └─ Stream <──── frames ────> monitor (stdin, output, exit code)
+//!                    ├─ pods (an infra container, and members that use its sandbox)
 //!                    ├─ stop · kill · remove · exec · logs · list · inspect
 //!                    ├─ networking: desired() ─> plan ─> journal ─> host::apply
 //!                    ├─ images (crate)
@@ -19,7 +20,7 @@
 //! owner dead takes over by writing itself into the same row. `run` is all or nothing: it fails before the
 //! command runs and leaves no container, or the command ran.
 //!
-//! **Limits.** As root, or as root of an ordinary user's namespaces ([`rootless`]). One container is one process tree; pods come later.
+//! **Limits.** As root, or as root of an ordinary user's namespaces ([`rootless`]). One container is one process tree.
 //!
 //! **Start reading** at [`Engine`], then [`config::ContainerConfig`], then `start.rs`.
 
@@ -59,6 +60,7 @@ mod names;
 pub mod netd;
 mod networking;
 mod networks;
+pub mod pods;
 mod ports;
 mod protocol;
 mod pump;

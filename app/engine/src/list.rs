@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use model::{ContainerId, ContainerName, ImageId, NetworkId, PortMapping, Protocol};
+use model::{ContainerId, ContainerName, ImageId, NetworkId, PodId, PortMapping, Protocol};
 
 use crate::config::NetworkMode;
 use crate::engine::Engine;
@@ -18,7 +18,7 @@ pub struct Summary {
     /// Its name.
     pub name: ContainerName,
     /// Its image.
-    pub image_id: ImageId,
+    pub image_id: Option<ImageId>,
     /// The image's name when it was created.
     pub image: String,
     /// Command and arguments, the entrypoint left out.
@@ -47,6 +47,10 @@ pub struct Summary {
     pub labels: BTreeMap<String, String>,
     /// `--rm`
     pub auto_remove: bool,
+    /// Its pod, with its name.
+    pub pod: Option<(PodId, String)>,
+    /// Does it hold its pod's namespaces?
+    pub is_infra: bool,
 }
 
 /// One volume of a container in a list.
@@ -71,7 +75,19 @@ impl Engine {
                 .or_else(|| networks.iter().find(|n| n.id.to_string().starts_with(wish)))
                 .map(|n| (n.name.to_string(), n.id))
         };
-        Ok(records.into_iter().map(|record| summary(record, &known)).collect())
+        // Who uses another's network is reached by that one's ports.
+        let published: BTreeMap<String, Vec<PortMapping>> = records
+            .iter()
+            .filter(|record| !record.settings.ports.is_empty())
+            .map(|record| (record.id.to_string(), record.settings.ports.clone()))
+            .collect();
+        let with_ports = |mut record: ContainerRecord| {
+            if let NetworkMode::Container(owner) = &record.settings.network.mode {
+                record.settings.ports = published.get(owner).cloned().unwrap_or_default();
+            }
+            record
+        };
+        Ok(records.into_iter().map(|record| summary(with_ports(record), &known)).collect())
     }
 }
 
@@ -79,6 +95,7 @@ impl Engine {
 pub(crate) const DEFAULT_NETWORK: &str = "podman";
 
 fn summary(record: ContainerRecord, known: &dyn Fn(&str) -> Option<(String, NetworkId)>) -> Summary {
+    let is_infra = record.is_infra();
     let settings = record.settings;
     let networks = match &settings.network.mode {
         NetworkMode::Networks(attachments) => {
@@ -108,5 +125,7 @@ fn summary(record: ContainerRecord, known: &dyn Fn(&str) -> Option<(String, Netw
             .collect(),
         labels: settings.labels,
         auto_remove: settings.remove,
+        pod: settings.pod.map(|place| (place.id, place.name.to_string())),
+        is_infra,
     }
 }

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::config::{NetworkMode, SecurityConfig};
 use crate::error::Result;
+use crate::pods::{Joined, Share};
 use crate::record::{ContainerRecord, Mount, Settings};
 use crate::user::User;
 use crate::{Error, seccomp};
@@ -98,6 +99,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) user: &'a User,
     /// Its network stack.
     pub(crate) stack: Stack<'a>,
+    /// What it shares with its pod.
+    pub(crate) joined: &'a Joined,
     /// How many group ids there are, in a user namespace.
     pub(crate) groups: Option<u32>,
     /// The user namespace, when it is not our own.
@@ -145,15 +148,18 @@ pub(crate) fn document(record: &ContainerRecord, around: &Surroundings<'_>) -> V
     if let Some((rows, columns)) = around.console.filter(|_| settings.tty) {
         process["consoleSize"] = json!({ "height": rows, "width": columns });
     }
-    json!({
+    let mut document = json!({
         "ociVersion": "1.0.2",
         "process": process,
         "root": { "path": around.root, "readonly": settings.security.read_only },
-        "hostname": settings.hostname,
         "mounts": mounts(settings, around),
         "annotations": annotations(settings),
         "linux": linux,
-    })
+    });
+    if around.joined.path(Share::Uts).is_none() {
+        document["hostname"] = json!(settings.hostname);
+    }
+    document
 }
 
 /// One process: the container's first, or one of `exec`.
@@ -289,7 +295,12 @@ fn id_mappings(map: &[IdRange]) -> Value {
 }
 
 fn namespaces(around: &Surroundings<'_>) -> Value {
-    let mut list: Vec<Value> = ["pid", "ipc", "uts", "mount", "cgroup"].iter().map(|t| json!({ "type": t })).collect();
+    let shared = [Share::Pid, Share::Ipc, Share::Uts].map(|share| match around.joined.path(share) {
+        Some(path) => json!({ "type": share.word(), "path": path }),
+        None => json!({ "type": share.word() }),
+    });
+    let own = ["mount", "cgroup"].map(|t| json!({ "type": t }));
+    let mut list: Vec<Value> = shared.into_iter().chain(own).collect();
     if let Some(users) = around.users {
         list.push(json!({ "type": "user", "path": users.path() }));
     }
@@ -305,7 +316,7 @@ fn namespaces(around: &Surroundings<'_>) -> Value {
 const WRITABLE: [&str; 3] = ["/run", "/tmp", "/var/tmp"];
 
 /// Bytes; Podman's `--shm-size`.
-const SHM_SIZE: u32 = 65_536_000;
+pub(crate) const SHM_SIZE: u32 = 65_536_000;
 
 fn mounts(settings: &Settings, around: &Surroundings<'_>) -> Value {
     let sys = if settings.security.privileged { "rw" } else { "ro" };
@@ -330,7 +341,12 @@ fn mounts(settings: &Settings, around: &Surroundings<'_>) -> Value {
             &[&["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"], tty].concat(),
         ),
         mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
-        mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &shm]),
+        match &around.joined.shm {
+            Some(shared) => {
+                mount("/dev/shm", "bind", &shared.to_string_lossy(), &["bind", "rprivate", "nosuid", "noexec", "nodev"])
+            }
+            None => mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &shm]),
+        },
         mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", sys]),
     ];
     for (source, target) in around.files {

@@ -24,16 +24,20 @@ use crate::monitor::{self, Mode, Order};
 use crate::networking::SandboxWish;
 use crate::record::{ContainerRecord, Fate, State};
 use crate::talk::{Attach, RunEnd, RunResult, Talk};
-use crate::users::Users;
 use crate::{config, rootless_net, spec};
 
 impl Engine {
     /// Makes a container and starts it: all or nothing. Fails before the command runs and leaves no
     /// container, or the command ran.
     pub fn run(&mut self, config: ContainerConfig, attach: Attach, talk: &mut Talk<'_>) -> Result<RunResult> {
+        let (config, pod) = self.make_pod_of(config, talk)?;
+        self.run_in_its_pod(config, attach, talk).inspect_err(|_| self.unmake_pod(pod))
+    }
+
+    fn run_in_its_pod(&mut self, config: ContainerConfig, attach: Attach, talk: &mut Talk<'_>) -> Result<RunResult> {
         let me = ProcessRef::me().map_err(Error::usage)?;
         let mut record = self.prepare(config, talk)?;
-        self.start_owners(&record)?;
+        self.start_needed(&record)?;
         record.state = State::Starting;
         record.owner = Some(me);
         record.fate = Some(Fate::Vanish { volumes: true });
@@ -41,10 +45,10 @@ impl Engine {
         self.start_claimed(&record, me, attach)
     }
 
-    /// Starts a container that is down; before it the one whose network it uses.
+    /// Starts a container that is down; before it those whose network and namespaces it uses.
     pub fn start(&mut self, id: &ContainerId, attach: Attach) -> Result<RunResult> {
         let me = ProcessRef::me().map_err(Error::usage)?;
-        self.start_owners(&self.record(id)?)?;
+        self.start_needed(&self.record(id)?)?;
         let record = self.store.write(|tx| {
             let mut record = load(tx, id)?.ok_or_else(|| no_such_container(&id.to_string()))?;
             if !record.state.at_rest() {
@@ -62,23 +66,27 @@ impl Engine {
         self.start_claimed(&record, me, attach)
     }
 
-    /// The containers whose network or user namespace it is to have.
-    fn start_owners(&mut self, record: &ContainerRecord) -> Result<()> {
-        let network = match &record.settings.network.mode {
-            NetworkMode::Container(name) => Some(self.named(name)?.id),
-            _ => None,
-        };
-        let users = match &record.settings.users {
-            Some(Users::Of(id)) => Some(*id),
-            _ => None,
-        };
-        for owner in network.into_iter().chain(users) {
-            self.wait_settled(&owner)?;
-            if self.record(&owner)?.state.at_rest() {
-                self.start(&owner, Attach::Detached)?;
-            }
+    /// Those whose network and namespaces it uses.
+    fn start_needed(&mut self, record: &ContainerRecord) -> Result<()> {
+        for owner in self.needed_by(record)? {
+            self.start_unless_up(&owner)?;
         }
         Ok(())
+    }
+
+    /// Also when somebody else starts it at the same time.
+    pub(crate) fn start_unless_up(&mut self, id: &ContainerId) -> Result<()> {
+        self.wait_settled(id)?;
+        if !self.record(id)?.state.at_rest() {
+            return Ok(());
+        }
+        match self.start(id, Attach::Detached) {
+            Err(error) if error.kind == Kind::WrongState => {
+                self.wait_settled(id)?;
+                if self.record(id)?.state == State::Running { Ok(()) } else { Err(error) }
+            }
+            started => started.map(drop),
+        }
     }
 
     fn start_claimed(&mut self, record: &ContainerRecord, me: ProcessRef, attach: Attach) -> Result<RunResult> {
@@ -259,7 +267,8 @@ impl Engine {
         owner: &crate::engine::Places,
     ) -> Result<()> {
         use std::io::Write;
-        for (theirs, ours) in [(owner.hosts(), places.hosts()), (owner.resolv_conf(), places.resolv_conf())] {
+        let hosts = (!record.settings.network.no_hosts).then(|| (owner.hosts(), places.hosts()));
+        for (theirs, ours) in hosts.into_iter().chain([(owner.resolv_conf(), places.resolv_conf())]) {
             match std::fs::hard_link(&theirs, &ours) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound && e.kind() != io::ErrorKind::AlreadyExists => {
                     return Err(Error::at(format!("cannot share {}", theirs.display()), e));

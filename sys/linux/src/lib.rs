@@ -10,6 +10,7 @@
 //!   tun      /dev/net/tun ──create("pwrelay")──> packets · transparent: sockets with addresses of others
 //!   trains   UDP at any address ──recvmmsg──> Batch ──pass_on, UDP_SEGMENT──> another socket · complaints (ICMP)
 //!   cage     capabilities · files · system calls: given up for good
+//!   held     new namespaces for a thread and what it starts, which then holds them for others
 //!   lock     one per network namespace     file  temp + fsync + rename
 //!   pty · fds · signal · machine
 //! ```
@@ -33,6 +34,7 @@ pub mod datagrams;
 pub mod fds;
 pub mod file;
 pub mod frames;
+pub mod held;
 pub mod lock;
 pub mod machine;
 pub mod mounts;

@@ -1,7 +1,7 @@
 //! What podwire remembers: one SQLite file per root.
 //!
 //! ```text
-//!   <root>/podwire.db ──Store::open──> Store ──write(|tx| …)──> Tx: networks · containers · attachments
+//!   <root>/podwire.db ──Store::open──> Store ──write(|tx| …)──> Tx: networks · containers · attachments · pods
 //!                                        │                          leases · kept addresses · LAN leases · ports · made
 //!                                        └──────read(|tx| …)──> Tx  journal · images · layers · names · volumes · meta · events
 //! ```
@@ -29,6 +29,7 @@ mod leases;
 mod meta;
 mod networks;
 mod plans;
+mod pods;
 mod ports;
 mod schema;
 mod volumes;
@@ -43,6 +44,7 @@ pub use error::StoreError;
 pub use events::{EVENTS_KEPT, Event};
 pub use lan::LanLease;
 pub use leases::{Lease, QUARANTINE};
+pub use pods::PodRow;
 
 type Result<T, E = StoreError> = std::result::Result<T, E>;
 

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use engine::{LogLine, LogOptions, Stream};
+use engine::{Engine, LogLine, LogOptions, Stream};
 use jiff::Timestamp;
 
 use crate::ages;
@@ -12,6 +12,15 @@ use crate::outcome::{Failure, Outcome, USAGE};
 
 #[derive(clap::Args)]
 pub(crate) struct Logs {
+    #[command(flatten)]
+    flags: LogFlags,
+    #[arg(hide = true)]
+    arguments: Vec<String>,
+}
+
+/// Which lines, and what is printed of each.
+#[derive(clap::Args)]
+pub(super) struct LogFlags {
     /// Wait for more
     #[arg(short, long)]
     follow: bool,
@@ -30,8 +39,6 @@ pub(crate) struct Logs {
     /// Up to this time: a time, or a duration back from now
     #[arg(long, value_name = "string")]
     until: Option<String>,
-    #[arg(hide = true)]
-    arguments: Vec<String>,
 }
 
 impl Command for Logs {
@@ -39,6 +46,12 @@ impl Command for Logs {
         if self.arguments.is_empty() {
             return Err(Failure::new("specify at least one container name or ID to log"));
         }
+        self.flags.print(&podwire.engine()?, &self.arguments)
+    }
+}
+
+impl LogFlags {
+    fn options(&self) -> Result<LogOptions, Failure> {
         let now = Timestamp::now();
         let time = |text: &Option<String>, flag: &str| {
             let parsed = text.as_deref().map(|text| ages::parse_time(text, now)).transpose();
@@ -46,16 +59,20 @@ impl Command for Logs {
                 Failure::new(format!("parsing --{flag} {:?}: {why}", text.as_deref().unwrap_or_default()))
             })
         };
-        let options = LogOptions {
+        Ok(LogOptions {
             follow: self.follow,
             since: time(&self.since, "since")?,
             until: time(&self.until, "until")?,
             tail: usize::try_from(self.tail).ok(),
-        };
-        let engine = podwire.engine()?;
-        let several = self.arguments.len() > 1;
+        })
+    }
+
+    /// The logs of these containers, one after the other.
+    pub(super) fn print(&self, engine: &Engine, names: &[String]) -> Outcome {
+        let options = self.options()?;
+        let several = names.len() > 1;
         let mut code = 0;
-        for name in &self.arguments {
+        for name in names {
             let label = match (self.names, several) {
                 (true, _) => Some(name.clone()),
                 (false, true) => Some(engine.find(name)?.short()),

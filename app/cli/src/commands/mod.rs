@@ -13,6 +13,8 @@ mod import;
 mod info;
 mod inspect;
 mod kill;
+mod kube_generate;
+mod kube_play;
 mod load;
 mod login;
 mod logs;
@@ -30,6 +32,13 @@ mod network_reload;
 mod network_resolve;
 mod network_rm;
 mod network_update;
+mod pod_create;
+mod pod_inspect;
+mod pod_logs;
+mod pod_ps;
+mod pod_rm;
+mod pod_start;
+mod pod_stop;
 mod port;
 mod ps;
 mod pull;
@@ -56,9 +65,17 @@ use crate::global::{complain, say};
 use crate::outcome::Outcome;
 
 /// Words that stand before a command.
-pub(crate) const NOUNS: &[(&str, &str)] =
-    &[("container", "Manage containers"), ("image", "Manage images"), ("network", "Manage networks")];
+pub(crate) const NOUNS: &[(&str, &str)] = &[
+    ("container", "Manage containers"),
+    ("generate", "Write what runs for other programs"),
+    ("image", "Manage images"),
+    ("kube", "Play, write and take down Kubernetes files"),
+    ("network", "Manage networks"),
+    ("play", "Play what other programs write"),
+    ("pod", "Manage pods"),
+];
 
+const SEVERAL_PODS: &str = "[options] POD [POD...]";
 const SEVERAL_CONTAINERS: &str = "[options] CONTAINER [CONTAINER...]";
 
 /// One line per command: its names, what it does, what follows it.
@@ -80,6 +97,9 @@ pub(crate) const COMMANDS: &[Entry] = &[
     Entry::new::<inspect::InspectContainer>(&["container inspect"], "Display a container", "[options] CONTAINER [CONTAINER...]"),
     Entry::new::<inspect::InspectImage>(&["image inspect"], "Display an image", "[options] IMAGE [IMAGE...]"),
     Entry::new::<kill::Kill>(&["kill", "container kill"], "Send a signal to running containers", SEVERAL_CONTAINERS),
+    Entry::new::<kube_play::KubeDown>(&["kube down"], "Stop and remove the pods of a Kubernetes file", "[options] FILE|-"),
+    Entry::new::<kube_generate::KubeGenerate>(&["kube generate", "generate kube"], "Write a pod or containers as a Kubernetes file", "[options] POD|CONTAINER [CONTAINER...]"),
+    Entry::new::<kube_play::KubePlay>(&["kube play", "play kube"], "Make and start the pods of a Kubernetes file", "[options] FILE|-"),
     Entry::new::<load::Load>(&["load", "image load"], "Load images from an archive", "[options]"),
     Entry::new::<login::Login>(&["login"], "Log in to a registry", "[options] [REGISTRY]"),
     Entry::new::<login::Logout>(&["logout"], "Log out of a registry", "[options] [REGISTRY]"),
@@ -98,6 +118,17 @@ pub(crate) const COMMANDS: &[Entry] = &[
     Entry::new::<network_resolve::NetworkResolve>(&["network resolve"], "Print the addresses that containers have under a name", "[options] NAME"),
     Entry::new::<network_rm::NetworkRm>(&["network rm", "network remove"], "Remove networks", "[options] NETWORK [NETWORK...]"),
     Entry::new::<network_update::NetworkUpdate>(&["network update"], "Change a network's DNS servers", "[options] NETWORK"),
+    Entry::new::<pod_create::PodCreate>(&["pod create"], "Create a pod", "[options] [NAME]"),
+    Entry::new::<pod_rm::PodExists>(&["pod exists"], "Check if a pod exists", "POD"),
+    Entry::new::<pod_inspect::PodInspect>(&["pod inspect"], "Display pods", SEVERAL_PODS),
+    Entry::new::<pod_stop::PodKill>(&["pod kill"], "Send a signal to the containers of pods", SEVERAL_PODS),
+    Entry::new::<pod_logs::PodLogs>(&["pod logs"], "Fetch the logs of a pod's containers", "[options] POD"),
+    Entry::new::<pod_rm::PodPrune>(&["pod prune"], "Remove all pods that have stopped", "[options]"),
+    Entry::new::<pod_ps::PodPs>(&["pod ps", "pod ls", "pod list"], "List pods", "[options]"),
+    Entry::new::<pod_start::PodRestart>(&["pod restart"], "Restart the containers of pods", SEVERAL_PODS),
+    Entry::new::<pod_rm::PodRm>(&["pod rm"], "Remove pods with their containers", SEVERAL_PODS),
+    Entry::new::<pod_start::PodStart>(&["pod start"], "Start the containers of pods", SEVERAL_PODS),
+    Entry::new::<pod_stop::PodStop>(&["pod stop"], "Stop the containers of pods", SEVERAL_PODS),
     Entry::new::<port::Port>(&["port", "container port"], "List published ports of a container", "[options] CONTAINER [PORT]"),
     Entry::new::<ps::Ps>(&["ps", "container ps", "container ls", "container list"], "List containers", "[options]"),
     Entry::new::<pull::Pull>(&["pull", "image pull"], "Pull images from a registry", "[options] IMAGE [IMAGE...]"),

@@ -38,7 +38,7 @@ impl Command for Rm {
     fn run(self, podwire: &Podwire) -> Outcome {
         flags::names_or_all(&self.arguments, self.all)?;
         let mut engine = podwire.engine()?;
-        let names = podwire.targets(&engine, self.arguments, self.all, |_| true)?;
+        let names = podwire.targets(&engine, self.arguments, self.all, |c| !c.is_infra)?;
         let options =
             engine::RemoveOptions { force: self.force, time: self.time, volumes: self.volumes, depend: self.depend };
         // Podman's `rm -f` does not mind what is not there.

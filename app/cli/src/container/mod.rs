@@ -8,7 +8,8 @@ mod volume;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use engine::config::{ContainerConfig, PullPolicy, SecurityConfig};
+use engine::config::{ContainerConfig, PodChoice, PullPolicy, SecurityConfig, UsersWish};
+use engine::pods::PodConfig;
 use model::Hostname;
 
 use crate::flags::{strings, unsigned};
@@ -17,7 +18,7 @@ use crate::outcome::Failure;
 
 pub(crate) use env::environment;
 pub(crate) use network::MODES;
-use network::NetworkFlags;
+pub(crate) use network::NetworkFlags;
 use users::UserFlags;
 
 /// Flags that `run` and `create` have in common.
@@ -53,6 +54,12 @@ pub(crate) struct ContainerFlags {
     /// Keep standard input open
     #[arg(short, long)]
     interactive: bool,
+    /// Run the container in a pod: its name or id, or new:NAME for one that is made now
+    #[arg(long, value_name = "string")]
+    pod: Option<String>,
+    /// Read the pod's ID from the file
+    #[arg(long, value_name = "string")]
+    pod_id_file: Option<PathBuf>,
     /// Remove the container after exit
     #[arg(long = "rm")]
     remove: bool,
@@ -138,10 +145,34 @@ impl ContainerFlags {
         if self.replace && self.dry_run {
             return Err(Failure::new("--dry-run and --replace cannot be used together yet"));
         }
-        let users = self.users.parse(std::env::var("PODMAN_USERNS").ok())?;
+        let in_pod = self.pod.as_ref().is_some_and(|pod| !pod.is_empty()) || self.pod_id_file.is_some();
+        let users = self.users.parse(std::env::var("PODMAN_USERNS").ok().filter(|_| !in_pod))?;
+        if in_pod && users != UsersWish::Host {
+            return Err(Failure::new("--userns and --pod cannot be set together"));
+        }
         let mut remarks = Vec::new();
-        let network = self.network.parse(&mut remarks)?;
-        let hostname = self.hostname.as_deref().filter(|h| !h.is_empty()).map(str::parse::<Hostname>).transpose()?;
+        let mut network = self.network.parse(&mut remarks)?;
+        let mut hostname =
+            self.hostname.as_deref().filter(|h| !h.is_empty()).map(str::parse::<Hostname>).transpose()?;
+        let pod = match (self.pod.filter(|pod| !pod.is_empty()), self.pod_id_file) {
+            (Some(_), Some(_)) => return Err(Failure::new("cannot specify both --pod and --pod-id-file")),
+            (None, Some(path)) => Some(PodChoice::Join(crate::pods::read_id_file(&path)?)),
+            (None, None) => None,
+            (Some(pod), None) => Some(match pod.strip_prefix("new:") {
+                Some("") => return Err(Failure::new("new pod name must be at least one character")),
+                Some(_) if self.dry_run => {
+                    return Err(Failure::new("--dry-run and --pod new: cannot be used together yet"));
+                }
+                // What it says of the network is said of the pod's.
+                Some(name) => PodChoice::New(Box::new(PodConfig {
+                    network: std::mem::take(&mut network),
+                    hostname: hostname.take(),
+                    create_command: podwire.argv.clone(),
+                    ..PodConfig::named(name.parse()?)
+                })),
+                None => PodChoice::Join(pod),
+            }),
+        };
         let config = ContainerConfig {
             name: self.name.as_deref().filter(|name| !name.is_empty()).map(str::parse).transpose()?,
             image: image.clone(),
@@ -154,6 +185,7 @@ impl ContainerFlags {
             hostname,
             tty: self.tty,
             interactive: self.interactive,
+            pod,
             remove: self.remove,
             replace: self.replace,
             id_file: self.cidfile.as_deref().map(from_here).transpose()?,
@@ -180,7 +212,7 @@ impl ContainerFlags {
 }
 
 /// A JSON array of words, or one word; nothing clears the image's.
-fn entrypoint(text: &str) -> Vec<String> {
+pub(crate) fn entrypoint(text: &str) -> Vec<String> {
     match serde_json::from_str(text) {
         Ok(words) => words,
         Err(_) if text.is_empty() => Vec::new(),
@@ -203,7 +235,7 @@ fn annotations(list: &[String]) -> Result<BTreeMap<String, String>, Failure> {
 }
 
 /// The engine is not where the user is.
-fn from_here(path: &Path) -> Result<PathBuf, Failure> {
+pub(crate) fn from_here(path: &Path) -> Result<PathBuf, Failure> {
     std::path::absolute(path).map_err(|e| Failure::new(format!("{}: {e}", path.display())))
 }
 

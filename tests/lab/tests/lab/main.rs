@@ -13,12 +13,14 @@ mod heal;
 mod images;
 mod images_names;
 mod images_out;
+mod kube;
 mod macvlan;
 mod many;
 mod matrix;
 mod network_faults;
 mod networks;
 mod podman;
+mod pods;
 mod ports;
 mod publish;
 mod reach;
@@ -47,6 +49,8 @@ fn main() {
         heal::sentences(),
         errors::sentences(),
         podman::sentences(),
+        pods::sentences(),
+        kube::sentences(),
         engine::sentences(),
         relay::sentences(),
         rootless::sentences(),
