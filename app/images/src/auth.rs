@@ -12,7 +12,7 @@ use linux::HostLock;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::credential_helper;
+use crate::credential_program;
 use crate::error::{ImageError, Result};
 
 /// Who we are to a registry. Not `Debug`: it must not get into a log.
@@ -68,7 +68,7 @@ impl AuthJson {
         // Helpers for a registry come before what is written down; the store for all of them is for the rest.
         for key in &keys {
             if let Some(helper) = self.cred_helpers.get(key)
-                && let Some(found) = credential_helper::get(helper, key)?
+                && let Some(found) = credential_program::get(helper, key)?
             {
                 return Ok(Some(found));
             }
@@ -80,7 +80,7 @@ impl AuthJson {
                 return Ok(Some(found));
             }
             if let Some(store) = &self.creds_store
-                && let Some(found) = credential_helper::get(store, key)?
+                && let Some(found) = credential_program::get(store, key)?
             {
                 return Ok(Some(found));
             }
@@ -123,7 +123,7 @@ pub(crate) fn store(file: &Path, key: &str, user: &str, password: &str) -> Resul
     let parsed = read(file)?.unwrap_or_default();
     match parsed.cred_helpers.get(key).or(parsed.creds_store.as_ref()) {
         Some(helper) => {
-            credential_helper::store(helper, key, user, password)?;
+            credential_program::store(helper, key, user, password)?;
             // As Docker does: an empty entry says that the store has one.
             change(file, |auths| drop(auths.insert(key.to_owned(), json!({}))))
         }
@@ -140,7 +140,7 @@ pub(crate) fn erase(file: &Path, key: &str) -> Result<bool> {
     let helper = parsed.cred_helpers.get(key).or(parsed.creds_store.as_ref());
     let known = parsed.auths.contains_key(key);
     if let Some(helper) = helper.filter(|_| known || parsed.cred_helpers.contains_key(key)) {
-        credential_helper::erase(helper, key)?;
+        credential_program::erase(helper, key)?;
     }
     if known {
         change(file, |auths| drop(auths.remove(key)))?;

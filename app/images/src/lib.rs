@@ -29,7 +29,7 @@
 mod access;
 mod archive;
 mod auth;
-mod credential_helper;
+mod credential_program;
 mod diff;
 mod digest;
 mod error;
