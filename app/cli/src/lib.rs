@@ -18,6 +18,7 @@
 
 mod ages;
 mod commands;
+mod confirm;
 mod container;
 mod filters;
 mod flags;
@@ -34,6 +35,7 @@ mod progress;
 mod table;
 mod template;
 mod unsupported;
+mod volumes;
 
 use std::process::ExitCode;
 

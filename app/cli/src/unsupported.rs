@@ -56,7 +56,7 @@ const FLAGS: &[(&str, &str)] = &[
 /// Commands, and nouns with all that belongs to them.
 const COMMANDS: &str = "artifact attach auto-update build commit cp diff export farm generate healthcheck history \
     init kube login logout machine manifest mount pause play pod push quadlet save search secret stats \
-    system tag top umount unmount unpause untag volume";
+    system tag top umount unmount unpause untag";
 
 const CONTAINER_COMMANDS: &str = "attach checkpoint cleanup clone commit cp diff export init mount pause prune \
     restore runlabel stats top umount unmount unpause";

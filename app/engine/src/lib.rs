@@ -101,3 +101,4 @@ pub use rootless_net::enter_for_netd;
 pub use settings::{NetworkSettings, SETTINGS_FILE, Settings};
 pub use store::Event;
 pub use talk::{Attach, DetachKeys, Foreground, RunEnd, RunResult, Talk};
+pub use volumes::{Volume, VolumeSummary};

@@ -37,6 +37,11 @@ mod stop;
 mod unshare;
 mod update;
 pub(crate) mod version;
+mod volume_create;
+mod volume_inspect;
+mod volume_ls;
+mod volume_prune;
+mod volume_rm;
 mod wait;
 
 use engine::Kind;
@@ -46,8 +51,12 @@ use crate::global::{complain, say};
 use crate::outcome::Outcome;
 
 /// Words that stand before a command.
-pub(crate) const NOUNS: &[(&str, &str)] =
-    &[("container", "Manage containers"), ("image", "Manage images"), ("network", "Manage networks")];
+pub(crate) const NOUNS: &[(&str, &str)] = &[
+    ("container", "Manage containers"),
+    ("image", "Manage images"),
+    ("network", "Manage networks"),
+    ("volume", "Manage volumes"),
+];
 
 const SEVERAL_CONTAINERS: &str = "[options] CONTAINER [CONTAINER...]";
 
@@ -94,6 +103,12 @@ pub(crate) const COMMANDS: &[Entry] = &[
     Entry::new::<unshare::Unshare>(&["unshare"], "Run a command in the user namespace of an ordinary user's containers", "[options] [COMMAND [ARG...]]"),
     Entry::new::<update::Update>(&["update", "container update"], "Change the published ports of a container", "[options] CONTAINER"),
     Entry::new::<version::Version>(&["version"], "Display the version", "[options]"),
+    Entry::new::<volume_create::VolumeCreate>(&["volume create"], "Create a volume", "[options] [NAME]"),
+    Entry::new::<exists::VolumeExists>(&["volume exists"], "Check if a volume exists", "VOLUME"),
+    Entry::new::<volume_inspect::VolumeInspect>(&["volume inspect"], "Display volumes", "[options] VOLUME [VOLUME...]"),
+    Entry::new::<volume_ls::VolumeLs>(&["volume ls", "volume list"], "List volumes", "[options]"),
+    Entry::new::<volume_prune::VolumePrune>(&["volume prune"], "Remove volumes that no container uses", "[options]"),
+    Entry::new::<volume_rm::VolumeRm>(&["volume rm", "volume remove"], "Remove volumes", "[options] VOLUME [VOLUME...]"),
     Entry::new::<wait::Wait>(&["wait", "container wait"], "Wait for containers to stop and print their exit codes", SEVERAL_CONTAINERS),
 ];
 

@@ -6,6 +6,7 @@ mod containers;
 mod dns;
 mod engine;
 mod errors;
+mod everyday_volumes;
 mod faults;
 mod guards;
 mod heal;
@@ -36,6 +37,7 @@ fn main() {
         guards::sentences(),
         heal::sentences(),
         errors::sentences(),
+        everyday_volumes::sentences(),
         podman::sentences(),
         engine::sentences(),
         rootless::sentences(),
