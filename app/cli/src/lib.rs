@@ -32,6 +32,7 @@ mod networks;
 mod outcome;
 mod ports;
 mod progress;
+mod sizes;
 mod table;
 mod template;
 mod unsupported;

@@ -4,20 +4,15 @@
 const FLAGS: &[(&str, &str)] = &[
     (
         "run",
-        "arch authfile blkio-weight blkio-weight-device cert-dir cgroup-conf cgroup-parent cgroupns cgroups \
-         chrootdirs conmon-pidfile cpu-period cpu-quota cpu-rt-period cpu-rt-runtime cpu-shares/c cpus \
-         cpuset-cpus cpuset-mems creds decryption-key device device-cgroup-rule device-read-bps \
-         device-read-iops device-write-bps device-write-iops disable-content-trust env-host env-merge gidmap \
-         group-add group-entry gpus health-cmd health-interval health-log-destination health-max-log-count \
-         health-max-log-size health-on-failure health-retries health-start-period health-startup-cmd \
-         health-startup-interval health-startup-retries health-startup-success health-startup-timeout \
-         health-timeout hosts-file hostuser http-proxy image-volume init init-path intel-rdt-closid ipc label-file \
-         log-driver log-opt memory/m memory-reservation memory-swap memory-swappiness mount no-healthcheck \
-         no-hostname oom-kill-disable oom-score-adj os passwd passwd-entry personality pid pids-limit \
-         platform pod pod-id-file preserve-fd preserve-fds rdt-class read-only-tmpfs requires restart retry \
-         retry-delay rmi rootfs sdnotify seccomp-policy secret security-opt shm-size shm-size-systemd \
-         subgidname subuidname sysctl systemd timeout tz uidmap ulimit umask unsetenv unsetenv-all uts \
-         variant volumes-from",
+        "authfile blkio-weight blkio-weight-device cert-dir cgroup-conf chrootdirs conmon-pidfile \
+         cpu-rt-period cpu-rt-runtime creds decryption-key device-cgroup-rule device-read-bps \
+         device-read-iops device-write-bps device-write-iops disable-content-trust env-merge gidmap \
+         group-entry gpus health-log-destination health-max-log-count health-max-log-size \
+         health-startup-cmd health-startup-interval health-startup-retries health-startup-success \
+         health-startup-timeout hosts-file hostuser image-volume intel-rdt-closid memory-swappiness \
+         no-hostname oom-kill-disable passwd passwd-entry personality pod pod-id-file preserve-fd \
+         preserve-fds rdt-class requires retry retry-delay rmi rootfs sdnotify seccomp-policy secret \
+         shm-size-systemd subgidname subuidname systemd uidmap",
     ),
     ("create", "attach/a init-ctr"),
     ("ps", "external ns pod/p size/s sort sync watch/w"),
@@ -92,8 +87,8 @@ mod tests {
 
     #[test]
     fn podmans_flags_are_known_by_both_spellings() {
-        assert_eq!(flag("run", "--memory=5m").as_deref(), Some("--memory"));
-        assert_eq!(flag("create", "-m").as_deref(), Some("--memory"));
+        assert_eq!(flag("run", "--secret=5m").as_deref(), Some("--secret"));
+        assert_eq!(flag("update", "-m").as_deref(), Some("--memory"));
         assert_eq!(flag("ps", "--connection").as_deref(), Some("--connection"));
         assert_eq!(flag("run", "--nonsense"), None);
     }

@@ -23,6 +23,7 @@ use crate::error::{Error, Kind, Result};
 use crate::networking::SandboxWish;
 use crate::record::{ContainerRecord, Mount, Settings, State};
 use crate::rootless_net::{self, settle_mode};
+use crate::lookup::care;
 use crate::spec;
 use crate::talk::Talk;
 
@@ -97,15 +98,18 @@ impl Engine {
     fn image(&self, config: &ContainerConfig, talk: &Talk<'_>) -> Result<Image> {
         let images = self.images()?;
         let pull = || -> Result<Image> {
-            let options = PullOptions { tls_verify: config.tls_verify, ..PullOptions::default() };
+            let platform = config.platform.clone();
+            let options = PullOptions { tls_verify: config.tls_verify, platform };
             let id = images.pull(&config.image, &options, talk.progress)?;
             Ok(images.by_id(&id)?)
         };
         match config.pull {
             PullPolicy::Always => pull(),
+            PullPolicy::Newer => pull().or_else(|failed| images.find(&config.image).map_err(|_| failed)),
             PullPolicy::Never => Ok(images.find(&config.image)?),
             PullPolicy::Missing => match images.find(&config.image) {
                 Err(images::ImageError::NotKnown(_)) => pull(),
+                Ok(found) if config.platform.as_ref().is_some_and(|wish| !is_for(&found, wish)) => pull(),
                 found => Ok(found?),
             },
         }
@@ -135,6 +139,10 @@ impl Engine {
             finished: None,
             exit_code: 0,
             error: String::new(),
+            paused: false,
+            oom_killed: false,
+            restarts: 0,
+            stopped_by_user: false,
             netns: None,
         })
     }
@@ -169,6 +177,10 @@ impl Engine {
             stop_signal: stop_signal(config, &says)?,
             stop_timeout: config.stop_timeout.unwrap_or(10),
             security: config.security.clone(),
+            limits: config.limits.clone(),
+            inside: self.look_up_inside(&config.inside)?,
+            care: care(config, image),
+            unset_env: config.unset_env.clone(),
             ports: published(&network, &expose, warn)?,
             network,
             expose,
@@ -216,7 +228,10 @@ impl Engine {
 
     /// What `-v` asks for, then the image's volumes that it does not cover.
     fn mounts(&self, config: &ContainerConfig, says: &ImageConfig) -> Result<Vec<Mount>> {
-        let mut mounts = config.volumes.iter().map(|volume| self.resolve_volume(volume)).collect::<Result<Vec<_>>>()?;
+        let own = config.volumes.iter().map(|volume| self.resolve_volume(volume)).collect::<Result<Vec<_>>>()?;
+        let mut mounts = self.volumes_from(&config.volumes_from)?;
+        mounts.retain(|theirs| !own.iter().any(|mount| mount.target == theirs.target));
+        mounts.extend(own);
         for target in says.volumes().iter().flatten() {
             let covered =
                 mounts.iter().any(|mount| mount.target == *target) || config.tmpfs.iter().any(|(t, _)| t == target);
@@ -279,6 +294,11 @@ impl Engine {
     }
 }
 
+/// Is it for this machine? Where it says nothing of a variant, any will do.
+fn is_for(image: &Image, wish: &images::Platform) -> bool {
+    image.config.architecture().to_string() == wish.architecture && image.config.os().to_string() == wish.os
+}
+
 fn id_file_exists(path: &Path) -> Error {
     let path = path.display();
     Error::usage(format!("container ID file exists. Ensure another container is not using it or delete {path}"))
@@ -329,7 +349,8 @@ fn argv(config: &ContainerConfig, says: &ImageConfig) -> Result<(Vec<String>, Ve
 
 fn environment(config: &ContainerConfig, says: &ImageConfig) -> Vec<String> {
     let mut env = Vec::new();
-    for text in says.env().iter().flatten() {
+    let image = says.env().iter().flatten().filter(|_| !config.unset_env.all);
+    for text in image {
         let (name, value) = text.split_once('=').unwrap_or((text, ""));
         spec::set_env(&mut env, name, value);
     }
@@ -339,6 +360,8 @@ fn environment(config: &ContainerConfig, says: &ImageConfig) -> Vec<String> {
             spec::set_env(&mut env, name, &value);
         }
     }
+    let unset = |text: &String| config.unset_env.names.iter().any(|name| text.split('=').next() == Some(name));
+    env.retain(|text| !unset(text));
     env
 }
 

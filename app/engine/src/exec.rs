@@ -49,6 +49,7 @@ impl Engine {
         if runtime.wants_cgroup2() {
             call.runtime_mounts();
         }
+        call.join(crate::groups::doors(&places));
         let command = call.command();
         command.arg("exec").arg("--process").arg(session.process());
         let foreground = match attach {
@@ -101,14 +102,14 @@ impl Session {
             let text = "can only create exec sessions on running containers: container state improper";
             Error::new(Kind::WrongState, text)
         };
-        let init = record.init.filter(|init| record.state == State::Running && init.alive()).ok_or_else(wrong)?;
+        let init = record.init.filter(|init| record.shown_state() == State::Running && init.alive()).ok_or_else(wrong)?;
         let root = File::open(format!("/proc/{}/root", init.pid)).map_err(|_| wrong())?;
         // The number may have been given to somebody else before we opened it; not if it lives on now.
         if !init.alive() {
             return Err(wrong());
         }
         let wish = config.user.as_ref().unwrap_or(&record.settings.user);
-        let user = user::resolve(wish, &root).map_err(Error::cannot_start)?;
+        let user = user::of_container(&record.settings, wish, &root).map_err(Error::cannot_start)?;
         let workdir = config.workdir.as_deref().unwrap_or(&record.settings.workdir);
         let settings = Settings { tty: config.tty, ..record.settings.clone() };
         let mut env = spec::environment(&settings, &user);

@@ -56,7 +56,7 @@ impl Engine {
             "ConmonPidFile": "",
             "PidFile": record.settings.pid_file.clone().unwrap_or_else(|| places.pid_file()),
             "Name": record.name.as_str(),
-            "RestartCount": 0,
+            "RestartCount": record.restarts,
             "Driver": "overlay",
             "MountLabel": "",
             "ProcessLabel": "",
@@ -194,11 +194,11 @@ fn state(record: &ContainerRecord) -> Value {
     let pid = |process: Option<linux::ProcessRef>| process.map_or(0, |process| process.pid);
     json!({
         "OciVersion": "1.0.2",
-        "Status": record.state.to_string(),
+        "Status": record.shown_state().to_string(),
         "Running": record.state == State::Running,
-        "Paused": false,
+        "Paused": record.paused,
         "Restarting": false,
-        "OOMKilled": false,
+        "OOMKilled": record.oom_killed,
         "Dead": false,
         "Pid": pid(record.init),
         "ConmonPid": pid(record.monitor),

@@ -47,6 +47,10 @@ pub struct Summary {
     pub labels: BTreeMap<String, String>,
     /// `--rm`
     pub auto_remove: bool,
+    /// How often its policy has started it again since its user did.
+    pub restarts: u32,
+    /// `--restart`
+    pub restart_policy: &'static str,
 }
 
 /// One volume of a container in a list.
@@ -79,6 +83,7 @@ impl Engine {
 pub(crate) const DEFAULT_NETWORK: &str = "podman";
 
 fn summary(record: ContainerRecord, known: &dyn Fn(&str) -> Option<(String, NetworkId)>) -> Summary {
+    let state = record.shown_state();
     let settings = record.settings;
     let networks = match &settings.network.mode {
         NetworkMode::Networks(attachments) => {
@@ -93,7 +98,7 @@ fn summary(record: ContainerRecord, known: &dyn Fn(&str) -> Option<(String, Netw
         image: record.image_name,
         command: if settings.command.is_empty() { settings.entrypoint } else { settings.command },
         created: record.created,
-        state: record.state,
+        state,
         pid: record.init.map(|init| init.pid),
         started: record.started,
         finished: record.finished,
@@ -108,5 +113,7 @@ fn summary(record: ContainerRecord, known: &dyn Fn(&str) -> Option<(String, Netw
             .collect(),
         labels: settings.labels,
         auto_remove: settings.remove,
+        restarts: record.restarts,
+        restart_policy: settings.care.restart.word(),
     }
 }

@@ -183,6 +183,7 @@ impl Monitor {
             record,
             layers: self.engine.images()?.by_id(&record.image)?.layers,
             runtime: self.engine.runtime()?,
+            spaces: self.engine.spaces(record)?,
             oom_score_adj: self.oom_score_adj,
         };
         let mut started = std::thread::scope(|scope| {
@@ -239,7 +240,10 @@ impl Monitor {
         pump.release_ports();
         let leaving = self.engine.begin_take_down(&self.order.id, self.me, Some(code))?;
         pump.tell_exited(code);
-        leaving.map_or(Ok(()), |leaving| self.engine.networking().gone(leaving))
+        leaving.map_or(Ok(()), |leaving| self.engine.networking().gone(leaving))?;
+        // What is started next gets what this one got.
+        let _ = std::fs::write(OOM_SCORE_ADJ, self.oom_score_adj.to_string());
+        crate::restart::follow_end(&mut self.engine, &self.order.id)
     }
 
     fn adopt(&mut self, finder: ProcessRef) -> Result<()> {
@@ -284,6 +288,7 @@ struct Launch<'a> {
     /// Topmost first.
     layers: Vec<PathBuf>,
     runtime: Runtime,
+    spaces: spec::Spaces,
     oom_score_adj: i32,
 }
 
@@ -303,7 +308,7 @@ impl Launch<'_> {
             }
         }
         let root = File::open(&merged).map_err(|e| Error::at(merged.display(), e))?;
-        let user = user::resolve(&record.settings.user, &root).map_err(Error::cannot_start)?;
+        let user = user::of_container(&record.settings, &record.settings.user, &root).map_err(Error::cannot_start)?;
         crate::volumes::copy_up(record, &root)?;
         self.write_spec(&user)?;
         let streams = if record.settings.tty { Streams::Terminal } else { Streams::pipes(record, self.places)? };
@@ -341,9 +346,10 @@ impl Launch<'_> {
             groups: crate::rootless::id_maps().map(|(_, gids)| userns::mapped(&gids)),
             files: &files,
             console: *console,
+            spaces: &self.spaces,
             oom_score_adj: self.oom_score_adj,
         };
-        let text = spec::document(record, &around).to_string();
+        let text = spec::document(record, &around)?.to_string();
         let path = self.places.static_data().join("config.json");
         std::fs::write(&path, text).map_err(|e| Error::at(format!("cannot write {}", path.display()), e))
     }
@@ -355,6 +361,7 @@ impl Launch<'_> {
         let mut call = runtime.call(&log);
         // The runtime must not go on when we are killed: nobody would know of what it starts.
         call.dies_with_us();
+        call.join(crate::groups::doors(self.places));
         let command = call.command();
         command.args(["run", "--detach", "--bundle"]).arg(self.places.static_data());
         command.arg("--pid-file").arg(self.places.pid_file());

@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use rustix::process::{Resource, getrlimit};
 use serde_json::{Value, json};
 
-use crate::config::{NetworkMode, SecurityConfig};
+use crate::config::{Inside, NetworkMode, SecurityConfig, Space, Ulimit};
+use crate::devices::devices;
 use crate::error::Result;
+use crate::lookup::ZONES;
 use crate::record::{ContainerRecord, Mount, Settings};
 use crate::user::User;
 use crate::{Error, seccomp};
@@ -103,8 +105,18 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) files: &'a [(PathBuf, &'static str)],
     /// Rows and columns of the terminal that watches from the start.
     pub(crate) console: Option<(u16, u16)>,
+    /// Whose other namespaces it has; `None` where they are its own.
+    pub(crate) spaces: &'a Spaces,
     /// How gladly the kernel kills it when memory is short (proc_pid_oom_score_adj(5)).
     pub(crate) oom_score_adj: i32,
+}
+
+/// Files of others' namespaces.
+#[derive(Debug, Default)]
+pub(crate) struct Spaces {
+    pub(crate) pid: Option<PathBuf>,
+    pub(crate) ipc: Option<PathBuf>,
+    pub(crate) uts: Option<PathBuf>,
 }
 
 /// Whose network stack a container has.
@@ -119,32 +131,63 @@ pub(crate) enum Stack<'a> {
 }
 
 /// The whole `config.json`.
-pub(crate) fn document(record: &ContainerRecord, around: &Surroundings<'_>) -> Value {
+pub(crate) fn document(record: &ContainerRecord, around: &Surroundings<'_>) -> Result<Value> {
     let settings = &record.settings;
     let capabilities = capabilities(&settings.security);
-    let mut linux = json!({ "namespaces": namespaces(around.stack) });
+    let inside = &settings.inside;
+    let mut linux = json!({ "namespaces": namespaces(around, inside) });
+    let mut sysctls = inside.sysctls.clone();
     if around.stack != Stack::Host {
-        linux["sysctl"] = json!({ "net.ipv4.ping_group_range": "0 0" });
+        sysctls.entry("net.ipv4.ping_group_range".to_owned()).or_insert_with(|| "0 0".to_owned());
+    }
+    if !sysctls.is_empty() {
+        linux["sysctl"] = json!(sysctls);
     }
     if !settings.security.privileged {
-        linux["maskedPaths"] = json!(MASKED);
-        linux["readonlyPaths"] = json!(READ_ONLY);
-        linux["seccomp"] = seccomp::profile(&capabilities);
+        linux["maskedPaths"] = json!(masked(&settings.security));
+        linux["readonlyPaths"] = json!(unmasked(&settings.security, READ_ONLY.iter().copied()));
+    }
+    if let Some(profile) = seccomp::of(&settings.security, &capabilities) {
+        linux["seccomp"] = profile?;
+    }
+    let devices = devices(&inside.devices, settings.security.privileged, around.groups.is_none());
+    if !devices.made.is_empty() {
+        linux["devices"] = json!(devices.made);
     }
     let mut process = process(settings, around.user, &settings.argv(), &environment(settings, around.user), None);
-    process["oomScoreAdj"] = json!(around.oom_score_adj);
+    process["oomScoreAdj"] = json!(inside.oom_score_adj.unwrap_or(around.oom_score_adj));
     if let Some((rows, columns)) = around.console.filter(|_| settings.tty) {
         process["consoleSize"] = json!({ "height": rows, "width": columns });
     }
-    json!({
+    let mut document = json!({
         "ociVersion": "1.0.2",
         "process": process,
         "root": { "path": around.root, "readonly": settings.security.read_only },
-        "hostname": settings.hostname,
-        "mounts": mounts(settings, around),
+        "mounts": mounts(settings, around, devices.mounts),
         "annotations": annotations(settings),
         "linux": linux,
-    })
+    });
+    if inside.uts == Space::Private {
+        document["hostname"] = json!(settings.hostname);
+    }
+    Ok(document)
+}
+
+/// Paths that show nothing, Podman's and the user's.
+fn masked(security: &SecurityConfig) -> Vec<&str> {
+    let mut paths = unmasked(security, MASKED.iter().copied());
+    paths.extend(security.mask.iter().map(String::as_str));
+    paths
+}
+
+/// Less those that the user wants to see: by name, below a `*`, or all.
+fn unmasked<'a>(security: &SecurityConfig, paths: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let shown = |path: &str| {
+        security.unmask.iter().any(|wish| {
+            wish.eq_ignore_ascii_case("all") || wish == path || wish.strip_suffix('*').is_some_and(|all| path.starts_with(all))
+        })
+    };
+    paths.filter(|path| !shown(path)).collect()
 }
 
 /// One process: the container's first, or one of `exec`.
@@ -160,7 +203,10 @@ pub(crate) fn process(
     let active: Vec<String> = if user.uid == 0 { capabilities.clone() } else { added(&settings.security) };
     json!({
         "terminal": settings.tty,
-        "user": { "uid": user.uid, "gid": user.gid, "additionalGids": user.groups, "umask": 0o022 },
+        "user": {
+            "uid": user.uid, "gid": user.gid, "additionalGids": user.groups,
+            "umask": settings.inside.umask.unwrap_or(0o022),
+        },
         "args": argv,
         "env": env,
         "cwd": workdir.unwrap_or(&settings.workdir),
@@ -171,13 +217,28 @@ pub(crate) fn process(
             "inheritable": added_for_others(user, &active),
             "ambient": added_for_others(user, &active),
         },
-        "rlimits": [limit("RLIMIT_NOFILE", Resource::Nofile, 1 << 20), limit("RLIMIT_NPROC", Resource::Nproc, 1 << 22)],
+        "noNewPrivileges": settings.security.no_new_privileges,
+        "rlimits": rlimits(&settings.inside.ulimits),
     })
 }
 
 /// Capabilities survive the change to another user only as ambient ones.
 fn added_for_others(user: &User, active: &[String]) -> Vec<String> {
     if user.uid == 0 { Vec::new() } else { active.to_vec() }
+}
+
+/// What the user asked for, and Podman's defaults where he did not.
+fn rlimits(wishes: &[Ulimit]) -> Vec<Value> {
+    let named = |name: &str| wishes.iter().any(|wish| wish.name == name);
+    let defaults = [("nofile", Resource::Nofile, 1 << 20), ("nproc", Resource::Nproc, 1 << 22)];
+    let mut all: Vec<Value> = wishes
+        .iter()
+        .map(|wish| json!({ "type": format!("RLIMIT_{}", wish.name.to_uppercase()), "soft": wish.soft, "hard": wish.hard }))
+        .collect();
+    for (name, resource, wish) in defaults.into_iter().filter(|(name, ..)| !named(name)) {
+        all.push(limit(&format!("RLIMIT_{}", name.to_uppercase()), resource, wish));
+    }
+    all
 }
 
 /// Podman's limit, or the machine's hard one where that is lower: raising it is not everybody's right.
@@ -193,8 +254,9 @@ pub(crate) fn environment(settings: &Settings, user: &User) -> Vec<String> {
     let home = format!("HOME={}", user.home);
     let terminal = settings.tty.then_some("TERM=xterm");
     let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    let unset = |text: &str| settings.unset_env.all || settings.unset_env.names.iter().any(|name| name_of(text) == name);
     for default in [path, "container=podman", &home, &hostname].into_iter().chain(terminal) {
-        if !env.iter().any(|set| name_of(set) == name_of(default)) {
+        if !unset(default) && !env.iter().any(|set| name_of(set) == name_of(default)) {
             env.push(default.to_owned());
         }
     }
@@ -267,9 +329,22 @@ pub(crate) fn check_capabilities(security: &SecurityConfig) -> Result<()> {
     }
 }
 
-fn namespaces(stack: Stack<'_>) -> Value {
-    let mut list: Vec<Value> = ["pid", "ipc", "uts", "mount", "cgroup"].iter().map(|t| json!({ "type": t })).collect();
-    match stack {
+fn namespaces(around: &Surroundings<'_>, inside: &Inside) -> Value {
+    let spaces = &around.spaces;
+    let mut list = vec![json!({ "type": "mount" })];
+    for (kind, space, path) in [
+        ("pid", &inside.pid, &spaces.pid),
+        ("ipc", &inside.ipc, &spaces.ipc),
+        ("uts", &inside.uts, &spaces.uts),
+        ("cgroup", &inside.cgroup, &None),
+    ] {
+        match (space, path) {
+            (Space::Host, _) => {}
+            (_, Some(path)) => list.push(json!({ "type": kind, "path": path })),
+            (_, None) => list.push(json!({ "type": kind })),
+        }
+    }
+    match around.stack {
         Stack::Host => {}
         Stack::New => list.push(json!({ "type": "network" })),
         Stack::At(path) => list.push(json!({ "type": "network", "path": path })),
@@ -281,15 +356,43 @@ fn namespaces(stack: Stack<'_>) -> Value {
 const WRITABLE: [&str; 3] = ["/run", "/tmp", "/var/tmp"];
 
 /// Bytes; Podman's `--shm-size`.
-const SHM_SIZE: u32 = 65_536_000;
+pub(crate) const SHM_SIZE: u64 = 65_536_000;
 
-fn mounts(settings: &Settings, around: &Surroundings<'_>) -> Value {
+/// Of an IPC namespace that is not its own, a container has the memory and queues too.
+fn shared_memory(settings: &Settings, around: &Surroundings<'_>) -> [Value; 2] {
+    let root = match (&settings.inside.ipc, &around.spaces.ipc) {
+        (Space::Host, _) => Some(PathBuf::from("/")),
+        // /proc/PID/ns/ipc, beside /proc/PID/root
+        (Space::Container(_), Some(path)) => path.ancestors().nth(2).map(|process| process.join("root")),
+        _ => None,
+    };
+    let bound = |place: &str, root: &Path| {
+        let options = &["rbind", "rprivate", "nosuid", "noexec", "nodev"];
+        json!({ "destination": place, "type": "bind", "source": root.join(&place[1..]), "options": options })
+    };
+    match root {
+        Some(root) => ["/dev/mqueue", "/dev/shm"].map(|place| bound(place, &root)),
+        None => {
+            let size = format!("size={}", settings.inside.shm_size.unwrap_or(SHM_SIZE));
+            [
+                mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
+                mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &size]),
+            ]
+        }
+    }
+}
+
+fn mounts(settings: &Settings, around: &Surroundings<'_>, devices: Vec<Value>) -> Value {
     let sys = if settings.security.privileged { "rw" } else { "ro" };
-    let shm = format!("size={SHM_SIZE}");
+    let [queues, memory] = shared_memory(settings, around);
     // The group of terminals, where it can be somebody's.
     let tty: &[&str] = if around.groups.is_none_or(|count| count > 5) { &["gid=5"] } else { &[] };
     let mut list = vec![
-        mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
+        match (around.groups, &settings.inside.pid) {
+            // Only the owner of a PID namespace may mount its proc (proc_init_fs_context()).
+            (Some(_), Space::Host) => mount("/proc", "bind", "/proc", &["rprivate", "nosuid", "noexec", "nodev", "rbind"]),
+            _ => mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
+        },
         mount("/dev", "tmpfs", "tmpfs", &["nosuid", "noexec", "strictatime", "mode=755", "size=65536k"]),
         match around.groups {
             // sysfs shows a network stack's links, so only the owner of that may mount it (sysfs_init_fs_context()).
@@ -304,8 +407,8 @@ fn mounts(settings: &Settings, around: &Surroundings<'_>) -> Value {
             "devpts",
             &[&["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"], tty].concat(),
         ),
-        mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
-        mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &shm]),
+        queues,
+        memory,
         mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", sys]),
     ];
     for (source, target) in around.files {
@@ -313,22 +416,43 @@ fn mounts(settings: &Settings, around: &Surroundings<'_>) -> Value {
             "destination": target, "type": "bind", "source": source, "options": ["bind", "rprivate", "nosuid", "nodev", "noexec"],
         }));
     }
+    list.extend(devices);
+    if let Some(zone) = &settings.inside.timezone {
+        list.push(timezone(zone));
+    }
     for (path, options) in &settings.tmpfs {
         list.push(tmpfs(path, options));
     }
     list.extend(settings.mounts.iter().map(volume));
-    if settings.security.read_only {
+    // A user's mount takes the place of one of ours.
+    let ours = list.len() - settings.mounts.len();
+    let places: Vec<Value> = list[ours..].iter().map(|mount| mount["destination"].clone()).collect();
+    let mut n = 0;
+    list.retain(|mount| {
+        n += 1;
+        n > ours || !places.contains(&mount["destination"])
+    });
+    if settings.security.read_only && !settings.security.no_tmpfs {
         let taken = |place: &str| list.iter().any(|mount| mount["destination"] == place);
         let free: Vec<_> = WRITABLE.into_iter().filter(|place| !taken(place)).collect();
         list.extend(free.into_iter().map(|place| tmpfs(place, "rw")));
     }
     // Outer places first: a mount below another must come after it.
-    list[7..].sort_by_key(|m| m["destination"].as_str().unwrap_or_default().matches('/').count());
+    list.sort_by_key(|m| m["destination"].as_str().unwrap_or_default().matches('/').count());
     Value::Array(list)
 }
 
 fn mount(target: &str, kind: &str, source: &str, options: &[&str]) -> Value {
     json!({ "destination": target, "type": kind, "source": source, "options": options })
+}
+
+/// The zone's file, or the host's own.
+fn timezone(zone: &str) -> Value {
+    let file = if zone == "local" { PathBuf::from("/etc/localtime") } else { Path::new(ZONES).join(zone) };
+    // What is mounted must not be a link to what the container has elsewhere.
+    let file = file.canonicalize().unwrap_or(file);
+    let options = ["bind", "ro", "rprivate", "nosuid", "nodev", "noexec"];
+    json!({ "destination": "/etc/localtime", "type": "bind", "source": file, "options": options })
 }
 
 fn tmpfs(path: &str, options: &str) -> Value {

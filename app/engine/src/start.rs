@@ -32,7 +32,7 @@ impl Engine {
     pub fn run(&mut self, config: ContainerConfig, attach: Attach, talk: &mut Talk<'_>) -> Result<RunResult> {
         let me = ProcessRef::me().map_err(Error::usage)?;
         let mut record = self.prepare(config, talk)?;
-        self.start_owner_of_network(&record)?;
+        self.start_owners(&record)?;
         record.state = State::Starting;
         record.owner = Some(me);
         record.fate = Some(Fate::Vanish { volumes: true });
@@ -40,13 +40,26 @@ impl Engine {
         self.start_claimed(&record, me, attach)
     }
 
-    /// Starts a container that is down; before it the one whose network it uses.
+    /// Starts a container that is down; before it those whose namespaces it uses.
     pub fn start(&mut self, id: &ContainerId, attach: Attach) -> Result<RunResult> {
+        self.start_if(id, attach, |record| {
+            record.restarts = 0;
+            true
+        })
+    }
+
+    /// As [`Engine::start`], if `wanted` still says so when the record is ours to change.
+    pub(crate) fn start_if(
+        &mut self,
+        id: &ContainerId,
+        attach: Attach,
+        wanted: impl FnOnce(&mut ContainerRecord) -> bool,
+    ) -> Result<RunResult> {
         let me = ProcessRef::me().map_err(Error::usage)?;
-        self.start_owner_of_network(&self.record(id)?)?;
+        self.start_owners(&self.record(id)?)?;
         let record = self.store.write(|tx| {
             let mut record = load(tx, id)?.ok_or_else(|| no_such_container(&id.to_string()))?;
-            if !record.state.at_rest() {
+            if !record.state.at_rest() || !wanted(&mut record) {
                 return Err(Error::new(
                     Kind::WrongState,
                     format!("container {id} is {}: container state improper", record.state),
@@ -55,18 +68,24 @@ impl Engine {
             record.fate = Some(Fate::Return(record.state));
             record.state = State::Starting;
             record.owner = Some(me);
+            record.stopped_by_user = false;
             save(tx, &record)?;
             Ok(record)
         })?;
         self.start_claimed(&record, me, attach)
     }
 
-    fn start_owner_of_network(&mut self, record: &ContainerRecord) -> Result<()> {
-        let NetworkMode::Container(name) = &record.settings.network.mode else { return Ok(()) };
-        let owner = self.named(name)?.id;
-        self.wait_settled(&owner)?;
-        if self.record(&owner)?.state.at_rest() {
-            self.start(&owner, Attach::Detached)?;
+    fn start_owners(&mut self, record: &ContainerRecord) -> Result<()> {
+        let mut owners = crate::lookup::needs(record);
+        if let NetworkMode::Container(name) = &record.settings.network.mode {
+            owners.push(name.clone());
+        }
+        for name in owners {
+            let owner = self.named(&name)?.id;
+            self.wait_settled(&owner)?;
+            if self.record(&owner)?.state.at_rest() {
+                self.start(&owner, Attach::Detached)?;
+            }
         }
         Ok(())
     }
@@ -111,6 +130,9 @@ impl Engine {
         let held = self.hold_ports(&record.settings.ports)?;
         let sandbox = self.sandbox(record)?;
         self.write_files(record, &sandbox)?;
+        for warning in crate::groups::make(record, &self.places(&record.id))? {
+            tracing::warn!("{warning}");
+        }
         let (ours, theirs) = UnixStream::pair().map_err(Error::usage)?;
         let order = Order {
             options: self.options_with(&runtime),

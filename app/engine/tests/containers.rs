@@ -178,7 +178,9 @@ fn config(command: &[&str]) -> ContainerConfig {
         command: command.iter().map(|word| (*word).to_owned()).collect(),
         entrypoint: None,
         env: Vec::new(),
+        unset_env: engine::config::UnsetEnv::default(),
         volumes: Vec::new(),
+        volumes_from: Vec::new(),
         workdir: None,
         user: None,
         hostname: None,
@@ -193,6 +195,9 @@ fn config(command: &[&str]) -> ContainerConfig {
         stop_signal: None,
         stop_timeout: None,
         security: SecurityConfig::default(),
+        limits: engine::config::Limits::default(),
+        inside: engine::config::Inside::default(),
+        care: engine::config::Care::default(),
         network: NetworkConfig {
             mode: NetworkMode::None,
             publish: Vec::new(),
@@ -206,6 +211,7 @@ fn config(command: &[&str]) -> ContainerConfig {
         },
         tmpfs: Vec::new(),
         pull: PullPolicy::Never,
+        platform: None,
         tls_verify: true,
         create_command: Vec::new(),
     }

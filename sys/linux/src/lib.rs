@@ -10,6 +10,7 @@
 //!   tun      /dev/net/tun ──create("pwrelay")──> packets · transparent: sockets with addresses of others
 //!   trains   UDP at any address ──recvmmsg──> Batch ──pass_on, UDP_SEGMENT──> another socket · complaints (ICMP)
 //!   lock     one per network namespace     file  temp + fsync + rename
+//!   cgroups  version 1, 2 and both ──group(name)──> make · write · freeze · kill · remove
 //!   pty · fds · signal · machine
 //! ```
 //!
@@ -28,6 +29,7 @@
 #![allow(unsafe_code)] // the one place for it; see each block's SAFETY comment
 
 pub mod datagrams;
+pub mod cgroups;
 pub mod fds;
 pub mod file;
 pub mod lock;

@@ -1,13 +1,18 @@
 //! From the flags of `run` and `create` to a [`ContainerConfig`]: each value is parsed once, here.
 
+mod care;
 mod env;
+mod inside;
+mod limits;
+mod mount;
 mod network;
+mod security;
 mod volume;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use engine::config::{ContainerConfig, PullPolicy, SecurityConfig};
+use engine::config::{ContainerConfig, PullPolicy, Restart, Space, UnsetEnv};
 use model::Hostname;
 
 use crate::flags::{strings, unsigned};
@@ -16,7 +21,13 @@ use crate::outcome::Failure;
 
 pub(crate) use env::environment;
 pub(crate) use network::MODES;
+use care::CareFlags;
+use engine::config::VolumeMount;
+use inside::InsideFlags;
+use limits::LimitFlags;
+use mount::Mounted;
 use network::NetworkFlags;
+use security::SecurityFlags;
 
 /// Flags that `run` and `create` have in common.
 #[derive(clap::Args, Debug, Default)]
@@ -87,18 +98,47 @@ pub(crate) struct ContainerFlags {
     /// Require HTTPS and verify certificates when pulling (default: not for registries on this host)
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = crate::flags::switch)]
     tls_verify: Option<bool>,
-    /// Give extended privileges to the container
+    /// Mount something into the container (type=bind|volume|tmpfs,source=,target=,…)
+    #[arg(long, value_name = "stringArray")]
+    mount: Vec<String>,
+    /// Mount the volumes of other containers (CONTAINER[:OPTIONS])
+    #[arg(long, value_name = "stringArray")]
+    volumes_from: Vec<String>,
+    /// Pass podwire's own environment on
     #[arg(long)]
-    privileged: bool,
-    /// Make the container's root file system read-only
+    env_host: bool,
+    /// Variables that are not to be set, whoever would set them
+    #[arg(long, value_name = "stringArray")]
+    unsetenv: Vec<String>,
+    /// Set no variable but those given here
     #[arg(long)]
-    read_only: bool,
-    /// Add capabilities to the container
+    unsetenv_all: bool,
+    /// Pass the variables for proxies on (default true)
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = crate::flags::switch)]
+    http_proxy: Option<bool>,
+    /// Read labels from a file
     #[arg(long, value_name = "strings")]
-    cap_add: Vec<String>,
-    /// Drop capabilities from the container
-    #[arg(long, value_name = "strings")]
-    cap_drop: Vec<String>,
+    label_file: Vec<String>,
+    /// What machine the image is for (OS/ARCH[/VARIANT])
+    #[arg(long, value_name = "string")]
+    platform: Option<String>,
+    /// What processor the image is for
+    #[arg(long, value_name = "string")]
+    arch: Option<String>,
+    /// What system the image is for
+    #[arg(long, value_name = "string")]
+    os: Option<String>,
+    /// What variant of the processor the image is for
+    #[arg(long, value_name = "string")]
+    variant: Option<String>,
+    #[command(flatten)]
+    security: SecurityFlags,
+    #[command(flatten)]
+    limits: LimitFlags,
+    #[command(flatten)]
+    inside: InsideFlags,
+    #[command(flatten)]
+    care: CareFlags,
     /// The user namespace: host, which is podwire's own
     #[arg(long, value_name = "string", default_value = "", hide_default_value = true)]
     userns: String,
@@ -138,16 +178,33 @@ impl ContainerFlags {
             return Err(Failure::new("--dry-run and --replace cannot be used together yet"));
         }
         check_userns(&self.userns)?;
+        let platform = self.platform()?;
+        let (volumes, tmpfs) = self.volumes()?;
+        let (env, labels) = (self.environment()?, self.labels()?);
         let mut remarks = Vec::new();
         let network = self.network.parse(&mut remarks)?;
+        let inside = self.inside.parse()?;
+        let care = self.care.parse()?;
+        if care.restart != Restart::No && self.remove {
+            return Err(Failure::new(
+                "the --rm option conflicts with --restart, when the restartPolicy is not \"\" and \"no\"",
+            ));
+        }
         let hostname = self.hostname.as_deref().filter(|h| !h.is_empty()).map(str::parse::<Hostname>).transpose()?;
+        if inside.uts == Space::Host && hostname.is_some() {
+            return Err(Failure::new(
+                "invalid config provided: cannot set hostname when running in the host UTS namespace: invalid configuration",
+            ));
+        }
         let config = ContainerConfig {
             name: self.name.as_deref().filter(|name| !name.is_empty()).map(str::parse).transpose()?,
             image: image.clone(),
             command: command.to_vec(),
             entrypoint: self.entrypoint.as_deref().map(entrypoint),
-            env: environment(&strings(&self.env_file), &self.env)?,
-            volumes: self.volume.iter().map(|v| volume::parse(v)).collect::<Result<_, _>>()?,
+            env,
+            unset_env: UnsetEnv { all: self.unsetenv_all, names: self.unsetenv.clone() },
+            volumes,
+            volumes_from: self.volumes_from.iter().map(|text| mount::volumes_from(text)).collect::<Result<_, _>>()?,
             workdir: self.workdir.filter(|path| !path.is_empty()).map(absolute_inside).transpose()?,
             user: self.user.filter(|user| !user.is_empty()),
             hostname,
@@ -157,23 +214,80 @@ impl ContainerFlags {
             replace: self.replace,
             id_file: self.cidfile.as_deref().map(from_here).transpose()?,
             pid_file: self.pidfile.as_deref().map(from_here).transpose()?,
-            labels: self.label.iter().map(|l| label(l)).collect(),
+            labels,
             annotations: annotations(&strings(&self.annotation))?,
             stop_signal: self.stop_signal.filter(|signal| !signal.is_empty()),
             stop_timeout: self.stop_timeout,
-            security: SecurityConfig {
-                privileged: self.privileged,
-                read_only: self.read_only,
-                cap_add: strings(&self.cap_add),
-                cap_drop: strings(&self.cap_drop),
-            },
+            security: self.security.parse()?,
+            limits: self.limits.parse()?,
+            inside,
+            care,
             network,
-            tmpfs: self.tmpfs.iter().map(|t| volume::tmpfs(t)).collect::<Result<_, _>>()?,
+            tmpfs,
+            platform,
             pull: pull_policy(&self.pull)?,
             tls_verify: self.tls_verify.unwrap_or(true),
             create_command: podwire.argv.clone(),
         };
         Ok(Wish { config, remarks })
+    }
+
+    /// In the order in which later ones win: the proxies, all of ours, files, `-e`.
+    fn environment(&self) -> Result<Vec<(String, Option<String>)>, Failure> {
+        let mut all = if self.http_proxy.unwrap_or(true) { env::proxies() } else { Vec::new() };
+        if self.env_host {
+            all.extend(env::ours());
+        }
+        all.extend(environment(&strings(&self.env_file), &self.env)?);
+        Ok(all)
+    }
+
+    fn labels(&self) -> Result<BTreeMap<String, String>, Failure> {
+        let mut all = BTreeMap::new();
+        for path in strings(&self.label_file) {
+            let text = std::fs::read_to_string(&path)
+                .map_err(|e| Failure::new(format!("open {path}: {}", crate::outcome::plain(&e))))?;
+            all.extend(text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')).map(label));
+        }
+        all.extend(self.label.iter().map(|l| label(l)));
+        Ok(all)
+    }
+
+    fn volumes(&self) -> Result<(Vec<VolumeMount>, Vec<(String, String)>), Failure> {
+        let mut volumes = self.volume.iter().map(|v| volume::parse(v)).collect::<Result<Vec<_>, _>>()?;
+        let mut tmpfs = self.tmpfs.iter().map(|t| volume::tmpfs(t)).collect::<Result<Vec<_>, _>>()?;
+        for text in &self.mount {
+            match mount::parse(text)? {
+                Mounted::Volume(mount) => volumes.push(mount),
+                Mounted::Tmpfs(target, options) => tmpfs.push((target, options)),
+            }
+        }
+        let mut targets: Vec<&str> =
+            volumes.iter().map(|v| v.target.as_str()).chain(tmpfs.iter().map(|(target, _)| target.as_str())).collect();
+        targets.sort_unstable();
+        match targets.windows(2).find(|pair| pair[0] == pair[1]) {
+            Some(twice) => Err(Failure::new(format!("{}: duplicate mount destination", twice[0]))),
+            None => Ok((volumes, tmpfs)),
+        }
+    }
+
+    fn platform(&self) -> Result<Option<images::Platform>, Failure> {
+        let parts = [&self.arch, &self.os, &self.variant];
+        if let Some(text) = &self.platform {
+            return match parts.iter().any(|part| part.is_some()) {
+                true => Err(Failure::new("--platform option can not be specified with --arch or --os")),
+                false => Ok(Some(text.parse::<images::Platform>()?)),
+            };
+        }
+        if parts.iter().all(|part| part.is_none()) {
+            return Ok(None);
+        }
+        let here = images::Platform::host();
+        Ok(Some(images::Platform {
+            variant: self.variant.clone().or_else(|| here.variant.filter(|_| self.arch.is_none())),
+            os: self.os.clone().unwrap_or(here.os),
+            architecture: self.arch.clone().unwrap_or(here.architecture),
+        }))
     }
 }
 
@@ -229,7 +343,7 @@ pub(crate) fn pull_policy(text: &str) -> Result<PullPolicy, Failure> {
         "always" => Ok(PullPolicy::Always),
         "missing" | "ifmissing" | "ifnotpresent" | "" => Ok(PullPolicy::Missing),
         "never" => Ok(PullPolicy::Never),
-        "newer" | "ifnewer" => Err(Failure::new("--pull=newer is not supported by podwire yet")),
+        "newer" | "ifnewer" => Ok(PullPolicy::Newer),
         _ => Err(Failure::new(format!("unsupported pull policy {text:?}"))),
     }
 }
