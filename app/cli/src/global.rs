@@ -156,6 +156,13 @@ impl Podwire {
         Ok(containers.iter().filter(|c| wanted(c)).map(|c| c.id.to_string()).collect())
     }
 
+    /// The container created last, for `--latest`.
+    pub(crate) fn latest(&self, engine: &Engine) -> Result<String, Failure> {
+        let last = engine.list()?.into_iter().max_by_key(|container| container.created);
+        last.map(|container| container.id.to_string())
+            .ok_or_else(|| Failure::new("no containers found: no such container"))
+    }
+
     /// A plan, for `--dry-run`.
     pub(crate) fn show(&self, plan: &impl std::fmt::Display) -> Outcome {
         let text = plan.to_string();

@@ -17,6 +17,7 @@
 //! **Start reading** at [`commands::COMMANDS`], then `commands/run.rs`.
 
 mod ages;
+mod choice;
 mod commands;
 mod confirm;
 mod container;
@@ -49,6 +50,9 @@ pub fn main() -> ExitCode {
     let named = |name| argv.first().is_some_and(|arg| arg == name);
     if named(engine::MONITOR_NAME) {
         return ExitCode::from((engine::monitor_main() & 0xff) as u8);
+    }
+    if named(engine::HEALTH_NAME) {
+        return ExitCode::from((engine::health_main() & 0xff) as u8);
     }
     if named(engine::netd::NETD_NAME) {
         return ExitCode::from((netd::netd_main() & 0xff) as u8);

@@ -20,12 +20,7 @@ const FLAGS: &[(&str, &str)] = &[
     ("pull", "all-tags/a arch authfile cert-dir creds decryption-key os policy retry retry-delay variant"),
     ("load", ""),
     ("import", "arch os variant"),
-    ("rm", "cidfile filter latest/l"),
     ("rmi", "no-prune"),
-    ("stop", "cidfile filter/f latest/l"),
-    ("restart", "cidfile filter/f latest/l"),
-    ("start", "detach-keys filter/f latest/l sig-proxy"),
-    ("kill", "cidfile latest/l"),
     ("logs", "color latest/l"),
     ("exec", "cidfile detach-keys latest/l no-session preserve-fd preserve-fds privileged"),
     ("inspect", "latest/l size/s"),
@@ -49,12 +44,12 @@ const FLAGS: &[(&str, &str)] = &[
 ];
 
 /// Commands, and nouns with all that belongs to them.
-const COMMANDS: &str = "artifact attach auto-update build commit cp diff export farm generate healthcheck history \
-    init kube login logout machine manifest mount pause play pod push quadlet save search secret stats \
-    system tag top umount unmount unpause untag";
+const COMMANDS: &str = "artifact auto-update build commit diff export farm generate history \
+    init kube login logout machine manifest mount play pod push quadlet save search secret stats \
+    system tag umount unmount untag";
 
-const CONTAINER_COMMANDS: &str = "attach checkpoint cleanup clone commit cp diff export init mount pause prune \
-    restore runlabel stats top umount unmount unpause";
+const CONTAINER_COMMANDS: &str = "checkpoint cleanup clone commit diff export init mount prune \
+    restore runlabel stats umount unmount";
 const IMAGE_COMMANDS: &str =
     "build diff history mount prune push save scp search sign tag tree trust umount unmount untag";
 

@@ -91,13 +91,13 @@ impl Engine {
 }
 
 /// The files of one call, removed when it is over.
-struct Session {
+pub(crate) struct Session {
     directory: PathBuf,
     name: String,
 }
 
 impl Session {
-    fn prepare(record: &ContainerRecord, places: &Places, config: &ExecConfig) -> Result<Self> {
+    pub(crate) fn prepare(record: &ContainerRecord, places: &Places, config: &ExecConfig) -> Result<Self> {
         let wrong = || {
             let text = "can only create exec sessions on running containers: container state improper";
             Error::new(Kind::WrongState, text)
@@ -132,16 +132,21 @@ impl Session {
         Ok(session)
     }
 
-    fn process(&self) -> PathBuf {
+    /// Its name, among those of this container.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn process(&self) -> PathBuf {
         self.directory.join(format!("{}.json", self.name))
     }
 
-    fn log(&self) -> PathBuf {
+    pub(crate) fn log(&self) -> PathBuf {
         self.directory.join(format!("{}.log", self.name))
     }
 
     /// The command's exit code, or what kept the runtime from running it.
-    fn finish(&self, runtime: &Runtime, mut child: Child) -> Result<i32> {
+    pub(crate) fn finish(&self, runtime: &Runtime, mut child: Child) -> Result<i32> {
         let status = child.wait().map_err(|e| Error::at(runtime.path.display(), e))?;
         if !status.success() && runtime.complained(&self.log()) {
             return Err(runtime.failure(&self.log()));

@@ -60,6 +60,9 @@ pub(crate) fn make(record: &ContainerRecord, places: &Places) -> Result<Vec<Stri
     // Remembered before it is there: what is killed in between is removed by whoever repairs.
     let text = serde_json::to_vec(&group).map_err(Error::usage)?;
     write_atomic(&file(places), &text, 0o600, Durability::ThisBoot).map_err(|e| Error::at(file(places).display(), e))?;
+    if limits.parent.is_some() {
+        group.make_parents();
+    }
     group.make();
     let text = serde_json::to_vec(&group).map_err(Error::usage)?;
     write_atomic(&file(places), &text, 0o600, Durability::ThisBoot).map_err(|e| Error::at(file(places).display(), e))?;
@@ -133,43 +136,49 @@ struct Setting {
 
 fn settings(limits: &Limits) -> Vec<Setting> {
     let mut all = Vec::new();
-    let mut add = |flag, controller, one: (&'static str, String), two: (&'static str, String)| {
+    let add = |all: &mut Vec<Setting>, flag, controller, one: (&'static str, String), two: (&'static str, String)| {
         all.push(Setting { flag, asked: true, controller, one: Some(one).filter(|(name, _)| !name.is_empty()), two: Some(two).filter(|(name, _)| !name.is_empty()) });
     };
     let none = || ("", String::new());
     if let Some(memory) = limits.memory {
-        add("--memory", "memory", ("memory.limit_in_bytes", memory.to_string()), ("memory.max", memory.to_string()));
+        add(&mut all, "--memory", "memory", ("memory.limit_in_bytes", memory.to_string()), ("memory.max", memory.to_string()));
     }
     if let Some(low) = limits.memory_reservation {
-        add("--memory-reservation", "memory", ("memory.soft_limit_in_bytes", low.to_string()), ("memory.low", low.to_string()));
+        add(&mut all, "--memory-reservation", "memory", ("memory.soft_limit_in_bytes", low.to_string()), ("memory.low", low.to_string()));
     }
     match (limits.memory, limits.memory_swap) {
-        (_, Some(-1)) => add("--memory-swap", "memory", ("memory.memsw.limit_in_bytes", "-1".to_owned()), ("memory.swap.max", "max".to_owned())),
+        (_, Some(-1)) => add(&mut all, "--memory-swap", "memory", ("memory.memsw.limit_in_bytes", "-1".to_owned()), ("memory.swap.max", "max".to_owned())),
         // Version 1 counts both together, version 2 swap alone.
         (Some(memory), Some(both)) => {
             let swap = both.saturating_sub(i64::try_from(memory).unwrap_or(i64::MAX)).max(0);
-            add("--memory-swap", "memory", ("memory.memsw.limit_in_bytes", both.to_string()), ("memory.swap.max", swap.to_string()));
+            add(&mut all, "--memory-swap", "memory", ("memory.memsw.limit_in_bytes", both.to_string()), ("memory.swap.max", swap.to_string()));
         }
         // As much again, as Podman has it.
-        (Some(memory), None) => add("--memory", "memory", none(), ("memory.swap.max", memory.to_string())),
+        (Some(memory), None) => all.push(Setting {
+            flag: "--memory-swap",
+            asked: false,
+            controller: "memory",
+            one: Some(("memory.memsw.limit_in_bytes", memory.saturating_mul(2).to_string())),
+            two: Some(("memory.swap.max", memory.to_string())),
+        }),
         (None, _) => {}
     }
     if let Some((quota, period)) = limits.cpu_time() {
         let flag = if limits.nano_cpus.is_some() { "--cpus" } else { "--cpu-quota" };
         let two = if quota < 0 { format!("max {period}") } else { format!("{quota} {period}") };
-        add(flag, "cpu", ("cpu.cfs_period_us", period.to_string()), none());
-        add(flag, "cpu", ("cpu.cfs_quota_us", quota.to_string()), ("cpu.max", two));
+        add(&mut all, flag, "cpu", ("cpu.cfs_period_us", period.to_string()), none());
+        add(&mut all, flag, "cpu", ("cpu.cfs_quota_us", quota.to_string()), ("cpu.max", two));
     }
     if let Some(shares) = limits.cpu_shares {
         // From 2 … 262,144 to 1 … 10,000, as runtimes do it.
         let weight = 1 + (shares.clamp(2, 262_144) - 2) * 9_999 / 262_142;
-        add("--cpu-shares", "cpu", ("cpu.shares", shares.to_string()), ("cpu.weight", weight.to_string()));
+        add(&mut all, "--cpu-shares", "cpu", ("cpu.shares", shares.to_string()), ("cpu.weight", weight.to_string()));
     }
     if let Some(set) = &limits.cpuset_cpus {
-        add("--cpuset-cpus", "cpuset", ("cpuset.cpus", set.clone()), ("cpuset.cpus", set.clone()));
+        add(&mut all, "--cpuset-cpus", "cpuset", ("cpuset.cpus", set.clone()), ("cpuset.cpus", set.clone()));
     }
     if let Some(set) = &limits.cpuset_mems {
-        add("--cpuset-mems", "cpuset", ("cpuset.mems", set.clone()), ("cpuset.mems", set.clone()));
+        add(&mut all, "--cpuset-mems", "cpuset", ("cpuset.mems", set.clone()), ("cpuset.mems", set.clone()));
     }
     if let Some(most) = limits.most_pids() {
         let text = ("pids.max", most.to_string());
@@ -250,7 +259,7 @@ mod tests {
         let some = Limits { memory: Some(1 << 20), nano_cpus: Some(1_500_000_000), cpu_shares: Some(1024), pids: Some(-1), ..Limits::default() };
         check(
             &some,
-            &["memory.limit_in_bytes 1048576", "cpu.cfs_period_us 100000", "cpu.cfs_quota_us 150000", "cpu.shares 1024"],
+            &["memory.limit_in_bytes 1048576", "memory.memsw.limit_in_bytes 2097152", "cpu.cfs_period_us 100000", "cpu.cfs_quota_us 150000", "cpu.shares 1024"],
             &["memory.max 1048576", "memory.swap.max 1048576", "cpu.max 150000 100000", "cpu.weight 39"],
         );
         let swap = Limits { memory: Some(100), memory_swap: Some(150), pids: Some(0), ..Limits::default() };

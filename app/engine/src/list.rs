@@ -51,6 +51,10 @@ pub struct Summary {
     pub restarts: u32,
     /// `--restart`
     pub restart_policy: &'static str,
+    /// Did its user end it?
+    pub stopped_by_user: bool,
+    /// How its health check finds it, while it runs and has one.
+    pub health: Option<String>,
 }
 
 /// One volume of a container in a list.
@@ -64,6 +68,13 @@ pub struct MountSummary {
     pub target: String,
 }
 
+impl Summary {
+    /// Does its policy want it to run after the machine has booted?
+    pub fn starts_on_boot(&self) -> bool {
+        self.restart_policy == "always" || (self.restart_policy == "unless-stopped" && !self.stopped_by_user)
+    }
+}
+
 impl Engine {
     /// All containers of any state, oldest first.
     pub fn list(&self) -> Result<Vec<Summary>> {
@@ -75,14 +86,14 @@ impl Engine {
                 .or_else(|| networks.iter().find(|n| n.id.to_string().starts_with(wish)))
                 .map(|n| (n.name.to_string(), n.id))
         };
-        Ok(records.into_iter().map(|record| summary(record, &known)).collect())
+        Ok(records.into_iter().map(|record| summary(self.health_word(&record), record, &known)).collect())
     }
 }
 
 /// The default network's name, for attachments that name none.
 pub(crate) const DEFAULT_NETWORK: &str = "podman";
 
-fn summary(record: ContainerRecord, known: &dyn Fn(&str) -> Option<(String, NetworkId)>) -> Summary {
+fn summary(health: Option<String>, record: ContainerRecord, known: &dyn Fn(&str) -> Option<(String, NetworkId)>) -> Summary {
     let state = record.shown_state();
     let settings = record.settings;
     let networks = match &settings.network.mode {
@@ -115,5 +126,7 @@ fn summary(record: ContainerRecord, known: &dyn Fn(&str) -> Option<(String, Netw
         auto_remove: settings.remove,
         restarts: record.restarts,
         restart_policy: settings.care.restart.word(),
+        stopped_by_user: record.stopped_by_user,
+        health,
     }
 }

@@ -54,6 +54,10 @@ impl Engine {
             pid: self.space_path("pid", &inside.pid)?,
             ipc: self.space_path("ipc", &inside.ipc)?,
             uts: self.space_path("uts", &inside.uts)?,
+            memory: match &inside.ipc {
+                Space::Container(id) => self.record(&id.parse()?)?.init,
+                _ => None,
+            },
         })
     }
 

@@ -231,8 +231,18 @@ impl Monitor {
         pump.listen(&self.places)?;
         pump.tell_started(up.init);
         pump.guards = Guard::of(&self.engine, record);
+        self.begin_checks(&mut pump, record, up.init);
         let code = pump.run(up)?;
         self.end(pump, code)
+    }
+
+    /// The container runs with or without them.
+    fn begin_checks(&self, pump: &mut Pump, record: &ContainerRecord, init: ProcessRef) {
+        pump.timeout = timeout(record);
+        match crate::health::Watcher::start(&self.engine, record, init) {
+            Ok(watcher) => pump.health = watcher,
+            Err(error) => tracing::warn!(%error, "the container's health is not checked"),
+        }
     }
 
     fn end(&mut self, mut pump: Pump, code: i32) -> Result<()> {
@@ -261,6 +271,7 @@ impl Monitor {
         pump.listen(&self.places)?;
         pump.tell_started(init);
         pump.guards = Guard::of(&self.engine, &record);
+        self.begin_checks(&mut pump, &record, init);
         let code = pump.run(up)?;
         self.end(pump, code)
     }
@@ -278,6 +289,13 @@ impl Monitor {
         };
         Ok(Up { init, sources, stdin, keeper })
     }
+}
+
+/// When `--timeout` is over, which counts from the start.
+fn timeout(record: &ContainerRecord) -> Option<std::time::Instant> {
+    let seconds = Some(record.settings.care.timeout).filter(|seconds| *seconds > 0)?;
+    let run = record.started.map_or(0, |started| Timestamp::now().duration_since(started).as_secs().max(0) as u64);
+    Some(std::time::Instant::now() + std::time::Duration::from_secs(u64::from(seconds).saturating_sub(run)))
 }
 
 /// What it takes to start a container, for a thread of its own.
@@ -298,7 +316,7 @@ impl Launch<'_> {
         let record = self.record;
         mounts::enter_private_namespace().map_err(|e| Error::at("cannot make a mount namespace", e))?;
         let merged = self.places.merged();
-        self.mount_root(&merged)?;
+        mount_root(self.places, &self.layers, self.order.options.rootless)?;
         let cgroup = Path::new("/sys/fs/cgroup");
         if self.runtime.wants_cgroup2() && cgroup.is_dir() && !mounts::is_cgroup2(cgroup) {
             match mounts::cgroup2(cgroup) {
@@ -310,21 +328,23 @@ impl Launch<'_> {
         let root = File::open(&merged).map_err(|e| Error::at(merged.display(), e))?;
         let user = user::of_container(&record.settings, &record.settings.user, &root).map_err(Error::cannot_start)?;
         crate::volumes::copy_up(record, &root)?;
-        self.write_spec(&user)?;
+        let memory = self.spaces.memory.as_ref().map(|owner| self.shared_memory(owner)).transpose()?;
+        self.write_spec(&user, memory.as_deref())?;
         let streams = if record.settings.tty { Streams::Terminal } else { Streams::pipes(record, self.places)? };
         self.call_runtime(streams)
     }
 
-    fn mount_root(&self, merged: &Path) -> Result<()> {
-        let (upper, work) = (self.places.upper(), self.places.work());
-        match mounts::overlay(&self.layers, &upper, &work, merged) {
-            Err(native) if self.order.options.rootless => crate::fuse::overlay(&self.layers, &upper, &work, merged)
-                .map_err(|fuse| Error::cannot_start(format!("{native}. The way around that: {fuse}"))),
-            done => done.map_err(Error::cannot_start),
-        }
+    /// Another container's /dev/shm, where the runtime finds it.
+    fn shared_memory(&self, owner: &ProcessRef) -> Result<PathBuf> {
+        let wrong = |e| Error::cannot_start(format!("cannot share /dev/shm: {e}"));
+        let place = self.places.run_data().join("shm");
+        crate::engine::make_dir(&place)?;
+        let copy = mounts::copy_of(owner, Path::new("/dev/shm")).map_err(wrong)?;
+        mounts::put(&copy, &place).map_err(wrong)?;
+        Ok(place)
     }
 
-    fn write_spec(&self, user: &user::User) -> Result<()> {
+    fn write_spec(&self, user: &user::User, memory: Option<&Path>) -> Result<()> {
         let record = self.record;
         let Mode::Start { netns, console, .. } = &self.order.mode else { return Ok(()) };
         let candidates = [
@@ -346,6 +366,7 @@ impl Launch<'_> {
             groups: crate::rootless::id_maps().map(|(_, gids)| userns::mapped(&gids)),
             files: &files,
             console: *console,
+            memory,
             spaces: &self.spaces,
             oom_score_adj: self.oom_score_adj,
         };
@@ -393,6 +414,16 @@ impl Launch<'_> {
         let pid = text.trim().parse().map_err(|_| Error::usage(format!("{} holds no number", path.display())))?;
         // A child of ours by now, so even one that has ended already still has its number.
         ProcessRef::of(pid).map_err(|e| Error::at("the container's first process", e))
+    }
+}
+
+/// Mounts a container's layers, in the mount namespace of this thread.
+pub(crate) fn mount_root(places: &Places, layers: &[PathBuf], rootless: bool) -> Result<()> {
+    let (upper, work, merged) = (places.upper(), places.work(), places.merged());
+    match mounts::overlay(layers, &upper, &work, &merged) {
+        Err(native) if rootless => crate::fuse::overlay(layers, &upper, &work, &merged)
+            .map_err(|fuse| Error::cannot_start(format!("{native}. The way around that: {fuse}"))),
+        done => done.map_err(Error::cannot_start),
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use linux::ProcessRef;
 use rustix::process::{Resource, getrlimit};
 use serde_json::{Value, json};
 
@@ -105,6 +106,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) files: &'a [(PathBuf, &'static str)],
     /// Rows and columns of the terminal that watches from the start.
     pub(crate) console: Option<(u16, u16)>,
+    /// Where another's /dev/shm is, which it has.
+    pub(crate) memory: Option<&'a Path>,
     /// Whose other namespaces it has; `None` where they are its own.
     pub(crate) spaces: &'a Spaces,
     /// How gladly the kernel kills it when memory is short (proc_pid_oom_score_adj(5)).
@@ -117,6 +120,8 @@ pub(crate) struct Spaces {
     pub(crate) pid: Option<PathBuf>,
     pub(crate) ipc: Option<PathBuf>,
     pub(crate) uts: Option<PathBuf>,
+    /// Whose /dev/shm it has.
+    pub(crate) memory: Option<ProcessRef>,
 }
 
 /// Whose network stack a container has.
@@ -154,7 +159,11 @@ pub(crate) fn document(record: &ContainerRecord, around: &Surroundings<'_>) -> R
     if !devices.made.is_empty() {
         linux["devices"] = json!(devices.made);
     }
-    let mut process = process(settings, around.user, &settings.argv(), &environment(settings, around.user), None);
+    let mut argv = settings.argv();
+    if settings.care.init.is_some() {
+        argv.splice(0..0, [INIT.to_owned(), "--".to_owned()]);
+    }
+    let mut process = process(settings, around.user, &argv, &environment(settings, around.user), None);
     process["oomScoreAdj"] = json!(inside.oom_score_adj.unwrap_or(around.oom_score_adj));
     if let Some((rows, columns)) = around.console.filter(|_| settings.tty) {
         process["consoleSize"] = json!({ "height": rows, "width": columns });
@@ -228,7 +237,7 @@ fn added_for_others(user: &User, active: &[String]) -> Vec<String> {
 }
 
 /// What the user asked for, and Podman's defaults where he did not.
-fn rlimits(wishes: &[Ulimit]) -> Vec<Value> {
+pub(crate) fn rlimits(wishes: &[Ulimit]) -> Vec<Value> {
     let named = |name: &str| wishes.iter().any(|wish| wish.name == name);
     let defaults = [("nofile", Resource::Nofile, 1 << 20), ("nproc", Resource::Nproc, 1 << 22)];
     let mut all: Vec<Value> = wishes
@@ -360,26 +369,20 @@ pub(crate) const SHM_SIZE: u64 = 65_536_000;
 
 /// Of an IPC namespace that is not its own, a container has the memory and queues too.
 fn shared_memory(settings: &Settings, around: &Surroundings<'_>) -> [Value; 2] {
-    let root = match (&settings.inside.ipc, &around.spaces.ipc) {
-        (Space::Host, _) => Some(PathBuf::from("/")),
-        // /proc/PID/ns/ipc, beside /proc/PID/root
-        (Space::Container(_), Some(path)) => path.ancestors().nth(2).map(|process| process.join("root")),
-        _ => None,
-    };
-    let bound = |place: &str, root: &Path| {
+    let bound = |place: &str, source: &Path| {
         let options = &["rbind", "rprivate", "nosuid", "noexec", "nodev"];
-        json!({ "destination": place, "type": "bind", "source": root.join(&place[1..]), "options": options })
+        json!({ "destination": place, "type": "bind", "source": source, "options": options })
     };
-    match root {
-        Some(root) => ["/dev/mqueue", "/dev/shm"].map(|place| bound(place, &root)),
-        None => {
-            let size = format!("size={}", settings.inside.shm_size.unwrap_or(SHM_SIZE));
-            [
-                mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
-                mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &size]),
-            ]
-        }
+    if settings.inside.ipc == Space::Host {
+        return ["/dev/mqueue", "/dev/shm"].map(|place| bound(place, Path::new(place)));
     }
+    let size = format!("size={}", settings.inside.shm_size.unwrap_or(SHM_SIZE));
+    let memory = match around.memory {
+        Some(source) => bound("/dev/shm", source),
+        None => mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &size]),
+    };
+    // Of an IPC namespace there is one mqueue file system, however often it is mounted.
+    [mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]), memory]
 }
 
 fn mounts(settings: &Settings, around: &Surroundings<'_>, devices: Vec<Value>) -> Value {
@@ -417,6 +420,10 @@ fn mounts(settings: &Settings, around: &Surroundings<'_>, devices: Vec<Value>) -
         }));
     }
     list.extend(devices);
+    if let Some(program) = &settings.care.init {
+        let options = ["bind", "ro", "rprivate", "nosuid", "nodev"];
+        list.push(json!({ "destination": INIT, "type": "bind", "source": program, "options": options }));
+    }
     if let Some(zone) = &settings.inside.timezone {
         list.push(timezone(zone));
     }
@@ -445,6 +452,9 @@ fn mounts(settings: &Settings, around: &Surroundings<'_>, devices: Vec<Value>) -
 fn mount(target: &str, kind: &str, source: &str, options: &[&str]) -> Value {
     json!({ "destination": target, "type": kind, "source": source, "options": options })
 }
+
+/// Where the program of `--init` is in the container, as in Podman's.
+const INIT: &str = "/run/podman-init";
 
 /// The zone's file, or the host's own.
 fn timezone(zone: &str) -> Value {

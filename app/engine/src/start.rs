@@ -130,6 +130,7 @@ impl Engine {
         let held = self.hold_ports(&record.settings.ports)?;
         let sandbox = self.sandbox(record)?;
         self.write_files(record, &sandbox)?;
+        crate::health::begin(record, &self.places(&record.id))?;
         for warning in crate::groups::make(record, &self.places(&record.id))? {
             tracing::warn!("{warning}");
         }

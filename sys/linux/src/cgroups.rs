@@ -60,18 +60,20 @@ impl Trees {
     pub fn find() -> io::Result<Self> {
         let mounts = std::fs::read_to_string("/proc/thread-self/mountinfo")?;
         let own = std::fs::read_to_string("/proc/self/cgroup")?;
-        Ok(Self::parse(&mounts, &own))
+        Ok(Self::parse(&mounts, &own, is_seen))
     }
 
-    fn parse(mounts: &str, own: &str) -> Self {
+    /// `seen`: is this what is mounted there, or is it hidden below another mount?
+    fn parse(mounts: &str, own: &str, seen: impl Fn(&str, &str) -> bool) -> Self {
         let mut trees = Self::default();
         for line in mounts.lines() {
             // 36 35 98:0 /root /mount/point options - type source super-options (proc_pid_mountinfo(5))
             let Some((front, back)) = line.split_once(" - ") else { continue };
             let front: Vec<&str> = front.split(' ').collect();
             let back: Vec<&str> = back.split(' ').collect();
-            let ([_, _, _, root, top, ..], [kind, _, options, ..]) = (&front[..], &back[..]) else { continue };
+            let ([_, _, device, root, top, ..], [kind, _, options, ..]) = (&front[..], &back[..]) else { continue };
             match *kind {
+                "cgroup" | "cgroup2" if !seen(device, top) => {}
                 "cgroup2" if trees.unified.is_none() => trees.unified = Some(Tree::new(top, root, path_of(own, ""))),
                 "cgroup" => {
                     for controller in options.split(',').filter(|name| CONTROLLERS.contains(name)) {
@@ -104,6 +106,12 @@ impl Trees {
             .collect();
         Group { unified, legacy }
     }
+}
+
+fn is_seen(device: &str, top: &str) -> bool {
+    rustix::fs::stat(top).is_ok_and(|stat| {
+        format!("{}:{}", rustix::fs::major(stat.st_dev), rustix::fs::minor(stat.st_dev)) == device
+    })
 }
 
 /// Those of version 1 that we have a use for.
@@ -177,9 +185,21 @@ impl Group {
         all
     }
 
+    /// Makes what they lie in, where a user has named that.
+    pub fn make_parents(&self) {
+        for path in self.directories().into_iter().filter_map(Path::parent) {
+            // Whether it succeeded is seen when the group itself is made.
+            let _ = DirBuilder::new().recursive(true).mode(0o755).create(path);
+        }
+    }
+
     /// Makes the directories; those that cannot be made are left out from then on.
     pub fn make(&mut self) {
-        let made = |path: &Path| DirBuilder::new().recursive(true).mode(0o755).create(path).is_ok();
+        let made = |path: &Path| match DirBuilder::new().mode(0o755).create(path) {
+            // Left by one that was killed.
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => true,
+            made => made.is_ok(),
+        };
         self.unified = self.unified.take().filter(|path| made(path));
         self.legacy.retain(|controller, path| {
             // Nobody can be in a group without processors and memory nodes, and a new one has none.
@@ -341,7 +361,7 @@ mod tests {
 
     #[test]
     fn the_trees_of_a_mixed_machine_are_found_with_our_place_in_each() {
-        let trees = Trees::parse(HYBRID, OWN);
+        let trees = Trees::parse(HYBRID, OWN, |_, _| true);
         let own = |controller: &str| trees.legacy[controller].own.clone();
         assert_eq!(own("memory"), Path::new("/sys/fs/cgroup/memory/a/b"));
         assert_eq!(own("cpu"), Path::new("/sys/fs/cgroup/cpu,cpuacct/c"));
@@ -355,9 +375,11 @@ mod tests {
 
     #[test]
     fn a_place_outside_of_what_is_mounted_is_not_used() {
-        let trees = Trees::parse("1 2 0:3 / /sys/fs/cgroup rw - cgroup2 none rw", "0::/../../x\n");
+        let trees = Trees::parse("1 2 0:3 / /sys/fs/cgroup rw - cgroup2 none rw", "0::/../../x\n", |_, _| true);
         assert_eq!(trees.unified.unwrap().own, Path::new("/sys/fs/cgroup"));
-        assert_eq!(Trees::parse("", ""), Trees::default());
+        let hidden = Trees::parse(HYBRID, OWN, |_, top| !top.ends_with("/memory"));
+        assert!(!hidden.legacy.contains_key("memory") && hidden.legacy.contains_key("cpu"));
+        assert_eq!(Trees::parse("", "", |_, _| true), Trees::default());
     }
 
     #[test]

@@ -1,9 +1,12 @@
 //! All commands: one line here and one file each.
 
+mod attach;
+mod cp;
 mod create;
 mod events;
 mod exec;
 mod exists;
+mod healthcheck;
 mod images;
 mod import;
 mod info;
@@ -24,8 +27,9 @@ mod network_reload;
 mod network_resolve;
 mod network_rm;
 mod network_update;
+mod pause;
 mod port;
-mod ps;
+pub(crate) mod ps;
 mod pull;
 mod rename;
 mod restart;
@@ -34,6 +38,7 @@ mod rmi;
 mod run;
 mod start;
 mod stop;
+mod top;
 mod unshare;
 mod update;
 pub(crate) mod version;
@@ -53,6 +58,7 @@ use crate::outcome::Outcome;
 /// Words that stand before a command.
 pub(crate) const NOUNS: &[(&str, &str)] = &[
     ("container", "Manage containers"),
+    ("healthcheck", "Check the health of containers"),
     ("image", "Manage images"),
     ("network", "Manage networks"),
     ("volume", "Manage volumes"),
@@ -63,11 +69,14 @@ const SEVERAL_CONTAINERS: &str = "[options] CONTAINER [CONTAINER...]";
 /// One line per command: its names, what it does, what follows it.
 #[rustfmt::skip]
 pub(crate) const COMMANDS: &[Entry] = &[
+    Entry::new::<attach::AttachCommand>(&["attach", "container attach"], "Take part in a running container's input and output", "[options] CONTAINER"),
+    Entry::new::<cp::Cp>(&["cp", "container cp"], "Copy files between containers and the host", "[options] [CONTAINER:]SRC_PATH [CONTAINER:]DEST_PATH"),
     Entry::new::<create::Create>(&["create", "container create"], "Create but do not start a container", "[options] IMAGE [COMMAND [ARG...]]"),
     Entry::new::<events::Events>(&["events"], "Tell what happens to containers, images, networks and volumes", "[options]"),
     Entry::new::<exec::Exec>(&["exec", "container exec"], "Run a process in a running container", "[options] CONTAINER COMMAND [ARG...]"),
     Entry::new::<exists::ContainerExists>(&["container exists"], "Check if a container exists", "CONTAINER"),
     Entry::new::<exists::ImageExists>(&["image exists"], "Check if an image exists", "IMAGE"),
+    Entry::new::<healthcheck::HealthcheckRun>(&["healthcheck run"], "Run the health check of a container", "CONTAINER"),
     Entry::new::<images::Images>(&["images", "image ls", "image list"], "List images", "[options] [IMAGE]"),
     Entry::new::<import::Import>(&["import", "image import"], "Import a tarball as an image", "[options] PATH [REFERENCE]"),
     Entry::new::<info::Info>(&["info"], "Display information about podwire and this machine", "[options]"),
@@ -90,6 +99,7 @@ pub(crate) const COMMANDS: &[Entry] = &[
     Entry::new::<network_resolve::NetworkResolve>(&["network resolve"], "Print the addresses that containers have under a name", "[options] NAME"),
     Entry::new::<network_rm::NetworkRm>(&["network rm", "network remove"], "Remove networks", "[options] NETWORK [NETWORK...]"),
     Entry::new::<network_update::NetworkUpdate>(&["network update"], "Change a network's DNS servers", "[options] NETWORK"),
+    Entry::new::<pause::Pause>(&["pause", "container pause"], "Stop the processes of containers where they are", SEVERAL_CONTAINERS),
     Entry::new::<port::Port>(&["port", "container port"], "List published ports of a container", "[options] CONTAINER [PORT]"),
     Entry::new::<ps::Ps>(&["ps", "container ps", "container ls", "container list"], "List containers", "[options]"),
     Entry::new::<pull::Pull>(&["pull", "image pull"], "Pull images from a registry", "[options] IMAGE [IMAGE...]"),
@@ -100,6 +110,8 @@ pub(crate) const COMMANDS: &[Entry] = &[
     Entry::new::<run::Run>(&["run", "container run"], "Run a command in a new container", "[options] IMAGE [COMMAND [ARG...]]"),
     Entry::new::<start::Start>(&["start", "container start"], "Start containers", SEVERAL_CONTAINERS),
     Entry::new::<stop::Stop>(&["stop", "container stop"], "Stop running containers", SEVERAL_CONTAINERS),
+    Entry::new::<top::Top>(&["top", "container top"], "Show the processes of a container", "[options] CONTAINER [COLUMNS|ARGS...]"),
+    Entry::new::<pause::Unpause>(&["unpause", "container unpause"], "Let the processes of containers go on", SEVERAL_CONTAINERS),
     Entry::new::<unshare::Unshare>(&["unshare"], "Run a command in the user namespace of an ordinary user's containers", "[options] [COMMAND [ARG...]]"),
     Entry::new::<update::Update>(&["update", "container update"], "Change the published ports of a container", "[options] CONTAINER"),
     Entry::new::<version::Version>(&["version"], "Display the version", "[options]"),

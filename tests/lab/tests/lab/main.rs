@@ -6,6 +6,8 @@ mod containers;
 mod dns;
 mod engine;
 mod errors;
+mod everyday_commands;
+mod everyday_run;
 mod everyday_volumes;
 mod faults;
 mod guards;
@@ -37,6 +39,8 @@ fn main() {
         guards::sentences(),
         heal::sentences(),
         errors::sentences(),
+        everyday_commands::sentences(),
+        everyday_run::sentences(),
         everyday_volumes::sentences(),
         podman::sentences(),
         engine::sentences(),
