@@ -11,9 +11,11 @@
 //!
 //! **Limits.** Peers are left out of cases that take them minutes, and the line says so; `--all` measures those too.
 
+mod load;
 mod names;
 mod networks;
 mod peers;
+mod rootless;
 mod table;
 
 use anyhow::{Context, Result, bail};
@@ -28,6 +30,8 @@ struct Wish {
     existing: Vec<usize>,
     /// Also what takes the peers minutes.
     all: bool,
+    /// The rootless path alone.
+    only_rootless: bool,
     /// Names alone.
     only_names: bool,
     /// Commands of networks, and many published ports, alone.
@@ -35,7 +39,15 @@ struct Wish {
 }
 
 fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().collect();
+    if arguments.get(1).is_some_and(|first| first == load::ARGUMENT) {
+        return load::main(&arguments[2..]);
+    }
     let wish = wish()?;
+    if wish.only_rootless {
+        table::machine(&[])?;
+        return rootless::measure(wish.rounds);
+    }
     if wish.only_names {
         return names::measure(wish.rounds);
     }
@@ -50,12 +62,19 @@ fn main() -> Result<()> {
     with_others(&wish, &peers)?;
     with_ports(&wish, &peers)?;
     names::measure(wish.rounds)?;
+    rootless::measure(wish.rounds.min(7))?;
     peers::netavark_alone(wish.rounds)
 }
 
 fn wish() -> Result<Wish> {
-    let mut wish =
-        Wish { rounds: 15, existing: vec![0, 100, 500], all: false, only_names: false, only_networks: false };
+    let mut wish = Wish {
+        rounds: 15,
+        existing: vec![0, 100, 500],
+        all: false,
+        only_rootless: false,
+        only_names: false,
+        only_networks: false,
+    };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         let mut value = || args.next().with_context(|| format!("{arg} needs a value"));
@@ -63,9 +82,12 @@ fn wish() -> Result<Wish> {
             "--rounds" => wish.rounds = value()?.parse()?,
             "--existing" => wish.existing = value()?.split(',').map(str::parse).collect::<Result<_, _>>()?,
             "--all" => wish.all = true,
+            "rootless" | "--rootless" => wish.only_rootless = true,
             "--names" => wish.only_names = true,
             "--networks" => wish.only_networks = true,
-            _ => bail!("usage: ./x bench [--rounds 15] [--existing 0,100,500] [--all | --names | --networks]"),
+            _ => {
+                bail!("usage: ./x bench [--rounds 15] [--existing 0,100,500] [--all | --names | --networks | rootless]")
+            }
         }
     }
     Ok(wish)

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use lab::{Lab, LabOptions, image};
+use lab::{Lab, LabOptions, USER, image};
 use serde_json::json;
 
 /// podwire, or a program with the same commands.
@@ -86,6 +86,16 @@ pub(crate) fn lab_with_banner() -> Result<Lab> {
     let peer = Peer { name: "podwire", program: "podwire".to_owned(), lab: lab()? };
     load(&peer)?;
     Ok(peer.lab)
+}
+
+/// A lab with an ordinary user, who has the image.
+pub(crate) fn lab_with_user() -> Result<Lab> {
+    let lab = Lab::with(&LabOptions { user: true, limit: Duration::from_secs(2 * 3600), ..LabOptions::default() })?;
+    let archive = lab.dir().join("banner.tar");
+    image::docker_archive(&image::banner(), &archive)?;
+    lab.host(&format!("install -m 644 {} /home/{USER}/banner.tar", archive.display())).ok();
+    lab.user("podwire load -q -i banner.tar").ok();
+    Ok(lab)
 }
 
 fn load(peer: &Peer) -> Result<()> {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use engine::Engine;
 use jiff::Timestamp;
-use model::{Driver, Network, NetworkSubnet, RouteTarget, Subnet};
+use model::{Network, NetworkSubnet, RouteTarget, Subnet};
 
 use crate::ages;
 use crate::outcome::Failure;
@@ -36,7 +36,6 @@ pub(crate) fn containers(engine: &Engine, network: &Network) -> Result<Value, Fa
 }
 
 fn fields(network: &Network) -> Vec<Field> {
-    let Driver::Bridge(_) = &network.driver;
     // The options are written by the network's own JSON form: one list of names, not two.
     let json = serde_json::to_value(network).unwrap_or_default();
     let map = |key: &str| match &json[key] {
@@ -47,11 +46,16 @@ fn fields(network: &Network) -> Vec<Field> {
         Ok(time) => Value::shown(ages::go_time(time), ages::go_time(time), network.created.clone()),
         Err(_) => Value::text(&network.created),
     };
+    // Podman's template has an empty text where its JSON has no key.
+    let link = match &network.link {
+        Some(link) => Field::named("NetworkInterface", "network_interface", link.as_str()),
+        None => Field::method("NetworkInterface", ""),
+    };
     vec![
         Field::named("Name", "name", network.name.as_str()),
         Field::named("ID", "id", network.id.to_string()),
-        Field::named("Driver", "driver", json["driver"].as_str().unwrap_or_default()),
-        Field::named("NetworkInterface", "network_interface", network.link.as_str()),
+        Field::named("Driver", "driver", network.driver.word()),
+        link,
         Field::named("Created", "created", created),
         Field::optional("Subnets", "subnets", Value::list(network.subnets.iter().map(subnet))),
         Field::optional("Routes", "routes", Value::list(network.routes.iter().map(route))),

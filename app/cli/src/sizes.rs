@@ -24,7 +24,15 @@ mod tests {
 
     #[test]
     fn sizes_are_read_as_podman_reads_them() {
-        for (text, bytes) in [("0", 0), ("512", 512), ("64k", 65536), ("1.5m", 1_572_864), ("2gb", 2 << 30), ("1GiB", 1 << 30), ("7b", 7)] {
+        for (text, bytes) in [
+            ("0", 0),
+            ("512", 512),
+            ("64k", 65536),
+            ("1.5m", 1_572_864),
+            ("2gb", 2 << 30),
+            ("1GiB", 1 << 30),
+            ("7b", 7),
+        ] {
             assert_eq!(parse(text), Some(bytes), "{text}");
         }
         for wrong in ["", "x", "1x", "-1", "1..2", "1kk", "ib"] {

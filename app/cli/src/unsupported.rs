@@ -6,13 +6,13 @@ const FLAGS: &[(&str, &str)] = &[
         "run",
         "authfile blkio-weight blkio-weight-device cert-dir cgroup-conf chrootdirs conmon-pidfile \
          cpu-rt-period cpu-rt-runtime creds decryption-key device-cgroup-rule device-read-bps \
-         device-read-iops device-write-bps device-write-iops disable-content-trust env-merge gidmap \
+         device-read-iops device-write-bps device-write-iops disable-content-trust env-merge \
          group-entry gpus health-log-destination health-max-log-count health-max-log-size \
          health-startup-cmd health-startup-interval health-startup-retries health-startup-success \
          health-startup-timeout hosts-file hostuser image-volume intel-rdt-closid memory-swappiness \
          no-hostname oom-kill-disable passwd passwd-entry personality pod pod-id-file preserve-fd \
          preserve-fds rdt-class requires retry retry-delay rmi rootfs sdnotify seccomp-policy secret \
-         shm-size-systemd subgidname subuidname systemd uidmap",
+         shm-size-systemd systemd",
     ),
     ("create", "attach/a init-ctr"),
     ("ps", "external ns pod/p size/s sort sync watch/w"),

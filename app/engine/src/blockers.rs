@@ -78,8 +78,11 @@ impl Engine {
             let networks = tx.networks_of_all_scopes()?;
             for attached in endpoints {
                 let Some(network) = networks.iter().find(|n| n.id == attached.network_id) else { continue };
+                // What is on a LAN itself passes none of the host's rules.
+                let (Some(_), Some(bridge)) = (network.bridge(), &network.link) else { continue };
                 let wish = Wish {
                     network,
+                    bridge,
                     uplink: uplink.as_ref(),
                     addresses: attached.endpoint.addrs.iter().map(|addr| addr.ip).collect(),
                     published: attached.endpoint.ports.first(),
@@ -97,6 +100,8 @@ impl Engine {
 pub(crate) struct Wish<'a> {
     /// On which network.
     pub(crate) network: &'a Network,
+    /// And on which bridge.
+    pub(crate) bridge: &'a LinkName,
     /// The link that traffic leaves by, if there is one.
     pub(crate) uplink: Option<&'a LinkName>,
     /// A container's addresses on it.
@@ -133,7 +138,7 @@ pub(crate) fn blockers(wish: &Wish<'_>, tables: &[ForeignTable]) -> Vec<String> 
 }
 
 fn probes<'a>(wish: &Wish<'a>) -> Vec<(Way, Probe<'a>)> {
-    let bridge = wish.network.link.as_str();
+    let bridge = wish.bridge.as_str();
     // Without one, packets can still leave by other routes, by a link that nobody knows.
     let uplink = wish.uplink.map_or(ANY_LINK, LinkName::as_str);
     let mut probes = Vec::new();
@@ -361,7 +366,7 @@ fn sentence(wish: &Wish<'_>, table: &ForeignTable, chain: &str, ways: &BTreeSet<
 
 /// In the words of the program whose table it is.
 fn remedies(wish: &Wish<'_>, table: &ForeignTable, chain: &str, ways: &BTreeSet<Way>) -> Vec<String> {
-    let link = &wish.network.link;
+    let link = wish.bridge;
     if table.name == "firewalld" {
         // Traffic of a trusted link is neither rejected by its own zone nor by the one it goes to.
         return ["", "--permanent "]
@@ -416,6 +421,7 @@ mod tests {
         let network = network();
         let wish = Wish {
             network: &network,
+            bridge: network.link.as_ref().unwrap(),
             uplink: Some(&"eth0".parse().unwrap()),
             addresses: vec!["10.88.0.2".parse().unwrap()],
             published: None,
@@ -542,6 +548,7 @@ mod tests {
         let mapping = spec.at(8080);
         let wish = Wish {
             network: &network,
+            bridge: network.link.as_ref().unwrap(),
             uplink: Some(&"eth0".parse().unwrap()),
             addresses: vec!["10.88.0.2".parse().unwrap()],
             published: Some(&mapping),

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ipam::HiddenRequest;
+use linux::userns::IdRange;
 use model::{ContainerName, DnsName, Hostname, LinkName, MacAddr, PastaOptions, PortSpec, Protocol, SlirpOptions};
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +16,8 @@ mod limits;
 pub use care::{Care, HealthCheck, Log, LogDriver, OnUnhealthy, Restart};
 pub use inside::{Device, Inside, Space, ULIMITS, Ulimit};
 pub use limits::{Groups, Limits, PIDS};
+
+use crate::idmaps::IdMapWish;
 
 /// Everything `create` needs to know.
 #[derive(Debug, Clone)]
@@ -71,6 +74,8 @@ pub struct ContainerConfig {
     pub care: Care,
     /// `--network`, `-p` and the like.
     pub network: NetworkConfig,
+    /// `--userns`, `--uidmap` and the like.
+    pub users: UsersWish,
     /// `--tmpfs PATH[:OPTIONS]`
     pub tmpfs: Vec<(String, String)>,
     /// `--pull`
@@ -90,6 +95,49 @@ pub struct UnsetEnv {
     pub all: bool,
     /// `--unsetenv`
     pub names: Vec<String>,
+}
+
+/// Which users a container has.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum UsersWish {
+    /// `host`, or nothing said: podwire's own, who are the host's for root.
+    #[default]
+    Host,
+    /// `keep-id`: whoever runs podwire has his own ids in there, or these.
+    KeepId {
+        /// `uid=`
+        uid: Option<u32>,
+        /// `gid=`
+        gid: Option<u32>,
+        /// `size=`: how many ids in all.
+        size: Option<u32>,
+    },
+    /// `nomap`: whoever runs podwire is nobody in there.
+    NoMap,
+    /// `auto`: ids that no other container has.
+    Auto {
+        /// `size=`: how many; what the image needs when absent.
+        size: Option<u32>,
+        /// `uidmapping=`
+        uids: Vec<IdRange>,
+        /// `gidmapping=`
+        gids: Vec<IdRange>,
+    },
+    /// `--uidmap`, `--gidmap`, `--subuidname`, `--subgidname`
+    Mapped {
+        /// Of users; the groups' when empty.
+        uids: Vec<IdMapWish>,
+        /// Of groups; the users' when empty.
+        gids: Vec<IdMapWish>,
+        /// Whose ranges in /etc/subuid.
+        subuid: Option<String>,
+        /// Whose ranges in /etc/subgid.
+        subgid: Option<String>,
+    },
+    /// `container:NAME`: another container's.
+    Container(String),
+    /// `ns:PATH`
+    Path(PathBuf),
 }
 
 /// When to ask the registry.

@@ -49,20 +49,36 @@ pub(crate) fn process(path: &Path) -> Option<ProcessRef> {
     serde_json::from_slice(&std::fs::read(path).ok()?).ok()
 }
 
-pub(crate) fn say(packets: &Packets, peer: &Peer, message: &impl Serialize) -> Result<()> {
-    let text = serde_json::to_vec(message).map_err(Error::usage)?;
+/// Why a conversation does not go on.
+#[derive(Debug)]
+pub(crate) struct Broken {
+    pub(crate) error: Error,
+    /// Is it that the other side has ended?
+    pub(crate) has_ended: bool,
+}
+
+impl From<Broken> for Error {
+    fn from(broken: Broken) -> Self {
+        broken.error
+    }
+}
+
+pub(crate) fn say(packets: &Packets, peer: &Peer, message: &impl Serialize) -> Result<(), Broken> {
+    let text = serde_json::to_vec(message).map_err(|e| Broken { error: Error::usage(e), has_ended: false })?;
     packets.send(&text, None).map_err(|e| cannot_talk(peer, e))
 }
 
 /// The next message, with the descriptor that came along.
-pub(crate) fn hear<T: DeserializeOwned>(packets: &Packets, peer: &Peer) -> Result<(T, Option<OwnedFd>)> {
+pub(crate) fn hear<T: DeserializeOwned>(packets: &Packets, peer: &Peer) -> Result<(T, Option<OwnedFd>), Broken> {
     let Some((text, fd)) = packets.receive().map_err(|e| cannot_talk(peer, e))? else {
-        return Err(Error::usage(format!("{} has ended{}", peer.name, peer.hint)));
+        let error = Error::usage(format!("{} has ended{}", peer.name, peer.hint));
+        return Err(Broken { error, has_ended: true });
     };
-    let message = serde_json::from_slice(&text).map_err(|e| Error::at(format!("what {} said", peer.name), e))?;
-    Ok((message, fd))
+    let wrong = |e| Broken { error: Error::at(format!("what {} said", peer.name), e), has_ended: false };
+    Ok((serde_json::from_slice(&text).map_err(wrong)?, fd))
 }
 
-fn cannot_talk(peer: &Peer, error: io::Error) -> Error {
-    Error::at(format!("cannot talk to {}", peer.name), error)
+fn cannot_talk(peer: &Peer, error: io::Error) -> Broken {
+    let has_ended = matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe);
+    Broken { error: Error::at(format!("cannot talk to {}", peer.name), error), has_ended }
 }

@@ -21,15 +21,17 @@ use std::path::{Component, Path, PathBuf};
 
 use linux::{ProcessRef, mounts};
 use rustix::fs::{
-    AtFlags, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, chmodat, chownat, fchmod, fchown,
-    fstat, linkat, mkdirat, openat, openat2, readlinkat, statat, symlinkat, unlinkat, utimensat,
+    AtFlags, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, chmodat, chownat, fchmod,
+    fchown, fstat, linkat, mkdirat, openat, openat2, readlinkat, statat, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 use tar::{Archive, Builder, EntryType, Header};
 
 use crate::engine::{Engine, Places, load, make_dir, save};
 use crate::error::{Error, Kind, Result};
+use crate::idmaps::outside;
 use crate::record::{ContainerRecord, Fate, State};
+use crate::users::Users;
 
 /// A directory with a way of looking paths up in it.
 pub struct Tree {
@@ -88,7 +90,9 @@ impl Tree {
     /// Opens what `path` leads to.
     fn open(&self, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
         match self.way {
-            Way::Container => retry(|| openat2(&self.root, inner(path), flags | OFlags::CLOEXEC, Mode::empty(), IN_ROOT)),
+            Way::Container => {
+                retry(|| openat2(&self.root, inner(path), flags | OFlags::CLOEXEC, Mode::empty(), IN_ROOT))
+            }
             Way::Host => Ok(openat(&self.root, path, flags | OFlags::CLOEXEC, Mode::empty())?),
         }
     }
@@ -180,7 +184,12 @@ fn inner(path: &Path) -> &Path {
 /// Deeper trees exist to harm.
 const DEEPEST: u32 = 1024;
 
-fn pack_directory(archive: &mut Builder<impl Write>, directory: BorrowedFd<'_>, name: &Path, depth: u32) -> io::Result<()> {
+fn pack_directory(
+    archive: &mut Builder<impl Write>,
+    directory: BorrowedFd<'_>,
+    name: &Path,
+    depth: u32,
+) -> io::Result<()> {
     if depth > DEEPEST {
         return Err(io::Error::other(format!("{}: directories are nested too deeply", name.display())));
     }
@@ -237,7 +246,12 @@ fn pack_file(archive: &mut Builder<impl Write>, file: File, stat: &rustix::fs::S
     archive.append_data(&mut header, name, file.chain(io::repeat(0)).take(size))
 }
 
-fn pack_special(archive: &mut Builder<impl Write>, kind: FileType, stat: &rustix::fs::Stat, name: &Path) -> io::Result<()> {
+fn pack_special(
+    archive: &mut Builder<impl Write>,
+    kind: FileType,
+    stat: &rustix::fs::Stat,
+    name: &Path,
+) -> io::Result<()> {
     let entry = match kind {
         FileType::Fifo => EntryType::Fifo,
         FileType::CharacterDevice => EntryType::Char,
@@ -299,7 +313,8 @@ impl Target<'_> {
             return Ok(()); // the top itself
         };
         let parent = self.made_directory(path.parent().unwrap_or(Path::new("")))?;
-        let there = statat(&parent, &name, AtFlags::SYMLINK_NOFOLLOW).ok().map(|stat| FileType::from_raw_mode(stat.st_mode));
+        let there =
+            statat(&parent, &name, AtFlags::SYMLINK_NOFOLLOW).ok().map(|stat| FileType::from_raw_mode(stat.st_mode));
         self.make_room(&parent, &name, there, kind, how, &path)?;
         let at = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
         self.make(entry, &parent, &name, kind).map_err(at)?;
@@ -335,7 +350,13 @@ impl Target<'_> {
         }
     }
 
-    fn make(&self, entry: &mut tar::Entry<'_, impl Read>, parent: &OwnedFd, name: &OsStr, kind: EntryType) -> io::Result<()> {
+    fn make(
+        &self,
+        entry: &mut tar::Entry<'_, impl Read>,
+        parent: &OwnedFd,
+        name: &OsStr,
+        kind: EntryType,
+    ) -> io::Result<()> {
         match kind {
             EntryType::Directory => match mkdirat(parent, name, Mode::RWXU) {
                 Err(Errno::EXIST) | Ok(()) => Ok(()),
@@ -452,7 +473,8 @@ impl Engine {
         if record.state == State::Running
             && let Some(init) = record.init
         {
-            let root = File::open(format!("/proc/{}/root", init.pid)).map_err(|e| Error::at("the container's files", e))?;
+            let root =
+                File::open(format!("/proc/{}/root", init.pid)).map_err(|e| Error::at("the container's files", e))?;
             // The number may have been given to somebody else before we opened it; not if it lives on now.
             if init.alive() {
                 return work_on(&record, root, work);
@@ -512,7 +534,9 @@ impl Engine {
     fn give_back(&self, record: &ContainerRecord, before: State) -> Result<()> {
         let me = ProcessRef::me().map_err(Error::usage)?;
         self.store.write(|tx| {
-            let Some(mut record) = load(tx, &record.id)?.filter(|record| record.owner == Some(me)) else { return Ok(()) };
+            let Some(mut record) = load(tx, &record.id)?.filter(|record| record.owner == Some(me)) else {
+                return Ok(());
+            };
             record.fate = None;
             record.state = before;
             record.owner = None;
@@ -524,6 +548,13 @@ impl Engine {
 fn work_on<T>(record: &ContainerRecord, root: File, work: impl FnOnce(&Tree, (u32, u32)) -> Result<T>) -> Result<T> {
     // Somebody who is not in the image's files owns nothing there: root does.
     let user = crate::user::resolve(&record.settings.user, &root).map_or((0, 0), |user| (user.uid, user.gid));
+    let user = match &record.settings.users {
+        // As they are on disk.
+        Some(Users::Own { maps, .. }) => {
+            (outside(&maps.uids, user.0).unwrap_or(user.0), outside(&maps.gids, user.1).unwrap_or(user.1))
+        }
+        _ => user,
+    };
     work(&Tree::container(root), user)
 }
 
@@ -533,7 +564,7 @@ fn mount(record: &ContainerRecord, places: &Places, layers: &[PathBuf], rootless
         make_dir(&directory)?;
     }
     let merged = places.merged();
-    crate::monitor::mount_root(places, layers, rootless)?;
+    crate::monitor::mount_root(places, layers, &merged, rootless)?;
     let root = File::open(&merged).map_err(|e| Error::at(merged.display(), e))?;
     let tree = Target { root: root.as_fd(), below: PathBuf::from("."), resolve: IN_ROOT };
     for volume in &record.settings.mounts {

@@ -15,23 +15,24 @@ use oci_spec::image::Config as ImageConfig;
 use plan::Plan;
 
 use crate::RemoveOptions;
-use crate::config::{ContainerConfig, NetworkConfig, NetworkMode, PullPolicy, VolumeMount, VolumeSource};
+use crate::config::{ContainerConfig, NetworkConfig, NetworkMode, PullPolicy, UsersWish, VolumeMount, VolumeSource};
 use crate::definitions::DEFAULT_NETWORK;
 use crate::endpoints::Identity;
 use crate::engine::{Engine, insert};
 use crate::error::{Error, Kind, Result};
+use crate::lookup::care;
 use crate::networking::SandboxWish;
 use crate::record::{ContainerRecord, Mount, Settings, State};
 use crate::rootless_net::{self, settle_mode};
-use crate::lookup::care;
 use crate::spec;
 use crate::talk::Talk;
+use crate::users;
 
 impl Engine {
     /// Makes a container, without starting it. Pulls the image when the policy says so.
     pub fn create(&mut self, config: ContainerConfig, talk: &mut Talk<'_>) -> Result<ContainerId> {
-        let record = self.prepare(config, talk)?;
-        self.insert(&record)?;
+        let mut record = self.prepare(config, talk)?;
+        self.insert(&mut record)?;
         self.make_volumes(&record)?;
         Ok(record.id)
     }
@@ -52,6 +53,7 @@ impl Engine {
             identity: Identity::of(&record),
             attachments: &attachments,
             ports: &record.settings.ports,
+            users: None,
         })
     }
 
@@ -159,11 +161,17 @@ impl Engine {
         let (entrypoint, command) = argv(config, &says)?;
         let network = self.look_up_network(&config.network)?;
         let expose = exposed(&network, &says)?;
+        let user = config
+            .user
+            .clone()
+            .map_or_else(|| users::default_user(config, self.options().rootless), |user| Ok(Some(user)))?;
         Ok(Settings {
             entrypoint,
             command,
             env: environment(config, &says),
-            user: config.user.clone().or_else(|| says.user().clone()).unwrap_or_default(),
+            user: user.or_else(|| says.user().clone()).unwrap_or_default(),
+            users: self.resolve_users(config, image)?,
+            current_user: matches!(config.users, UsersWish::KeepId { uid: None, gid: None, .. }),
             workdir: workdir(config, &says)?,
             hostname: hostname(config, id),
             hostname_given: config.hostname.is_some(),
@@ -228,6 +236,13 @@ impl Engine {
 
     /// What `-v` asks for, then the image's volumes that it does not cover.
     fn mounts(&self, config: &ContainerConfig, says: &ImageConfig) -> Result<Vec<Mount>> {
+        let mapped = |volume: &&VolumeMount| volume.options.iter().any(|option| option == "idmap");
+        if let Some(volume) = config.volumes.iter().find(mapped).filter(|_| config.users == UsersWish::Host) {
+            return Err(Error::usage(format!(
+                "the volume option \"idmap\" of {} needs a user namespace: add --userns or --uidmap",
+                volume.target
+            )));
+        }
         let own = config.volumes.iter().map(|volume| self.resolve_volume(volume)).collect::<Result<Vec<_>>>()?;
         let mut mounts = self.volumes_from(&config.volumes_from)?;
         mounts.retain(|theirs| !own.iter().any(|mount| mount.target == theirs.target));
@@ -245,7 +260,7 @@ impl Engine {
     }
 
     /// Writes the record, and the id file if one is asked for; its image must still be there.
-    pub(crate) fn insert(&self, record: &ContainerRecord) -> Result<()> {
+    pub(crate) fn insert(&self, record: &mut ContainerRecord) -> Result<()> {
         self.insert_record(record)?;
         let written = record.settings.id_file.as_ref().map_or(Ok(()), |path| write_id_file(path, &record.id));
         written.inspect_err(|_| {
@@ -254,12 +269,13 @@ impl Engine {
         })
     }
 
-    fn insert_record(&self, record: &ContainerRecord) -> Result<()> {
+    fn insert_record(&self, record: &mut ContainerRecord) -> Result<()> {
         let asked = self.addresses_asked(record)?;
         self.store.write(|tx| {
             if tx.image_doc::<serde_json::Value>(&record.image)?.is_none() {
                 return Err(Error::new(Kind::NotFound, format!("{}: image not known", record.image_name)));
             }
+            self.choose_ids(tx, record)?;
             insert(tx, record)?;
             Ok(asked.iter().try_for_each(|(network, ip)| tx.address_keep(&record.id, network, ip, true))?)
         })

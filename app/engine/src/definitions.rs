@@ -190,6 +190,9 @@ impl Networking<'_> {
     }
 
     pub(crate) fn fresh(&self, tx: &Tx<'_>, host: &mut Host, request: &NetworkRequest) -> Result<Network> {
+        if self.options.rootless && ["macvlan", "ipvlan"].contains(&request.driver.as_str()) {
+            return Err(Error::usage(not_for_users(&request.driver)));
+        }
         let facts = self.facts(host)?;
         let fresh = Fresh { id: random()?, prefix: random()?, created: &now() };
         let mut networks = self.networks_around(tx)?;
@@ -248,10 +251,15 @@ pub(crate) fn unknown_network(text: &str) -> Error {
     Error::new(Kind::NotFound, format!("unable to find network with name or ID {text}: network not found"))
 }
 
+/// Why an ordinary user has no networks of this driver.
+pub(crate) fn not_for_users(driver: &str) -> String {
+    format!("network driver {driver} is not possible without root: an ordinary user has no right to the host's links")
+}
+
 /// Is what others must have made for the network there?
 fn check_needed_links(host: &mut Host, network: &Network) -> Result<()> {
-    let Driver::Bridge(options) = &network.driver;
-    let (name, link) = (&network.name, &network.link);
+    let (Driver::Bridge(options), Some(link)) = (&network.driver, &network.link) else { return Ok(()) };
+    let name = &network.name;
     if !network.is_managed() {
         let told = match host.needed_by_network(link).map_err(usage)? {
             None => format!("in unmanaged mode, the bridge must already exist on the host: {link}"),
@@ -283,8 +291,8 @@ fn unusual_default(network: &Network) -> Option<String> {
             "its subnet is {subnet}, for 10.88.0.0/16 is in use on this host (see: ip route show table all)"
         ));
     }
-    if network.link.as_str() != "podman0" {
-        told.push(format!("its bridge is {}, for the name podman0 is taken (see: ip link show podman0)", network.link));
+    if let Some(link) = network.link.as_ref().filter(|link| link.as_str() != "podman0") {
+        told.push(format!("its bridge is {link}, for the name podman0 is taken (see: ip link show podman0)"));
     }
     (!told.is_empty()).then(|| format!("network {}: {}", network.name, told.join("; ")))
 }

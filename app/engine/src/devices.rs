@@ -97,7 +97,10 @@ mod tests {
         let wish = [Device { host: "/dev/null".into(), target: "/dev/nothing".to_owned(), access: "rwm".to_owned() }];
         let made = devices(&wish, false, true);
         assert_eq!(made.made[0]["path"], "/dev/nothing");
-        assert_eq!((&made.made[0]["type"], &made.made[0]["major"], &made.made[0]["minor"]), (&json!("c"), &json!(1), &json!(3)));
+        assert_eq!(
+            (&made.made[0]["type"], &made.made[0]["major"], &made.made[0]["minor"]),
+            (&json!("c"), &json!(1), &json!(3))
+        );
         let bound = devices(&wish, false, false);
         assert_eq!(bound.mounts[0]["source"], "/dev/null");
         assert!(bound.made.is_empty());

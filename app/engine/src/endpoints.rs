@@ -6,7 +6,8 @@ use std::net::IpAddr;
 use drivers::Endpoint;
 use ipam::address;
 use model::{
-    Addr, ContainerId, DnsName, Driver, LinkName, MacAddr, Network, NetworkId, NetworkName, NetworkSubnet, PortMapping,
+    Addr, ContainerId, DnsName, Driver, LinkName, MacAddr, MacvlanMode, Network, NetworkId, NetworkName, NetworkSubnet,
+    PortMapping,
 };
 use plan::{Mark, SandboxName};
 use serde::{Deserialize, Serialize};
@@ -35,7 +36,8 @@ pub(crate) struct AttachedEndpoint {
     pub(crate) dns_servers: Vec<IpAddr>,
     /// Link, addresses, MAC.
     pub(crate) endpoint: Endpoint,
-    /// The network's own gateways, also where they are not the sandbox's default route.
+    /// The network's own gateways, also where they are not the sandbox's default route. Where a DHCP server chooses
+    /// addresses, its routers, once it has answered; [`settle`] makes default routes of them.
     pub(crate) network_gateways: Vec<IpAddr>,
     /// Is it a network without a way out?
     pub(crate) internal: bool,
@@ -87,10 +89,22 @@ impl Identity {
 }
 
 impl AttachedEndpoint {
+    /// Is it a link on a link of the host?
+    pub(crate) fn is_on_lan(&self) -> bool {
+        self.endpoint.parent.is_some()
+    }
+
     /// The container is called otherwise.
     pub(crate) fn rename(&mut self, identity: &Identity) {
         self.names = identity.names_with(&self.aliases);
     }
+}
+
+/// The link below that which is to be on a LAN.
+#[derive(Debug, Clone)]
+pub(crate) struct Parent {
+    pub(crate) link: LinkName,
+    pub(crate) mac: MacAddr,
 }
 
 /// A container that joins networks.
@@ -110,6 +124,7 @@ impl Newcomer<'_> {
         tx: &Tx<'_>,
         members: &[(Network, AttachedEndpoint)],
         network: &Network,
+        parent: Option<Parent>,
         asked: &AttachmentConfig,
     ) -> Result<AttachedEndpoint> {
         let taken = |link: &LinkName| members.iter().any(|(_, member)| member.endpoint.host_link == *link);
@@ -117,15 +132,22 @@ impl Newcomer<'_> {
         let Some((number, host_link)) = free.into_iter().find(|(_, link)| !taken(link)) else {
             return Err(Error::new(Kind::Usage, "a container can be on 36 networks at most"));
         };
+        check_possible(network, asked)?;
         let host_link = self.host_link(tx, members, asked)?.unwrap_or(host_link);
         room_for_one(tx, network)?;
         let addrs = lease_addresses(tx, network, asked, &self.container)?;
-        let mac = asked.mac.unwrap_or(drivers::endpoint_mac(&network.id, &addrs, &self.container, number));
-        self.check_mac(tx, network, mac)?;
+        let mac = match &parent {
+            Some(parent) if has_parents_mac(network) => parent.mac,
+            _ => asked.mac.unwrap_or(drivers::endpoint_mac(&network.id, &addrs, &self.container, number)),
+        };
+        if !has_parents_mac(network) {
+            self.check_mac(tx, network, mac)?;
+        }
         let endpoint = Endpoint {
             sandbox: SandboxName::of(&self.container),
             link: self.link_name(members, asked)?,
             host_link,
+            parent: parent.map(|parent| parent.link),
             mac,
             addrs,
             gateways: Vec::new(),
@@ -163,7 +185,7 @@ impl Newcomer<'_> {
         if let Some(holder) = tx.host_link_holder(link.as_str())?.filter(|holder| *holder != self.container) {
             return Err(taken(format!("container ID {}", with_name(tx, &holder)?)));
         }
-        match tx.networks_of_all_scopes()?.iter().find(|network| network.link == *link) {
+        match tx.networks_of_all_scopes()?.iter().find(|network| network.link.as_ref() == Some(link)) {
             Some(network) => Err(taken(format!("network {}", network.name))),
             None => Ok(Some(link.clone())),
         }
@@ -201,10 +223,36 @@ impl Newcomer<'_> {
     }
 }
 
+/// Do all links of the network have their parent's MAC address?
+fn has_parents_mac(network: &Network) -> bool {
+    match &network.driver {
+        Driver::Bridge(_) => false,
+        Driver::Macvlan(options) => options.mode == Some(MacvlanMode::Passthru),
+        Driver::Ipvlan(_) => true,
+    }
+}
+
+/// Can a link on the network be as it is asked for?
+fn check_possible(network: &Network, asked: &AttachmentConfig) -> Result<()> {
+    let impossible = |option: &str, why: &str| {
+        let (name, driver) = (&network.name, network.driver.word());
+        Err(cannot_start(format!("{option} is not possible on network {name} of driver {driver}: {why}")))
+    };
+    match asked {
+        AttachmentConfig { mac: Some(_), .. } if has_parents_mac(network) => {
+            impossible("a MAC address", "its links have that of their parent")
+        }
+        AttachmentConfig { host_link: Some(_), .. } if network.bridge().is_none() => {
+            impossible("host_interface_name", "its links have no end on the host")
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Every attachment is a port of the network's bridge, of which the kernel has no more.
 fn room_for_one(tx: &Tx<'_>, network: &Network) -> Result<()> {
     const LIMIT: u64 = drivers::bridge::MEMBERS_MAX;
-    if tx.attachment_count(&network.id)? < LIMIT {
+    if network.bridge().is_none() || tx.attachment_count(&network.id)? < LIMIT {
         return Ok(());
     }
     let text = format!(
@@ -215,7 +263,7 @@ fn room_for_one(tx: &Tx<'_>, network: &Network) -> Result<()> {
 }
 
 /// Deals out what a sandbox has once: a default route per family, by the network with the highest priority that
-/// gives one, and its published ports, on the first network with a way out.
+/// gives one, of equals by that whose routes have the lowest metric, as in Podman; and its published ports, on the first network with a way out.
 pub(crate) fn settle(members: &mut [(Network, AttachedEndpoint)], ports: &[PortMapping]) {
     let published = members.iter().position(|(network, _)| network.publishes());
     for (index, (_, attached)) in members.iter_mut().enumerate() {
@@ -224,9 +272,9 @@ pub(crate) fn settle(members: &mut [(Network, AttachedEndpoint)], ports: &[PortM
     let mut routed = BTreeSet::new();
     let mut by_priority: Vec<&mut (Network, AttachedEndpoint)> = members.iter_mut().collect();
     // Stable: of equals the first stays the first.
-    by_priority.sort_by_key(|(_, attached)| std::cmp::Reverse(attached.gw_priority));
+    by_priority.sort_by_key(|(network, attached)| (std::cmp::Reverse(attached.gw_priority), drivers::metric(network)));
     for (network, attached) in by_priority {
-        attached.endpoint.gateways = default_routes(network, &attached.endpoint.addrs, &mut routed);
+        attached.endpoint.gateways = default_routes(network, attached, &mut routed);
     }
 }
 
@@ -374,14 +422,13 @@ fn leases(tx: &Tx<'_>, network: &NetworkId) -> Result<Vec<(IpAddr, address::Hold
 }
 
 /// The network's gateways, for families that no earlier network routes and that the sandbox has an address of.
-fn default_routes(network: &Network, addrs: &[Addr], routed: &mut BTreeSet<bool>) -> Vec<IpAddr> {
-    let Driver::Bridge(options) = &network.driver;
-    if !drivers::bridge::gives_default_route(options, network.internal) {
+fn default_routes(network: &Network, attached: &AttachedEndpoint, routed: &mut BTreeSet<bool>) -> Vec<IpAddr> {
+    if !network.gives_default_route() {
         return Vec::new();
     }
-    let gateways = network.subnets.iter().filter_map(|s| s.gateway);
+    let gateways = attached.network_gateways.iter().copied();
     gateways
-        .filter(|gateway| addrs.iter().any(|a| a.ip.is_ipv4() == gateway.is_ipv4()))
+        .filter(|gateway| attached.endpoint.ip(gateway.is_ipv4()).is_some())
         .filter(|gateway| routed.insert(gateway.is_ipv4()))
         .collect()
 }
@@ -414,6 +461,7 @@ mod tests {
             sandbox: SandboxName::of(&container),
             link: format!("eth{n}").parse().unwrap(),
             host_link: drivers::host_link(&container, n).unwrap(),
+            parent: None,
             mac: drivers::endpoint_mac(&network.id, &addrs, &container, n),
             addrs,
             gateways: Vec::new(),

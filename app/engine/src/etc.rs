@@ -21,7 +21,8 @@ impl Engine {
         let rootless = self.options().rootless;
         if !network.no_hosts {
             let sharers: String = self.sharers(record)?.iter().map(sharer_line).collect();
-            put_in_place(&places.hosts(), &(hosts_text(record, endpoints, rootless) + &sharers))?;
+            let host_ip = self.host_ip(&network.mode, endpoints)?;
+            put_in_place(&places.hosts(), &(hosts_text(record, endpoints, host_ip) + &sharers))?;
         }
         if wants_resolv_conf(network) {
             put_in_place(&places.resolv_conf(), &resolv_conf_text(network, endpoints, rootless))?;

@@ -102,7 +102,8 @@ impl Session {
             let text = "can only create exec sessions on running containers: container state improper";
             Error::new(Kind::WrongState, text)
         };
-        let init = record.init.filter(|init| record.shown_state() == State::Running && init.alive()).ok_or_else(wrong)?;
+        let init =
+            record.init.filter(|init| record.shown_state() == State::Running && init.alive()).ok_or_else(wrong)?;
         let root = File::open(format!("/proc/{}/root", init.pid)).map_err(|_| wrong())?;
         // The number may have been given to somebody else before we opened it; not if it lives on now.
         if !init.alive() {

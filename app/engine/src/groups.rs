@@ -44,10 +44,17 @@ pub(crate) fn doors(places: &Places) -> Vec<OwnedFd> {
 pub(crate) fn make(record: &ContainerRecord, places: &Places) -> Result<Vec<String>> {
     let limits = &record.settings.limits;
     if limits.groups == Groups::Disabled {
-        return Ok(limits.asked().into_iter().map(|flag| format!("{flag} is not held with --cgroups=disabled")).collect());
+        return Ok(limits
+            .asked()
+            .into_iter()
+            .map(|flag| format!("{flag} is not held with --cgroups=disabled"))
+            .collect());
     }
     let mut wanted = USUAL.to_vec();
-    wanted.extend([("cpu", limits.cpu_time().is_some() || limits.cpu_shares.is_some())].map(|(name, is)| if is { name } else { "" }));
+    wanted.extend(
+        [("cpu", limits.cpu_time().is_some() || limits.cpu_shares.is_some())]
+            .map(|(name, is)| if is { name } else { "" }),
+    );
     if limits.cpuset_cpus.is_some() || limits.cpuset_mems.is_some() {
         wanted.push("cpuset");
     }
@@ -59,13 +66,15 @@ pub(crate) fn make(record: &ContainerRecord, places: &Places) -> Result<Vec<Stri
     let mut group = trees.group(&format!("podwire-{}", record.id), limits.parent.as_deref(), &wanted);
     // Remembered before it is there: what is killed in between is removed by whoever repairs.
     let text = serde_json::to_vec(&group).map_err(Error::usage)?;
-    write_atomic(&file(places), &text, 0o600, Durability::ThisBoot).map_err(|e| Error::at(file(places).display(), e))?;
+    write_atomic(&file(places), &text, 0o600, Durability::ThisBoot)
+        .map_err(|e| Error::at(file(places).display(), e))?;
     if limits.parent.is_some() {
         group.make_parents();
     }
     group.make();
     let text = serde_json::to_vec(&group).map_err(Error::usage)?;
-    write_atomic(&file(places), &text, 0o600, Durability::ThisBoot).map_err(|e| Error::at(file(places).display(), e))?;
+    write_atomic(&file(places), &text, 0o600, Durability::ThisBoot)
+        .map_err(|e| Error::at(file(places).display(), e))?;
     apply(&group, limits)
 }
 
@@ -112,8 +121,16 @@ pub(crate) fn apply(group: &Group, limits: &Limits) -> Result<Vec<String>> {
         };
         match done {
             Ok(()) => {}
-            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) => {
-                let cannot = format!("{} is not held: the controller {} is not available to podwire here", setting.flag, setting.controller);
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+                ) =>
+            {
+                let cannot = format!(
+                    "{} is not held: the controller {} is not available to podwire here",
+                    setting.flag, setting.controller
+                );
                 if setting.asked && !missed.contains(&cannot) {
                     missed.push(cannot);
                 }
@@ -137,21 +154,51 @@ struct Setting {
 fn settings(limits: &Limits) -> Vec<Setting> {
     let mut all = Vec::new();
     let add = |all: &mut Vec<Setting>, flag, controller, one: (&'static str, String), two: (&'static str, String)| {
-        all.push(Setting { flag, asked: true, controller, one: Some(one).filter(|(name, _)| !name.is_empty()), two: Some(two).filter(|(name, _)| !name.is_empty()) });
+        all.push(Setting {
+            flag,
+            asked: true,
+            controller,
+            one: Some(one).filter(|(name, _)| !name.is_empty()),
+            two: Some(two).filter(|(name, _)| !name.is_empty()),
+        });
     };
     let none = || ("", String::new());
     if let Some(memory) = limits.memory {
-        add(&mut all, "--memory", "memory", ("memory.limit_in_bytes", memory.to_string()), ("memory.max", memory.to_string()));
+        add(
+            &mut all,
+            "--memory",
+            "memory",
+            ("memory.limit_in_bytes", memory.to_string()),
+            ("memory.max", memory.to_string()),
+        );
     }
     if let Some(low) = limits.memory_reservation {
-        add(&mut all, "--memory-reservation", "memory", ("memory.soft_limit_in_bytes", low.to_string()), ("memory.low", low.to_string()));
+        add(
+            &mut all,
+            "--memory-reservation",
+            "memory",
+            ("memory.soft_limit_in_bytes", low.to_string()),
+            ("memory.low", low.to_string()),
+        );
     }
     match (limits.memory, limits.memory_swap) {
-        (_, Some(-1)) => add(&mut all, "--memory-swap", "memory", ("memory.memsw.limit_in_bytes", "-1".to_owned()), ("memory.swap.max", "max".to_owned())),
+        (_, Some(-1)) => add(
+            &mut all,
+            "--memory-swap",
+            "memory",
+            ("memory.memsw.limit_in_bytes", "-1".to_owned()),
+            ("memory.swap.max", "max".to_owned()),
+        ),
         // Version 1 counts both together, version 2 swap alone.
         (Some(memory), Some(both)) => {
             let swap = both.saturating_sub(i64::try_from(memory).unwrap_or(i64::MAX)).max(0);
-            add(&mut all, "--memory-swap", "memory", ("memory.memsw.limit_in_bytes", both.to_string()), ("memory.swap.max", swap.to_string()));
+            add(
+                &mut all,
+                "--memory-swap",
+                "memory",
+                ("memory.memsw.limit_in_bytes", both.to_string()),
+                ("memory.swap.max", swap.to_string()),
+            );
         }
         // As much again, as Podman has it.
         (Some(memory), None) => all.push(Setting {
@@ -182,7 +229,13 @@ fn settings(limits: &Limits) -> Vec<Setting> {
     }
     if let Some(most) = limits.most_pids() {
         let text = ("pids.max", most.to_string());
-        all.push(Setting { flag: "--pids-limit", asked: limits.pids.is_some(), controller: "pids", one: Some(text.clone()), two: Some(text) });
+        all.push(Setting {
+            flag: "--pids-limit",
+            asked: limits.pids.is_some(),
+            controller: "pids",
+            one: Some(text.clone()),
+            two: Some(text),
+        });
     }
     all
 }
@@ -220,11 +273,15 @@ impl Engine {
             return Err(wrong(&format!("{:?} is not paused, can't unpause", record.id.to_string())));
         }
         let group = of(&self.places(&record.id)).filter(|group| !group.is_nothing()).ok_or_else(|| {
-            Error::usage("cannot pause the container: podwire could make no control group for it, which is what can be frozen")
+            Error::usage(
+                "cannot pause the container: podwire could make no control group for it, which is what can be frozen",
+            )
         })?;
         group.freeze(paused).map_err(|e| Error::at("cannot freeze the container's control group", e))?;
         self.store.write(|tx| -> Result<()> {
-            let Some(mut record) = load(tx, &record.id)?.filter(|record| record.state == State::Running) else { return Ok(()) };
+            let Some(mut record) = load(tx, &record.id)?.filter(|record| record.state == State::Running) else {
+                return Ok(());
+            };
             record.paused = paused;
             save(tx, &record)?;
             Ok(tx.event_add(&events::of_container(&record, if paused { "pause" } else { "unpause" }))?)
@@ -247,7 +304,10 @@ mod tests {
 
     fn check(limits: &Limits, one: &[&str], two: &[&str]) {
         let show = |pick: fn(&Setting) -> &Option<(&'static str, String)>| -> Vec<String> {
-            settings(limits).iter().filter_map(|s| pick(s).as_ref().map(|(file, text)| format!("{file} {text}"))).collect()
+            settings(limits)
+                .iter()
+                .filter_map(|s| pick(s).as_ref().map(|(file, text)| format!("{file} {text}")))
+                .collect()
         };
         assert_eq!(show(|s| &s.one), one);
         assert_eq!(show(|s| &s.two), two);
@@ -256,13 +316,29 @@ mod tests {
     #[test]
     fn limits_are_files_of_both_versions() {
         check(&Limits::default(), &["pids.max 2048"], &["pids.max 2048"]);
-        let some = Limits { memory: Some(1 << 20), nano_cpus: Some(1_500_000_000), cpu_shares: Some(1024), pids: Some(-1), ..Limits::default() };
+        let some = Limits {
+            memory: Some(1 << 20),
+            nano_cpus: Some(1_500_000_000),
+            cpu_shares: Some(1024),
+            pids: Some(-1),
+            ..Limits::default()
+        };
         check(
             &some,
-            &["memory.limit_in_bytes 1048576", "memory.memsw.limit_in_bytes 2097152", "cpu.cfs_period_us 100000", "cpu.cfs_quota_us 150000", "cpu.shares 1024"],
+            &[
+                "memory.limit_in_bytes 1048576",
+                "memory.memsw.limit_in_bytes 2097152",
+                "cpu.cfs_period_us 100000",
+                "cpu.cfs_quota_us 150000",
+                "cpu.shares 1024",
+            ],
             &["memory.max 1048576", "memory.swap.max 1048576", "cpu.max 150000 100000", "cpu.weight 39"],
         );
         let swap = Limits { memory: Some(100), memory_swap: Some(150), pids: Some(0), ..Limits::default() };
-        check(&swap, &["memory.limit_in_bytes 100", "memory.memsw.limit_in_bytes 150"], &["memory.max 100", "memory.swap.max 50"]);
+        check(
+            &swap,
+            &["memory.limit_in_bytes 100", "memory.memsw.limit_in_bytes 150"],
+            &["memory.max 100", "memory.swap.max 50"],
+        );
     }
 }

@@ -14,7 +14,7 @@
 //!
 //! **Invariants.** Somebody else's object in the way of one container or network keeps nobody else from being
 //! healed. A container whose namespace cannot be seen from here is left alone: seen from here it would look
-//! gone. A plan that was interrupted is dropped (owner `heal` in the journal): the next one does it.
+//! gone. What was on a parent that is not there waits until it is. A plan that was interrupted is dropped (owner `heal` in the journal): the next one does it.
 //!
 //! **Limits.** What root inside a container does to its own links is seen only when something else is amiss.
 
@@ -40,17 +40,19 @@ pub struct Suspicion {
     pub everything: bool,
     /// Links in the host place that were deleted or changed, or lost an address.
     pub links: BTreeSet<LinkName>,
+    /// Links of others that are there and up since: what was on one of this name went with it.
+    pub parents: BTreeSet<LinkName>,
 }
 
 impl Suspicion {
     /// That anything may be amiss.
     pub fn of_everything() -> Self {
-        Self { everything: true, links: BTreeSet::new() }
+        Self { everything: true, ..Self::default() }
     }
 
     /// No suspicion?
     pub fn is_empty(&self) -> bool {
-        !self.everything && self.links.is_empty()
+        !self.everything && self.links.is_empty() && self.parents.is_empty()
     }
 }
 
@@ -63,6 +65,8 @@ pub struct Healed {
     pub containers: Vec<ContainerId>,
     /// What could not be healed: a container or a network, and why.
     pub left_out: Vec<LeftOut>,
+    /// What can not be healed before a link of others is there again.
+    pub waiting: Vec<LeftOut>,
 }
 
 /// Something that could not be healed.
@@ -163,6 +167,8 @@ struct Everybody {
     desired: Desired,
     recorded: Vec<Object>,
     containers: BTreeMap<ContainerId, Vec<AttachedEndpoint>>,
+    /// Owners of links whose parent is not there, and went with it.
+    waiting: BTreeMap<String, Error>,
 }
 
 impl Networking<'_> {
@@ -174,13 +180,19 @@ impl Networking<'_> {
         }
     }
 
-    /// The owners of the links.
+    /// The owners of the links, and of those on the parents.
     fn suspects(&self, suspicion: &Suspicion) -> Result<BTreeSet<String>> {
         let owners = self.store.read(|tx| {
-            let owners = suspicion.links.iter().map(|link| tx.made_for(&Key::Link(link.clone())));
-            owners.collect::<Result<Vec<_>, _>>()
+            let mut owners = BTreeSet::new();
+            for link in &suspicion.links {
+                owners.extend(tx.made_for(&Key::Link(link.clone()))?);
+            }
+            for parent in &suspicion.parents {
+                owners.extend(tx.children_of(parent.as_str())?.iter().map(owner_of));
+            }
+            Ok::<_, store::StoreError>(owners)
         })?;
-        Ok(owners.into_iter().flatten().collect())
+        Ok(owners)
     }
 
     /// Is the kernel not as we made it? Under the lock, so that nobody of ours is in the middle of a change.
@@ -214,9 +226,10 @@ impl Networking<'_> {
         let mut obstacles: BTreeMap<String, Error> = BTreeMap::new();
         loop {
             match self.heal_without(machine, &obstacles, mode, shown) {
-                Ok((plan, containers)) => {
+                Ok((plan, Everybody { containers, waiting, .. })) => {
                     let left_out = self.name_obstacles(obstacles)?;
-                    return Ok(Healed { plan, containers: containers.into_keys().collect(), left_out });
+                    let waiting = self.name_obstacles(waiting)?;
+                    return Ok(Healed { plan, containers: containers.into_keys().collect(), left_out, waiting });
                 }
                 Err(Obstacle { owner: Some(owner), error }) if owner != BASE && !obstacles.contains_key(&owner) => {
                     obstacles.insert(owner, error);
@@ -232,15 +245,16 @@ impl Networking<'_> {
         obstacles: &BTreeMap<String, Error>,
         mode: Mode,
         shown: &dyn Fn(&ContainerId) -> bool,
-    ) -> Result<(Plan, BTreeMap<ContainerId, Vec<AttachedEndpoint>>), Obstacle> {
+    ) -> Result<(Plan, Everybody), Obstacle> {
         let host = &mut machine.host;
-        let Everybody { desired, recorded, containers } = self.everybody(host, obstacles, shown)?;
+        let mut everybody = self.everybody(host, obstacles, shown)?;
+        let (desired, recorded) = (std::mem::take(&mut everybody.desired), std::mem::take(&mut everybody.recorded));
         let owner_of_key = |key: &Key| desired.owners.get(key).cloned();
         let plan = desired
             .plan(&recorded, host)?
             .map_err(|conflict| Obstacle { owner: owner_of_key(&conflict.wanted.key()), error: usage(&conflict) })?;
         if plan.is_empty() || mode == Mode::DryRun {
-            return Ok((plan, containers));
+            return Ok((plan, everybody));
         }
         log(&plan);
         let forgotten = plan::forgotten(&desired.objects, &recorded);
@@ -256,8 +270,8 @@ impl Networking<'_> {
             }
         }
         self.finish(&journaled)?;
-        self.flush_published(host, &journaled, &containers)?;
-        Ok((journaled.plan, containers))
+        self.flush_published(host, &journaled, &everybody.containers)?;
+        Ok((journaled.plan, everybody))
     }
 
     /// What the records say that should be there, and what was made, without those who are left out.
@@ -279,10 +293,14 @@ impl Networking<'_> {
                 tx.networks_of_all_scopes()?.into_iter().filter(|n| used.contains(&n.id)).collect();
             let mut wishes = BTreeMap::new();
             let mut owners = BTreeSet::from([BASE.to_owned()]);
-            everybody.desired.add(BASE, drivers::base(self.options.rootless));
+            if networks.iter().any(|network| network.bridge().is_some()) {
+                everybody.desired.add(BASE, drivers::base(self.options.rootless));
+            }
             for network in networks.iter().filter(|n| !obstacles.contains_key(&owner_of_network(&n.id))) {
                 let (owner, wish) = (owner_of_network(&network.id), self.network_wish(tx, network, mtu)?);
-                everybody.desired.add(&owner, drivers::network(&wish));
+                if is_there(host, network, &wish.link)? {
+                    everybody.desired.add(&owner, drivers::network(&wish));
+                }
                 owners.insert(owner);
                 wishes.insert(network.id, wish);
             }
@@ -300,7 +318,14 @@ impl Networking<'_> {
                 let sandbox = Object::Sandbox(plan::Sandbox { name: SandboxName::of(&id) });
                 everybody.desired.add(&owner, vec![sandbox]);
                 for (wish, attached) in members().zip(&endpoints) {
-                    everybody.desired.add(&owner, drivers::attachment(wish, &attached.endpoint));
+                    let parent = attached.endpoint.parent.as_ref().unwrap_or(&wish.link);
+                    match is_there(host, wish.network, parent)? {
+                        true => everybody.desired.add(&owner, drivers::attachment(wish, &attached.endpoint)),
+                        false => {
+                            let why = usage(format!("parent interface {parent} does not exist"));
+                            everybody.waiting.insert(owner.clone(), why);
+                        }
+                    }
                 }
                 owners.insert(owner);
                 everybody.containers.insert(id, endpoints);
@@ -348,6 +373,11 @@ impl Networking<'_> {
         };
         Ok(obstacles.into_iter().map(|(owner, error)| LeftOut { what: name(owner), error }).collect())
     }
+}
+
+/// Is the parent there, of a network that has one?
+fn is_there(host: &mut Host, network: &Network, parent: &LinkName) -> Result<bool> {
+    Ok(network.bridge().is_some() || host.needed_by_network(parent).map_err(usage)?.is_some())
 }
 
 /// The plan as text, though a thousand containers shall not fill the log.

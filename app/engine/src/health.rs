@@ -118,7 +118,8 @@ impl Engine {
     fn note(&self, record: &ContainerRecord, check: &HealthCheck, found: Check) -> Result<Health> {
         let places = self.places(&record.id);
         // By hand and by the clock at once: one after the other.
-        let _lock = HostLock::take_directory(&places.static_data()).map_err(|e| Error::at("a container's checks", e))?;
+        let _lock =
+            HostLock::take_directory(&places.static_data()).map_err(|e| Error::at("a container's checks", e))?;
         let mut health = remembered(&places);
         let begun = record.started.unwrap_or(record.created);
         let young = found.start.duration_since(begun) < check.start_period.try_into().unwrap_or_default();
@@ -156,13 +157,19 @@ impl Engine {
         let (mut output, theirs) = std::io::pipe().map_err(Error::usage)?;
         let errors = theirs.try_clone().map_err(Error::usage)?;
         let line = call.command();
-        line.arg("exec").arg("--process").arg(session.process()).arg("--pid-file").arg(&pid_file).arg(record.id.to_string());
+        line.arg("exec")
+            .arg("--process")
+            .arg(session.process())
+            .arg("--pid-file")
+            .arg(&pid_file)
+            .arg(record.id.to_string());
         line.stdin(Stdio::null()).stdout(theirs).stderr(errors);
         let child = call.spawn().map_err(|e| Error::at(runtime.path.display(), e))?;
         let read = read_until(&mut output, Instant::now() + check.timeout);
         if read.is_none() {
             let pid = std::fs::read_to_string(&pid_file).ok().and_then(|text| text.trim().parse().ok());
-            let killed = pid.and_then(|pid| ProcessRef::of(pid).ok()).map(|process| process.signal(linux::Signal::KILL));
+            let killed =
+                pid.and_then(|pid| ProcessRef::of(pid).ok()).map(|process| process.signal(linux::Signal::KILL));
             tracing::debug!(?killed, container = %record.id, "a health check took too long");
         }
         let code = session.finish(&runtime, child);
@@ -180,7 +187,8 @@ fn read_until(output: &mut std::io::PipeReader, end: Instant) -> Option<String> 
     let mut kept = Vec::new();
     loop {
         let left = Timespec::try_from(end.saturating_duration_since(Instant::now())).ok()?;
-        let ready = rustix::io::retry_on_intr(|| poll(&mut [PollFd::new(&*output, PollFlags::IN)], Some(&left))).ok()?;
+        let ready =
+            rustix::io::retry_on_intr(|| poll(&mut [PollFd::new(&*output, PollFlags::IN)], Some(&left))).ok()?;
         if ready == 0 {
             return None;
         }
@@ -310,7 +318,12 @@ fn watch(engine: &mut Engine, order: &Order) -> Result<()> {
     loop {
         match engine.check_health(&order.id.to_string()) {
             Ok(health) if health.status == UNHEALTHY && check.on_failure != OnUnhealthy::None => {
-                let act = Order { options: order.options.clone(), id: order.id, init: order.init, task: Task::Act(check.on_failure) };
+                let act = Order {
+                    options: order.options.clone(),
+                    id: order.id,
+                    init: order.init,
+                    task: Task::Act(check.on_failure),
+                };
                 // Another process, for this one ends with the container's monitor.
                 call(&serde_json::to_string(&act).map_err(Error::usage)?, false)?;
                 return Ok(());

@@ -7,16 +7,18 @@ use std::path::Path;
 use images::Image;
 use jiff::Timestamp;
 use linux::Signal;
+use linux::userns::IdRange;
 use model::{Addr, ContainerId, DnsName, MacAddr, PortMapping, Protocol};
 use serde_json::{Map, Value, json};
 
-use crate::config::{Device, Dns, Groups, HealthCheck, LogDriver, Space, HostEntry, NetworkMode};
+use crate::config::{Device, Dns, Groups, HealthCheck, HostEntry, LogDriver, NetworkMode, Space};
 use crate::endpoints::{AttachedEndpoint, Identity};
 use crate::engine::{Engine, Places};
 use crate::error::Result;
 use crate::list::DEFAULT_NETWORK;
 use crate::record::{ContainerRecord, Mount, Settings, State};
 use crate::spec;
+use crate::users::Users;
 
 /// Go's zero time.
 const NEVER: &str = "0001-01-01T00:00:00Z";
@@ -435,6 +437,23 @@ fn health_check(check: &HealthCheck) -> Value {
     })
 }
 
+fn users_text(users: Option<&Users>) -> String {
+    match users {
+        None => String::new(),
+        Some(Users::Of(id)) => format!("container:{id}"),
+        Some(Users::Own { .. } | Users::At(_)) => "private".to_owned(),
+    }
+}
+
+/// Podman shows none of who has no user namespace of its own making.
+fn id_mappings(users: Option<&Users>) -> Option<Value> {
+    let Some(Users::Own { maps, .. }) = users else { return None };
+    let shown = |map: &[IdRange]| -> Value {
+        map.iter().map(|r| json!(format!("{}:{}:{}", r.inside, r.outside, r.count))).collect()
+    };
+    Some(json!({ "UidMap": shown(&maps.uids), "GidMap": shown(&maps.gids) }))
+}
+
 fn annotations(settings: &Settings) -> Value {
     let mut all = settings.annotations.clone();
     all.insert("org.opencontainers.image.stopSignal".to_owned(), settings.stop_signal.to_string());
@@ -452,7 +471,11 @@ fn host_config(record: &ContainerRecord, log: std::path::PathBuf) -> Value {
     let limits = &settings.limits;
     let inside = &settings.inside;
     let care = &settings.care;
-    let log = if care.log.driver == LogDriver::None { std::path::PathBuf::new() } else { care.log.path.clone().unwrap_or(log) };
+    let log = if care.log.driver == LogDriver::None {
+        std::path::PathBuf::new()
+    } else {
+        care.log.path.clone().unwrap_or(log)
+    };
     let size = care.log.max_size.map_or_else(|| "-1B".to_owned(), |size| format!("{size}B"));
     let mut shown = json!({
         "Binds": binds,
@@ -490,12 +513,15 @@ fn host_config(record: &ContainerRecord, log: std::path::PathBuf) -> Value {
         "SecurityOpt": settings.security.options,
         "Tmpfs": settings.tmpfs.iter().cloned().collect::<BTreeMap<_, _>>(),
         "UTSMode": inside.uts.text(),
-        "UsernsMode": "",
+        "UsernsMode": users_text(settings.users.as_ref()),
         "ShmSize": inside.shm_size.unwrap_or(spec::SHM_SIZE),
         "Runtime": "oci",
         "ConsoleSize": [0, 0],
         "Isolation": "",
     });
+    if let Some(maps) = id_mappings(settings.users.as_ref()) {
+        shown["IDMappings"] = maps;
+    }
     let zeros = [
         "CpuShares",
         "Memory",

@@ -93,7 +93,11 @@ impl Engine {
 /// The default network's name, for attachments that name none.
 pub(crate) const DEFAULT_NETWORK: &str = "podman";
 
-fn summary(health: Option<String>, record: ContainerRecord, known: &dyn Fn(&str) -> Option<(String, NetworkId)>) -> Summary {
+fn summary(
+    health: Option<String>,
+    record: ContainerRecord,
+    known: &dyn Fn(&str) -> Option<(String, NetworkId)>,
+) -> Summary {
     let state = record.shown_state();
     let settings = record.settings;
     let networks = match &settings.network.mode {

@@ -35,7 +35,9 @@ impl Engine {
         if let Some(zone) = wish.timezone.as_deref().filter(|zone| *zone != "local")
             && (zone.contains("..") || !Path::new(ZONES).join(zone).is_file())
         {
-            return Err(Error::usage(format!("finding timezone for container: stat {ZONES}/{zone}: no such file or directory")));
+            return Err(Error::usage(format!(
+                "finding timezone for container: stat {ZONES}/{zone}: no such file or directory"
+            )));
         }
         Ok(inside)
     }
@@ -152,13 +154,15 @@ mod tests {
     #[test]
     fn an_images_check_is_read_as_docker_writes_it() {
         let check = |json: Value| image_check(&serde_json::json!({ "config": { "Healthcheck": json } }));
-        let shell = check(serde_json::json!({ "Test": ["CMD-SHELL", "curl x"], "Interval": 5_000_000_000_u64, "Retries": 2 }));
+        let shell =
+            check(serde_json::json!({ "Test": ["CMD-SHELL", "curl x"], "Interval": 5_000_000_000_u64, "Retries": 2 }));
         let shell = shell.unwrap();
         assert!(shell.shell && shell.command == ["curl x"] && shell.retries == 2);
         assert_eq!((shell.interval, shell.timeout), (Some(Duration::from_secs(5)), DEFAULT_TIMEOUT));
         let plain = check(serde_json::json!({ "Test": ["CMD", "a", "b"] })).unwrap();
         assert!(!plain.shell && plain.command == ["a", "b"] && plain.retries == 3);
-        for none in [serde_json::json!({ "Test": ["NONE"] }), serde_json::json!({}), serde_json::json!({ "Test": [] })] {
+        for none in [serde_json::json!({ "Test": ["NONE"] }), serde_json::json!({}), serde_json::json!({ "Test": [] })]
+        {
             assert_eq!(check(none), None);
         }
     }

@@ -29,6 +29,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use jiff::Timestamp;
+use linux::userns::UserNs;
 use linux::{ProcessRef, Spawn, fds, mounts, userns};
 use model::ContainerId;
 use serde::{Deserialize, Serialize};
@@ -42,7 +43,8 @@ use crate::pump::{Pump, Source};
 use crate::record::{ContainerRecord, State};
 use crate::revival::Guard;
 use crate::runtime::Runtime;
-use crate::{spec, user};
+use crate::stage::Stage;
+use crate::{idmaps, spec, user, users};
 
 /// The name (`argv[0]`) under which the binary is a monitor.
 pub const MONITOR_NAME: &str = "podwire-monitor";
@@ -181,6 +183,7 @@ impl Monitor {
             order: &self.order,
             places: &self.places,
             record,
+            users: self.users(record)?,
             layers: self.engine.images()?.by_id(&record.image)?.layers,
             runtime: self.engine.runtime()?,
             spaces: self.engine.spaces(record)?,
@@ -224,6 +227,18 @@ impl Monitor {
             }
         }
         Ok(started)
+    }
+
+    /// The user namespace of the container, when it is not our own: the one that its network stack was made in.
+    fn users(&self, record: &ContainerRecord) -> Result<Option<UserNs>> {
+        let Mode::Start { netns, .. } = &self.order.mode else { return Ok(None) };
+        match netns.as_ref().filter(|_| users::own_stack(&record.settings.network.mode)) {
+            Some(path) if record.settings.users.is_some() => {
+                let owner = linux::NetNs::open(path).and_then(|netns| UserNs::owner_of(&netns));
+                owner.map_err(|e| Error::at("cannot find the container's user namespace", e))
+            }
+            _ => self.engine.open_users(&record.settings),
+        }
     }
 
     /// Until its end, and then its end.
@@ -303,6 +318,8 @@ struct Launch<'a> {
     order: &'a Order,
     places: &'a Places,
     record: &'a ContainerRecord,
+    /// Its user namespace, when it is not our own.
+    users: Option<UserNs>,
     /// Topmost first.
     layers: Vec<PathBuf>,
     runtime: Runtime,
@@ -315,8 +332,15 @@ impl Launch<'_> {
     fn in_own_mounts(&self) -> Result<Up> {
         let record = self.record;
         mounts::enter_private_namespace().map_err(|e| Error::at("cannot make a mount namespace", e))?;
-        let merged = self.places.merged();
-        mount_root(self.places, &self.layers, self.order.options.rootless)?;
+        let mut stage = self.users.as_ref().map(|_| self.stage()).transpose()?;
+        let merged = match (&mut stage, &self.users) {
+            (Some(stage), Some(users)) => self.mount_mapped_root(stage, users)?,
+            _ => {
+                let merged = self.places.merged();
+                mount_root(self.places, &self.layers, &merged, self.order.options.rootless)?;
+                merged
+            }
+        };
         let cgroup = Path::new("/sys/fs/cgroup");
         if self.runtime.wants_cgroup2() && cgroup.is_dir() && !mounts::is_cgroup2(cgroup) {
             match mounts::cgroup2(cgroup) {
@@ -326,11 +350,17 @@ impl Launch<'_> {
             }
         }
         let root = File::open(&merged).map_err(|e| Error::at(merged.display(), e))?;
+        if record.settings.current_user {
+            users::add_current_user(record, &root)?;
+        }
         let user = user::of_container(&record.settings, &record.settings.user, &root).map_err(Error::cannot_start)?;
-        crate::volumes::copy_up(record, &root)?;
+        let owner = self.outside(user.uid, user.gid);
+        crate::volumes::copy_up(record, &root, owner)?;
+        let (uid, gid) = owner.unwrap_or((user.uid, user.gid));
+        crate::volumes::give_to(record, uid, gid)?;
         let memory = self.spaces.memory.as_ref().map(|owner| self.shared_memory(owner)).transpose()?;
-        self.write_spec(&user, memory.as_deref())?;
-        let streams = if record.settings.tty { Streams::Terminal } else { Streams::pipes(record, self.places)? };
+        self.write_spec(&user, &merged, memory, stage)?;
+        let streams = if record.settings.tty { Streams::Terminal } else { Streams::pipes(record, self.places, owner)? };
         self.call_runtime(streams)
     }
 
@@ -344,8 +374,74 @@ impl Launch<'_> {
         Ok(place)
     }
 
-    fn write_spec(&self, user: &user::User, memory: Option<&Path>) -> Result<()> {
-        let record = self.record;
+    fn stage(&self) -> Result<Stage> {
+        let (options, settings) = (&self.order.options, &self.record.settings);
+        let places = [&options.root, &options.runroot, &options.tmpdir, &self.runtime.path];
+        let netns = match &self.order.mode {
+            Mode::Start { netns, .. } => netns.as_ref(),
+            Mode::Adopt { .. } => None,
+        };
+        let needed = places.into_iter().chain(netns).chain(settings.mounts.iter().map(|mount| &mount.source));
+        Stage::open(&needed.map(PathBuf::as_path).collect::<Vec<_>>())
+    }
+
+    /// The root file system with the owners that `users` have outside: where the kernel can, layers are mounted with
+    /// other owners than they have on disk; else there are copies of them that have those. Changes have them on disk.
+    fn mount_mapped_root(&self, stage: &mut Stage, users: &UserNs) -> Result<PathBuf> {
+        let root = stage.directory()?;
+        let shifted = self.layers.iter().map(|layer| stage.show_mapped(layer, users));
+        let layers = match shifted.collect::<io::Result<Vec<_>>>() {
+            Ok(layers) => layers,
+            Err(error) => {
+                tracing::debug!(%error, "layers are copied to have other owners");
+                let copies = self.layers.iter().map(|layer| images::mapped_layer(layer, users.maps()));
+                let copies = copies.collect::<Result<Vec<_>, _>>();
+                copies.map_err(|e| Error::cannot_start(Error::from(e).message))?
+            }
+        };
+        let upper = self.places.upper();
+        let (uid, gid) = (idmaps::outside(&users.maps().uids, 0), idmaps::outside(&users.maps().gids, 0));
+        std::os::unix::fs::chown(&upper, uid, gid).map_err(|e| Error::at(upper.display(), e))?;
+        mount_root(self.places, &layers, &root, self.order.options.rootless)?;
+        Ok(root)
+    }
+
+    /// Whom the container's ids are outside; `None` when they are the same ones.
+    fn outside(&self, uid: u32, gid: u32) -> Option<(u32, u32)> {
+        let maps = self.users.as_ref()?.maps();
+        Some((idmaps::outside(&maps.uids, uid)?, idmaps::outside(&maps.gids, gid)?))
+    }
+
+    /// What the runtime mounts into the container, where its root can see it.
+    fn show_all(
+        &self,
+        stage: &mut Stage,
+        record: &mut ContainerRecord,
+        files: &mut [(PathBuf, &'static str)],
+    ) -> Result<()> {
+        for (path, _) in files {
+            *path = stage.show(path)?;
+        }
+        for mount in &mut record.settings.mounts {
+            mount.source = match &self.users {
+                Some(users) if mount.options.iter().any(|option| option == "idmap") => {
+                    let shown = stage.show_mapped(&mount.source, users);
+                    shown.map_err(|e| Error::cannot_start(format!("the volume option \"idmap\": {e}")))?
+                }
+                _ => stage.show(&mount.source)?,
+            };
+        }
+        Ok(())
+    }
+
+    fn write_spec(
+        &self,
+        user: &user::User,
+        root: &Path,
+        mut memory: Option<PathBuf>,
+        stage: Option<Stage>,
+    ) -> Result<()> {
+        let mut record = self.record.clone();
         let Mode::Start { netns, console, .. } = &self.order.mode else { return Ok(()) };
         let candidates = [
             (self.places.hosts(), "/etc/hosts"),
@@ -354,9 +450,13 @@ impl Launch<'_> {
             (self.places.run_data().join(".containerenv"), "/run/.containerenv"),
         ];
         let taken = |place: &str| record.settings.mounts.iter().any(|mount| mount.target == place);
-        let files: Vec<_> = candidates.into_iter().filter(|(path, place)| path.exists() && !taken(place)).collect();
+        let mut files: Vec<_> = candidates.into_iter().filter(|(path, place)| path.exists() && !taken(place)).collect();
+        if let Some(mut stage) = stage {
+            self.show_all(&mut stage, &mut record, &mut files)?;
+            memory = memory.map(|path| stage.show(&path)).transpose()?;
+        }
         let around = spec::Surroundings {
-            root: &self.places.merged(),
+            root,
             user,
             stack: match (netns, &record.settings.network.mode) {
                 (Some(path), _) => spec::Stack::At(path),
@@ -364,13 +464,15 @@ impl Launch<'_> {
                 (None, _) => spec::Stack::Host,
             },
             groups: crate::rootless::id_maps().map(|(_, gids)| userns::mapped(&gids)),
+            users: self.users.as_ref(),
+            owns_stack: self.users.is_none() || users::own_stack(&record.settings.network.mode),
             files: &files,
             console: *console,
-            memory,
+            memory: memory.as_deref(),
             spaces: &self.spaces,
             oom_score_adj: self.oom_score_adj,
         };
-        let text = spec::document(record, &around)?.to_string();
+        let text = spec::document(&record, &around)?.to_string();
         let path = self.places.static_data().join("config.json");
         std::fs::write(&path, text).map_err(|e| Error::at(format!("cannot write {}", path.display()), e))
     }
@@ -418,10 +520,10 @@ impl Launch<'_> {
 }
 
 /// Mounts a container's layers, in the mount namespace of this thread.
-pub(crate) fn mount_root(places: &Places, layers: &[PathBuf], rootless: bool) -> Result<()> {
-    let (upper, work, merged) = (places.upper(), places.work(), places.merged());
-    match mounts::overlay(layers, &upper, &work, &merged) {
-        Err(native) if rootless => crate::fuse::overlay(layers, &upper, &work, &merged)
+pub(crate) fn mount_root(places: &Places, layers: &[PathBuf], merged: &Path, rootless: bool) -> Result<()> {
+    let (upper, work) = (places.upper(), places.work());
+    match mounts::overlay(layers, &upper, &work, merged) {
+        Err(native) if rootless => crate::fuse::overlay(layers, &upper, &work, merged)
             .map_err(|fuse| Error::cannot_start(format!("{native}. The way around that: {fuse}"))),
         done => done.map_err(Error::cannot_start),
     }
@@ -464,11 +566,15 @@ enum Streams {
 const FIFOS: [&str; 2] = ["stdout", "stderr"];
 
 impl Streams {
-    fn pipes(record: &ContainerRecord, places: &Places) -> Result<Self> {
+    /// `owner`: who may open the container's ends anew, when it is not we.
+    fn pipes(record: &ContainerRecord, places: &Places, owner: Option<(u32, u32)>) -> Result<Self> {
         for name in FIFOS {
             let path = places.run_data().join(name);
             let made = rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0);
             made.map_err(|e| Error::at(format!("cannot make {}", path.display()), e))?;
+            if let Some((uid, gid)) = owner {
+                std::os::unix::fs::chown(&path, Some(uid), Some(gid)).map_err(|e| Error::at(path.display(), e))?;
+            }
         }
         let ours = Self::reopen(places)?;
         let theirs = FIFOS.map(|name| File::options().read(true).write(true).open(places.run_data().join(name)));

@@ -20,13 +20,17 @@ use host::Host;
 use ipam::NetworkRequest;
 use linux::ProcessRef;
 use linux::lock::{self, HostLock};
-use model::{ContainerId, Driver, HostAddress, LinkName, Network, NetworkId, PortMapping, Protocol};
+use linux::userns::UserNs;
+use model::{
+    ContainerId, Driver, HostAddress, IpvlanOptions, LinkName, MacvlanOptions, Network, NetworkId, PortMapping,
+    Protocol,
+};
 use plan::{Conflict, Key, Mark, Object, Op, Plan, SandboxName};
 use store::{Store, StoreError, Tx};
 
 use crate::config::AttachmentConfig;
-use crate::definitions::unknown_network;
-use crate::endpoints::{self, AttachedEndpoint, Identity, Newcomer};
+use crate::definitions::{not_for_users, unknown_network};
+use crate::endpoints::{self, AttachedEndpoint, Identity, Newcomer, Parent};
 use crate::engine::EngineOptions;
 use crate::netd::Netd;
 use crate::ports;
@@ -48,6 +52,8 @@ pub(crate) struct SandboxWish<'a> {
     pub(crate) attachments: &'a [AttachmentConfig],
     /// Published on the first network that has a way out.
     pub(crate) ports: &'a [PortMapping],
+    /// Whose it is to be; `None`: podwire's own.
+    pub(crate) users: Option<&'a UserNs>,
 }
 
 /// A sandbox that is up.
@@ -202,10 +208,12 @@ impl<'a> Networking<'a> {
             self.ensure_relay(machine)?;
             self.hold_relayed(machine, &wish.container, wish.ports)?;
         }
+        machine.host.give_sandboxes_to(wish.users).map_err(usage)?;
         let (journaled, attached) = kept(self.plan_up(machine, wish, Intent::Apply))?;
         match self.apply(machine, &journaled.plan)? {
             Ok(()) => {
                 self.finish(&journaled)?;
+                warn_of_open_ports(wish.ports, &attached.endpoints);
                 machine.host.flush_udp(wish.ports, &container_ips(&attached.endpoints)).map_err(cannot_start)?;
                 if let Err(error) = self.put_relayed(machine, &wish.container, &attached.endpoints) {
                     self.down_with(machine, &wish.container, &[])?;
@@ -343,7 +351,9 @@ impl<'a> Networking<'a> {
                         let text = format!("{text}: network is already connected");
                         return Err(Error::new(Kind::Usage, text).into());
                     }
-                    let joined = self.newcomer(*container, identity, &[]).join(tx, &members, &network, asked)?;
+                    let parent = self.parent(tx, host, &network)?;
+                    let newcomer = self.newcomer(*container, identity, &[]);
+                    let joined = newcomer.join(tx, &members, &network, parent, asked)?;
                     journal = format!("att:{container}:{}", network.id);
                     members.push((network, joined));
                 }
@@ -364,7 +374,7 @@ impl<'a> Networking<'a> {
             endpoints::settle(&mut members, &ports);
             self.serve(tx, netd.as_mut(), &members)?;
             let mut desired = Desired::default();
-            if tx.attachments_any()? || host.used_by_others(self.store.instance()).map_err(usage)? {
+            if behind_bridges(tx)? || host.used_by_others(self.store.instance()).map_err(usage)? {
                 desired.add(BASE, drivers::base(self.options.rootless));
             }
             self.put(tx, container, &members, &ports, mtu, &mut desired)?;
@@ -533,7 +543,8 @@ impl<'a> Networking<'a> {
             let mut members = Vec::new();
             let newcomer = self.newcomer(wish.container, &wish.identity, wish.attachments);
             for (asked, network) in wish.attachments.iter().zip(self.resolve(tx, wish.attachments, host)?) {
-                let joined = newcomer.join(tx, &members, &network, asked)?;
+                let parent = self.parent(tx, host, &network)?;
+                let joined = newcomer.join(tx, &members, &network, parent, asked)?;
                 members.push((network, joined));
             }
             endpoints::settle(&mut members, wish.ports);
@@ -710,7 +721,7 @@ impl<'a> Networking<'a> {
     ) -> Result<()> {
         let owner = owner_of(container);
         let ipv6 = members.iter().any(|(network, _)| network.has_family(false));
-        if !members.is_empty() {
+        if members.iter().any(|(network, _)| network.bridge().is_some()) {
             desired.add(BASE, drivers::base(self.options.rootless));
         }
         desired.add(&owner, drivers::sandbox(&SandboxName::of(container), ipv6 || members.is_empty()));
@@ -755,7 +766,7 @@ impl<'a> Networking<'a> {
                 }
                 owners.push(owner);
             }
-            if tx.attachments_any()?
+            if behind_bridges(tx)?
                 || (!touched.is_empty() && host.used_by_others(self.store.instance()).map_err(usage)?)
             {
                 desired.add(BASE, drivers::base(self.options.rootless));
@@ -796,31 +807,62 @@ impl<'a> Networking<'a> {
         Ok(Journaled { id, plan, owners: desired.owners, forgotten })
     }
 
-    /// A bridge that is up keeps its MTU: its members have it too.
     pub(crate) fn network_wish<'n>(&self, tx: &Tx<'_>, network: &'n Network, uplink: u32) -> Result<NetworkWish<'n>> {
-        let Driver::Bridge(options) = &network.driver;
-        let made = tx.made(&[&owner_of_network(&network.id)])?;
-        let as_made = made.iter().find_map(|(_, object)| match object {
-            Object::Bridge(bridge) => Some(bridge.mtu),
-            _ => None,
-        });
-        let mtu = match options.mtu.filter(|mtu| *mtu != 0).or(as_made) {
-            Some(mtu) => mtu,
-            None => mtu_around(network)?.unwrap_or(uplink),
+        let (link, mtu) = match &network.driver {
+            Driver::Bridge(options) => {
+                let link = network.link.clone().ok_or_else(|| usage("the store holds a network without its bridge"))?;
+                (link, self.bridge_mtu(tx, network, options.mtu, uplink)?)
+            }
+            Driver::Macvlan(MacvlanOptions { lan, .. }) | Driver::Ipvlan(IpvlanOptions { lan, .. }) => {
+                let mut host = Host::open().map_err(usage)?;
+                let link = parent_link(tx, &mut host, network)?;
+                let parent = host.needed_by_network(&link).map_err(usage)?.map(|parent| parent.mtu);
+                (link, lan.mtu.filter(|mtu| *mtu != 0).or(parent).unwrap_or(uplink))
+            }
         };
         // What several networks share is nobody's alone.
-        let owner = if network.may_share() { drivers::shared_owner(&network.link) } else { network.id.short() };
+        let shares = network.bridge().is_some() && network.may_share();
+        let owner = if shares { drivers::shared_owner(&link) } else { network.id.short() };
         let mark = Mark::new(self.store.instance(), &owner);
         // Only asked about, it was never listened at: then the likely port.
         let port = dns_port(tx, &network.id)?.unwrap_or(DNS_PORT_FIRST);
         Ok(NetworkWish {
+            host_addrs: host_addresses(network, &link)?,
             network,
+            link,
             mtu,
             dns: network.serves_names().then_some(port),
             relayed: self.options.rootless,
             apart: self.options.rootless && rootless_net::is_hidden(tx, &network.id)?,
             mark,
         })
+    }
+
+    /// A bridge that is up keeps its MTU: its members have it too.
+    fn bridge_mtu(&self, tx: &Tx<'_>, network: &Network, asked: Option<u32>, uplink: u32) -> Result<u32> {
+        let made = tx.made(&[&owner_of_network(&network.id)])?;
+        let as_made = made.iter().find_map(|(_, object)| match object {
+            Object::Bridge(bridge) => Some(bridge.mtu),
+            _ => None,
+        });
+        match asked.filter(|mtu| *mtu != 0).or(as_made) {
+            Some(mtu) => Ok(mtu),
+            None => Ok(mtu_around(network)?.unwrap_or(uplink)),
+        }
+    }
+
+    /// What a link on this network will be on, of a network that is on a LAN; or why there can be none.
+    fn parent(&self, tx: &Tx<'_>, host: &mut Host, network: &Network) -> Result<Option<Parent>> {
+        if network.bridge().is_some() {
+            return Ok(None);
+        }
+        if self.options.rootless {
+            return Err(cannot_start(not_for_users(network.driver.word())));
+        }
+        let link = parent_link(tx, host, network)?;
+        let fit = host.parent(&link).map_err(usage)?;
+        let parent = fit.map_err(|why| cannot_start(format!("network {}: {why}", network.name)))?;
+        Ok(Some(Parent { link, mac: parent.mac }))
     }
 
     /// The plan for such a network with nobody on it: what its first container would find made.
@@ -858,6 +900,17 @@ impl<'a> Networking<'a> {
     }
 }
 
+/// On a LAN nothing is published, as in Podman: a container's own ports are open there, at its own address.
+fn warn_of_open_ports(ports: &[PortMapping], endpoints: &[AttachedEndpoint]) {
+    let on_lan = endpoints.iter().find(|attached| attached.endpoint.parent.is_some());
+    let published = endpoints.iter().any(|attached| !attached.endpoint.ports.is_empty());
+    if let Some(attached) = on_lan.filter(|_| !ports.is_empty() && !published) {
+        let ips = container_ips(std::slice::from_ref(attached));
+        let at = ips.first().map_or_else(|| "its own address".to_owned(), IpAddr::to_string);
+        tracing::warn!("ports are not published on network {}: the container's own are open at {at}", attached.network);
+    }
+}
+
 /// Was the container's namespace mounted in another mount namespace, so that only its empty file is here?
 pub(crate) fn is_hidden(container: &ContainerId) -> bool {
     let file = host::sandbox_file(&SandboxName::of(container));
@@ -887,15 +940,58 @@ pub(crate) fn dns_key(network: &NetworkId) -> String {
 
 /// Adds the networks that share their bridge with one of these.
 fn add_sharers(networks: &[Network], ids: &mut BTreeSet<NetworkId>) {
-    let shared = |n: &&Network| n.may_share() && ids.contains(&n.id);
-    let links: BTreeSet<&LinkName> = networks.iter().filter(shared).map(|n| &n.link).collect();
-    ids.extend(networks.iter().filter(|n| links.contains(&n.link)).map(|n| n.id));
+    let shared = |n: &&Network| n.bridge().is_some() && n.may_share() && ids.contains(&n.id);
+    let links: BTreeSet<&LinkName> = networks.iter().filter(shared).filter_map(|n| n.link.as_ref()).collect();
+    let shares = |n: &&Network| n.bridge().is_some() && n.link.as_ref().is_some_and(|link| links.contains(link));
+    ids.extend(networks.iter().filter(shares).map(|n| n.id));
 }
 
-/// The MTU that a network gets from a link of others: the bridge that is not ours, or the VRF's own uplink.
+/// Is anybody on a network that needs the firewall and forwarding?
+fn behind_bridges(tx: &Tx<'_>) -> Result<bool, StoreError> {
+    if !tx.attachments_any()? {
+        return Ok(false);
+    }
+    for network in tx.networks_of_all_scopes()?.iter().filter(|network| network.bridge().is_some()) {
+        if tx.attachment_count(&network.id)? > 0 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The parent of a network on a LAN: the one that was said, else that which its containers have, else the link of the
+/// host's default route.
+fn parent_link(tx: &Tx<'_>, host: &mut Host, network: &Network) -> Result<LinkName> {
+    if let Some(link) = &network.link {
+        return Ok(link.clone());
+    }
+    for (_, document) in tx.attachments_on(&network.id)? {
+        let attached: Option<AttachedEndpoint> = serde_json::from_value(document).map_err(usage)?;
+        if let Some(parent) = attached.and_then(|attached| attached.endpoint.parent) {
+            return Ok(parent);
+        }
+    }
+    let uplink = host.uplink().map_err(usage)?.link;
+    uplink.ok_or_else(|| {
+        let name = &network.name;
+        cannot_start(format!("network {name} names no parent, and this host has no default route whose link to take"))
+    })
+}
+
+/// The host's addresses on a parent, for containers that are to reach it there.
+fn host_addresses(network: &Network, parent: &LinkName) -> Result<Vec<IpAddr>> {
+    match &network.driver {
+        Driver::Macvlan(options) if options.host_access == Some(true) => {
+            Host::open().map_err(usage)?.addresses_on(parent).map_err(usage)
+        }
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// The MTU that a bridge gets from a link of others: the bridge that is not ours, or the VRF's own uplink.
 fn mtu_around(network: &Network) -> Result<Option<u32>> {
-    let Driver::Bridge(options) = &network.driver;
-    let needed = if network.is_managed() { options.vrf.as_ref() } else { Some(&network.link) };
+    let Some(options) = network.bridge() else { return Ok(None) };
+    let needed = if network.is_managed() { options.vrf.as_ref() } else { network.link.as_ref() };
     let Some(link) = needed else { return Ok(None) };
     let mut host = Host::open().map_err(usage)?;
     Ok(host.needed_by_network(link).map_err(usage)?.map(|link| link.mtu))

@@ -11,6 +11,7 @@ use model::{ContainerId, ContainerName, ImageId, PortMapping, Protocol};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Care, Inside, Limits, NetworkConfig, SecurityConfig, UnsetEnv};
+use crate::users::Users;
 use crate::{Error, error::Result};
 
 /// Where a container is in its life.
@@ -166,6 +167,12 @@ pub(crate) struct Settings {
     pub(crate) care: Care,
     #[serde(default)]
     pub(crate) unset_env: UnsetEnv,
+    /// `None`: podwire's own.
+    #[serde(default)]
+    pub(crate) users: Option<Users>,
+    /// Is whoever runs podwire one of the container's accounts?
+    #[serde(default)]
+    pub(crate) current_user: bool,
     pub(crate) network: NetworkConfig,
     /// Published ports, with the random ones chosen.
     pub(crate) ports: Vec<PortMapping>,

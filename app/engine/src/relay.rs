@@ -189,9 +189,10 @@ impl Target {
         for (id, _, document) in rows {
             let attached: AttachedEndpoint = serde_json::from_value(document).map_err(Error::usage)?;
             let network = networks.iter().find(|network| network.id == id);
-            if let Some(network) = network.filter(|_| !attached.endpoint.ports.is_empty()) {
+            let link = network.and_then(|network| network.link.clone());
+            if let Some(link) = link.filter(|_| !attached.endpoint.ports.is_empty()) {
                 let ips = [false, true].into_iter().filter_map(|ipv4| attached.endpoint.ip(ipv4)).collect();
-                return Ok(Some(Self { ips, link: network.link.clone(), ports: attached.endpoint.ports }));
+                return Ok(Some(Self { ips, link, ports: attached.endpoint.ports }));
             }
         }
         Ok(None)

@@ -16,11 +16,13 @@
 //! host's network namespace, where its sockets to the outside are, and goes into the relay's with one thread.
 //!
 //! **Invariants.** Only who holds the lock of the relay's namespace starts it and talks to it. What a conversation
-//! holds and does not `Put`, is let go when the conversation ends.
+//! holds and does not `Put`, is let go when the conversation ends. All that is asked may be asked again, so that who
+//! finds the relay gone in the middle of it starts another one and goes on: see [`Refusal::Gone`].
 
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use linux::{Packets, ProcessRef};
 use model::{ContainerId, PortMapping};
@@ -146,11 +148,16 @@ pub(crate) fn process(runroot: &Path) -> Option<ProcessRef> {
     conversation::process(&pid_path(runroot))
 }
 
-/// Why ports could not be had.
+/// How long the former relay's end is waited for, in which its link goes.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why something was not done.
 #[derive(Debug)]
 pub(crate) enum Refusal {
-    /// One of them is taken, or not ours to take.
+    /// A port is taken, or not ours to take.
     Port { mapping: PortMapping, port: u16, error: io::Error },
+    /// The relay has ended, before or after it did it.
+    Gone(Error),
     /// Anything else.
     Other(Error),
 }
@@ -166,20 +173,30 @@ impl From<Error> for Refusal {
 pub(crate) struct Relay(Packets);
 
 impl Relay {
-    /// The relay that runs.
+    /// The relay that runs: it has answered.
     pub(crate) fn find(runroot: &Path) -> Result<Option<Self>> {
-        Ok(conversation::find(&socket_path(runroot), &PEER)?.map(Self))
+        let Some(packets) = conversation::find(&socket_path(runroot), &PEER)? else { return Ok(None) };
+        let mut relay = Self(packets);
+        match relay.done(&Request::Hello) {
+            Ok(()) => Ok(Some(relay)),
+            // It ends at this moment.
+            Err(Refusal::Gone(_)) => Ok(None),
+            Err(refusal) => Err(refusal.into_error()),
+        }
     }
 
     /// Starts one, and waits until it is ready. The caller holds the lock of the relay's namespace and has seen that
     /// none runs.
     pub(crate) fn start(order: &Order) -> Result<Self> {
         let wrong = |e| Error::at("cannot start the relay", e);
+        if let Some(former) = conversation::process(&order.pid) {
+            former.wait_end(Some(PATIENCE)).map_err(wrong)?;
+        }
         let (call, ours) = conversation::start(RELAY_NAME, order).map_err(wrong)?;
         // Not waited for: it outlives us.
         linux::netns::home().run(|| call.spawn().map(drop)).map_err(wrong)?;
         let mut relay = Self(ours);
-        relay.done(&Request::Hello)?;
+        relay.done(&Request::Hello).map_err(Refusal::into_error)?;
         Ok(relay)
     }
 
@@ -193,14 +210,14 @@ impl Relay {
         self.ask_for_ports(&Request::Put { container, relayed: Box::new(relayed) })
     }
 
-    /// Serves the container no more.
+    /// Serves the container no more. A relay that is gone does not either.
     pub(crate) fn remove(&mut self, container: ContainerId) -> Result<()> {
-        self.done(&Request::Remove { container })
+        self.done(&Request::Remove { container }).or_else(Refusal::unless_gone)
     }
 
     /// Has it end.
     pub(crate) fn leave(&mut self) -> Result<()> {
-        self.done(&Request::Leave)
+        self.done(&Request::Leave).or_else(Refusal::unless_gone)
     }
 
     fn ask_for_ports(&mut self, request: &Request) -> Result<(), Refusal> {
@@ -212,13 +229,34 @@ impl Relay {
         }
     }
 
-    fn done(&mut self, request: &Request) -> Result<()> {
-        expect_done(self.ask(request)?)
+    fn done(&mut self, request: &Request) -> Result<(), Refusal> {
+        Ok(expect_done(self.ask(request)?)?)
     }
 
-    fn ask(&mut self, request: &Request) -> Result<Answer> {
-        conversation::say(&self.0, &PEER, request)?;
-        Ok(conversation::hear(&self.0, &PEER)?.0)
+    fn ask(&mut self, request: &Request) -> Result<Answer, Refusal> {
+        conversation::say(&self.0, &PEER, request).map_err(Refusal::of)?;
+        Ok(conversation::hear(&self.0, &PEER).map_err(Refusal::of)?.0)
+    }
+}
+
+impl Refusal {
+    fn of(error: conversation::Broken) -> Self {
+        if error.has_ended { Self::Gone(error.error) } else { Self::Other(error.error) }
+    }
+
+    fn unless_gone(self) -> Result<()> {
+        match self {
+            Self::Gone(_) => Ok(()),
+            other => Err(other.into_error()),
+        }
+    }
+
+    /// For what asks for no ports.
+    fn into_error(self) -> Error {
+        match self {
+            Self::Port { mapping, error, .. } => Error::at(mapping, error),
+            Self::Gone(error) | Self::Other(error) => error,
+        }
     }
 }
 

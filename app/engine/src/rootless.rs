@@ -111,8 +111,7 @@ struct User {
 
 impl User {
     fn of(uid: u32) -> Self {
-        let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-        let (name, home) = account(&passwd, uid).unzip();
+        let Account { name, home, .. } = Account::of(uid);
         Self { uid, name, home }
     }
 
@@ -164,6 +163,37 @@ impl User {
     }
 }
 
+/// What /etc/passwd says of a user (passwd(5)).
+#[derive(Debug, Default)]
+pub(crate) struct Account {
+    pub(crate) name: Option<String>,
+    /// The first part of what passwd calls a comment.
+    pub(crate) full_name: Option<String>,
+    pub(crate) home: Option<PathBuf>,
+}
+
+impl Account {
+    /// Nothing is known of who is not there.
+    pub(crate) fn of(uid: u32) -> Self {
+        Self::in_file(&std::fs::read_to_string("/etc/passwd").unwrap_or_default(), uid)
+    }
+
+    fn in_file(passwd: &str, uid: u32) -> Self {
+        let mut lines = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>());
+        let line = lines.find(|fields| fields.len() > 5 && fields[2].parse() == Ok(uid));
+        let Some(fields) = line else { return Self::default() };
+        let full_name = fields[4].split(',').next().map(str::to_owned);
+        Self { name: Some(fields[0].to_owned()), full_name, home: Some(fields[5].into()) }
+    }
+}
+
+/// The name of a group (group(5)).
+pub(crate) fn group_name(gid: u32) -> Option<String> {
+    let text = std::fs::read_to_string("/etc/group").unwrap_or_default();
+    let mut lines = text.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    lines.find(|fields| fields.len() > 2 && fields[2].parse() == Ok(gid)).map(|fields| fields[0].to_owned())
+}
+
 /// Is it a directory of whoever we are: the user outside; root, who is the user, inside?
 fn is_own_directory(path: &Path) -> bool {
     let own = rustix::process::geteuid().as_raw();
@@ -172,15 +202,6 @@ fn is_own_directory(path: &Path) -> bool {
 
 /// A link in the root to the runroot that its holder is in: sessions differ in what they have.
 const USED: &str = "runroot";
-
-/// Name and home directory of an account (passwd(5)).
-fn account(passwd: &str, uid: u32) -> Option<(String, PathBuf)> {
-    passwd.lines().find_map(|line| {
-        let fields: Vec<&str> = line.split(':').collect();
-        let [name, _, number, _, _, home, ..] = fields[..] else { return None };
-        (number.parse() == Ok(uid)).then(|| (name.to_owned(), PathBuf::from(home)))
-    })
-}
 
 /// What a holder says about itself, in `holder.json`.
 #[derive(Debug, Serialize, Deserialize)]
@@ -480,7 +501,7 @@ impl User {
 }
 
 fn say(talk: &Packets, word: &Word) -> Result<()> {
-    conversation::say(talk, &PEER, word)
+    Ok(conversation::say(talk, &PEER, word)?)
 }
 
 fn hear(talk: &Packets) -> Result<Word> {
@@ -588,14 +609,18 @@ mod tests {
     const PASSWD: &str = "root:x:0:0:root:/root:/bin/bash\nbroken\nweb:x:1001:1001:,,,:/srv/web:/bin/sh\n";
 
     fn user(uid: u32) -> User {
-        let (name, home) = account(PASSWD, uid).unzip();
+        let Account { name, home, .. } = Account::in_file(PASSWD, uid);
         User { uid, name, home }
     }
 
     #[test]
     fn an_account_is_found_by_its_number() {
-        assert_eq!(account(PASSWD, 1001), Some(("web".to_owned(), "/srv/web".into())));
-        assert_eq!(account(PASSWD, 1002), None);
+        let web = Account::in_file(PASSWD, 1001);
+        assert_eq!(
+            (web.name, web.full_name, web.home),
+            (Some("web".to_owned()), Some(String::new()), Some("/srv/web".into()))
+        );
+        assert!(Account::in_file(PASSWD, 1002).name.is_none());
     }
 
     #[test]

@@ -460,10 +460,7 @@ impl Networking<'_> {
 
     /// Has the relay hold ports for a container, before anything is made.
     pub(crate) fn hold_relayed(&self, machine: &mut Machine, id: &ContainerId, ports: &[PortMapping]) -> Result<()> {
-        match &mut machine.relay {
-            Some(relay) if !ports.is_empty() => relay.hold(*id, ports).map_err(|refusal| self.refused(refusal)),
-            _ => Ok(()),
-        }
+        if ports.is_empty() { Ok(()) } else { self.ask_relay(machine, |relay| relay.hold(*id, ports)) }
     }
 
     /// Has the relay serve a container as it is now.
@@ -473,11 +470,25 @@ impl Networking<'_> {
         id: &ContainerId,
         endpoints: &[AttachedEndpoint],
     ) -> Result<()> {
-        let Some(relay) = &mut machine.relay else { return Ok(()) };
+        if machine.relay.is_none() {
+            return Ok(());
+        }
         let record = self.store.read(|tx| load(tx, id))?;
         let mode = record.map_or(NetworkMode::None, |record| record.settings.network.mode);
-        let set = Settings::read(Path::new(SETTINGS_FILE))?.network;
-        relay.put(*id, relayed(&mode, endpoints, &set)).map_err(|refusal| self.refused(refusal))
+        let relayed = relayed(&mode, endpoints, &Settings::read(Path::new(SETTINGS_FILE))?.network);
+        self.ask_relay(machine, |relay| relay.put(*id, relayed.clone()))
+    }
+
+    /// Asks the machine's relay, if it has one; another one, once, when that one is gone.
+    fn ask_relay(&self, machine: &mut Machine, ask: impl Fn(&mut Relay) -> Result<(), Refusal>) -> Result<()> {
+        let Some(relay) = &mut machine.relay else { return Ok(()) };
+        let mut done = ask(relay);
+        if let Err(Refusal::Gone(_)) = done {
+            machine.relay = None;
+            self.ensure_relay(machine)?;
+            done = machine.relay.as_mut().map_or(Ok(()), ask);
+        }
+        done.map_err(|refusal| self.refused(refusal))
     }
 
     /// Has the relay forget a container. One that is not there has forgotten it.
@@ -496,7 +507,7 @@ impl Networking<'_> {
             Refusal::Port { mapping, port, error } => {
                 crate::ports::cannot_bind_port(self.store, &mapping, port, &error)
             }
-            Refusal::Other(error) => Error::new(Kind::CannotStart, error.message),
+            Refusal::Gone(error) | Refusal::Other(error) => Error::new(Kind::CannotStart, error.message),
         }
     }
 

@@ -11,7 +11,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::config::{SecurityConfig, Seccomp};
+use crate::config::{Seccomp, SecurityConfig};
 use crate::error::{Error, Result};
 
 /// Where Podman looks.

@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use linux::ProcessRef;
+use linux::userns::{IdRange, UserNs};
 use rustix::process::{Resource, getrlimit};
 use serde_json::{Value, json};
 
@@ -102,6 +103,10 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) stack: Stack<'a>,
     /// How many group ids there are, in a user namespace.
     pub(crate) groups: Option<u32>,
+    /// The user namespace, when it is not our own.
+    pub(crate) users: Option<&'a UserNs>,
+    /// Does the network stack belong to the user namespace?
+    pub(crate) owns_stack: bool,
     /// Our files to appear in the container: host path and place.
     pub(crate) files: &'a [(PathBuf, &'static str)],
     /// Rows and columns of the terminal that watches from the start.
@@ -141,8 +146,12 @@ pub(crate) fn document(record: &ContainerRecord, around: &Surroundings<'_>) -> R
     let capabilities = capabilities(&settings.security);
     let inside = &settings.inside;
     let mut linux = json!({ "namespaces": namespaces(around, inside) });
+    if let Some(users) = around.users {
+        linux["uidMappings"] = id_mappings(&users.maps().uids);
+        linux["gidMappings"] = id_mappings(&users.maps().gids);
+    }
     let mut sysctls = inside.sysctls.clone();
-    if around.stack != Stack::Host {
+    if around.stack != Stack::Host && around.owns_stack && around.has_group(0) {
         sysctls.entry("net.ipv4.ping_group_range".to_owned()).or_insert_with(|| "0 0".to_owned());
     }
     if !sysctls.is_empty() {
@@ -155,7 +164,8 @@ pub(crate) fn document(record: &ContainerRecord, around: &Surroundings<'_>) -> R
     if let Some(profile) = seccomp::of(&settings.security, &capabilities) {
         linux["seccomp"] = profile?;
     }
-    let devices = devices(&inside.devices, settings.security.privileged, around.groups.is_none());
+    let devices =
+        devices(&inside.devices, settings.security.privileged, around.groups.is_none() && around.users.is_none());
     if !devices.made.is_empty() {
         linux["devices"] = json!(devices.made);
     }
@@ -193,7 +203,9 @@ fn masked(security: &SecurityConfig) -> Vec<&str> {
 fn unmasked<'a>(security: &SecurityConfig, paths: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let shown = |path: &str| {
         security.unmask.iter().any(|wish| {
-            wish.eq_ignore_ascii_case("all") || wish == path || wish.strip_suffix('*').is_some_and(|all| path.starts_with(all))
+            wish.eq_ignore_ascii_case("all")
+                || wish == path
+                || wish.strip_suffix('*').is_some_and(|all| path.starts_with(all))
         })
     };
     paths.filter(|path| !shown(path)).collect()
@@ -263,7 +275,8 @@ pub(crate) fn environment(settings: &Settings, user: &User) -> Vec<String> {
     let home = format!("HOME={}", user.home);
     let terminal = settings.tty.then_some("TERM=xterm");
     let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-    let unset = |text: &str| settings.unset_env.all || settings.unset_env.names.iter().any(|name| name_of(text) == name);
+    let unset =
+        |text: &str| settings.unset_env.all || settings.unset_env.names.iter().any(|name| name_of(text) == name);
     for default in [path, "container=podman", &home, &hostname].into_iter().chain(terminal) {
         if !unset(default) && !env.iter().any(|set| name_of(set) == name_of(default)) {
             env.push(default.to_owned());
@@ -338,6 +351,18 @@ pub(crate) fn check_capabilities(security: &SecurityConfig) -> Result<()> {
     }
 }
 
+impl Surroundings<'_> {
+    /// Is there a group with this number?
+    fn has_group(&self, id: u32) -> bool {
+        self.users.is_none_or(|users| crate::idmaps::outside(&users.maps().gids, id).is_some())
+    }
+}
+
+fn id_mappings(map: &[IdRange]) -> Value {
+    let one = |r: &IdRange| json!({ "containerID": r.inside, "hostID": r.outside, "size": r.count });
+    map.iter().map(one).collect()
+}
+
 fn namespaces(around: &Surroundings<'_>, inside: &Inside) -> Value {
     let spaces = &around.spaces;
     let mut list = vec![json!({ "type": "mount" })];
@@ -352,6 +377,9 @@ fn namespaces(around: &Surroundings<'_>, inside: &Inside) -> Value {
             (_, Some(path)) => list.push(json!({ "type": kind, "path": path })),
             (_, None) => list.push(json!({ "type": kind })),
         }
+    }
+    if let Some(users) = around.users {
+        list.push(json!({ "type": "user", "path": users.path() }));
     }
     match around.stack {
         Stack::Host => {}
@@ -389,17 +417,20 @@ fn mounts(settings: &Settings, around: &Surroundings<'_>, devices: Vec<Value>) -
     let sys = if settings.security.privileged { "rw" } else { "ro" };
     let [queues, memory] = shared_memory(settings, around);
     // The group of terminals, where it can be somebody's.
-    let tty: &[&str] = if around.groups.is_none_or(|count| count > 5) { &["gid=5"] } else { &[] };
+    let tty: &[&str] =
+        if around.groups.is_none_or(|count| count > 5) && around.has_group(5) { &["gid=5"] } else { &[] };
     let mut list = vec![
-        match (around.groups, &settings.inside.pid) {
+        match (around.groups.or(around.users.map(|_| 0)), &settings.inside.pid) {
             // Only the owner of a PID namespace may mount its proc (proc_init_fs_context()).
-            (Some(_), Space::Host) => mount("/proc", "bind", "/proc", &["rprivate", "nosuid", "noexec", "nodev", "rbind"]),
+            (Some(_), Space::Host) => {
+                mount("/proc", "bind", "/proc", &["rprivate", "nosuid", "noexec", "nodev", "rbind"])
+            }
             _ => mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
         },
         mount("/dev", "tmpfs", "tmpfs", &["nosuid", "noexec", "strictatime", "mode=755", "size=65536k"]),
-        match around.groups {
+        match around.groups.or(around.users.map(|_| 0)) {
             // sysfs shows a network stack's links, so only the owner of that may mount it (sysfs_init_fs_context()).
-            Some(_) if around.stack == Stack::Host => {
+            Some(_) if around.stack == Stack::Host || !around.owns_stack => {
                 mount("/sys", "bind", "/sys", &["rprivate", "nosuid", "noexec", "nodev", sys, "rbind"])
             }
             _ => mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", sys]),
@@ -474,7 +505,7 @@ fn tmpfs(path: &str, options: &str) -> Value {
 fn volume(volume: &Mount) -> Value {
     let mut options = vec!["rbind".to_owned()];
     // z, Z: SELinux labels, which Debian has not; U and copy are done before the start.
-    let ours = ["z", "Z", "U", "copy", "nocopy"];
+    let ours = ["z", "Z", "U", "idmap", "copy", "nocopy"];
     options.extend(volume.options.iter().filter(|option| !ours.contains(&option.as_str())).cloned());
     if !options.iter().any(|o| o.ends_with("private") || o.ends_with("slave") || o.ends_with("shared")) {
         options.push("rprivate".to_owned());

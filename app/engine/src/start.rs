@@ -24,6 +24,7 @@ use crate::monitor::{self, Mode, Order};
 use crate::networking::SandboxWish;
 use crate::record::{ContainerRecord, Fate, State};
 use crate::talk::{Attach, RunEnd, RunResult, Talk};
+use crate::users::Users;
 use crate::{config, rootless_net, spec};
 
 impl Engine {
@@ -36,7 +37,7 @@ impl Engine {
         record.state = State::Starting;
         record.owner = Some(me);
         record.fate = Some(Fate::Vanish { volumes: true });
-        self.insert(&record)?;
+        self.insert(&mut record)?;
         self.start_claimed(&record, me, attach)
     }
 
@@ -75,10 +76,14 @@ impl Engine {
         self.start_claimed(&record, me, attach)
     }
 
+    /// The containers whose namespaces it is to have.
     fn start_owners(&mut self, record: &ContainerRecord) -> Result<()> {
         let mut owners = crate::lookup::needs(record);
         if let NetworkMode::Container(name) = &record.settings.network.mode {
             owners.push(name.clone());
+        }
+        if let Some(Users::Of(id)) = &record.settings.users {
+            owners.push(id.to_string());
         }
         for name in owners {
             let owner = self.named(&name)?.id;
@@ -176,11 +181,13 @@ impl Engine {
             }
             NetworkMode::Container(name) => return self.sandbox_of(name),
         };
+        let users = self.open_users(&record.settings)?;
         let wish = SandboxWish {
             container: record.id,
             identity: Identity::of(record),
             attachments: &attachments,
             ports: &record.settings.ports,
+            users: users.as_ref(),
         };
         let attached = self.networking().up(&wish)?;
         self.warn_of_blockers(&attached.endpoints);
@@ -226,16 +233,31 @@ impl Engine {
         }
         let network = &record.settings.network;
         if !network.no_hosts {
-            let host_ip = match &network.mode {
-                NetworkMode::None => self.own_address()?,
-                mode => host_ip(mode, &sandbox.endpoints, self.options().rootless),
-            };
-            put(places.hosts(), &hosts_text_with(record, &sandbox.endpoints, host_ip))?;
+            let host_ip = self.host_ip(&network.mode, &sandbox.endpoints)?;
+            put(places.hosts(), &hosts_text(record, &sandbox.endpoints, host_ip))?;
         }
         if wants_resolv_conf(network) {
             put(places.resolv_conf(), &resolv_conf_text(network, &sandbox.endpoints, self.options().rootless))?;
         }
         Ok(())
+    }
+
+    /// The host as the container reaches it: the first network's gateway, IPv4 preferred. Behind an ordinary user's
+    /// relay, an address that the relay knows; where no gateway is the host, the host's own.
+    pub(crate) fn host_ip(&self, mode: &NetworkMode, endpoints: &[AttachedEndpoint]) -> Result<Option<IpAddr>> {
+        match mode {
+            NetworkMode::None => return self.own_address(),
+            NetworkMode::Host => return Ok(Some(std::net::Ipv4Addr::LOCALHOST.into())),
+            mode if self.options().rootless && mode.is_networked() => return Ok(Some(rootless_net::host_ip(mode))),
+            _ => {}
+        }
+        // The gateway of a LAN is another machine.
+        let ours = || endpoints.iter().filter(|attached| !attached.is_on_lan());
+        let gateways = || ours().flat_map(|attached| &attached.network_gateways).copied();
+        match gateways().find(IpAddr::is_ipv4).or_else(|| gateways().next()) {
+            None if !endpoints.is_empty() && ours().next().is_none() => self.own_address(),
+            gateway => Ok(gateway),
+        }
     }
 
     /// The first of the host's addresses that is not a gateway of ours.
@@ -315,11 +337,7 @@ pub(crate) fn sharer_line(record: &ContainerRecord) -> String {
     format!("127.0.0.1\t{}\n", record.name)
 }
 
-pub(crate) fn hosts_text(record: &ContainerRecord, endpoints: &[AttachedEndpoint], rootless: bool) -> String {
-    hosts_text_with(record, endpoints, host_ip(&record.settings.network.mode, endpoints, rootless))
-}
-
-fn hosts_text_with(record: &ContainerRecord, endpoints: &[AttachedEndpoint], host_ip: Option<IpAddr>) -> String {
+pub(crate) fn hosts_text(record: &ContainerRecord, endpoints: &[AttachedEndpoint], host_ip: Option<IpAddr>) -> String {
     let settings = &record.settings;
     let host_file = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
     let own: Vec<IpAddr> = match settings.network.mode {
@@ -335,17 +353,4 @@ fn hosts_text_with(record: &ContainerRecord, endpoints: &[AttachedEndpoint], hos
         own_names: &[settings.hostname.as_str(), record.name.as_str()],
     };
     file.text()
-}
-
-/// The host as the container reaches it: the first network's gateway, IPv4 preferred. Behind an ordinary user's
-/// relay, an address that the relay knows.
-fn host_ip(mode: &NetworkMode, endpoints: &[AttachedEndpoint], rootless: bool) -> Option<IpAddr> {
-    if rootless && mode.is_networked() {
-        return Some(rootless_net::host_ip(mode));
-    }
-    if *mode == NetworkMode::Host {
-        return Some(std::net::Ipv4Addr::LOCALHOST.into());
-    }
-    let gateways = || endpoints.iter().flat_map(|endpoint| &endpoint.network_gateways).copied();
-    gateways().find(IpAddr::is_ipv4).or_else(|| gateways().next())
 }

@@ -21,7 +21,9 @@ const COLUMNS: &[Column] = &[
     ("comm", "COMMAND", |p, _| p.comm.clone()),
     ("etime", "ELAPSED", |p, around| go_duration(around.uptime_ticks.saturating_sub(p.start) / HZ)),
     ("group", "GROUP", |p, around| named(&around.groups, p.gids[1])),
-    ("groups", "GROUPS", |p, around| p.groups.iter().map(|id| named(&around.groups, *id)).collect::<Vec<_>>().join(",")),
+    ("groups", "GROUPS", |p, around| {
+        p.groups.iter().map(|id| named(&around.groups, *id)).collect::<Vec<_>>().join(",")
+    }),
     ("hgroup", "HGROUP", |p, _| p.gids[1].to_string()),
     ("hpid", "HPID", |p, _| p.pid.to_string()),
     ("huser", "HUSER", |p, _| p.uids[1].to_string()),
@@ -150,13 +152,17 @@ fn processes(init: &ProcessRef, group: Option<&linux::cgroups::Group>) -> Vec<Pr
 
 /// From /proc (proc_pid_stat(5), proc_pid_status(5)).
 fn process(pid: u32) -> Option<Process> {
-    let read = |file: &str| std::fs::read(format!("/proc/{pid}/{file}")).ok().map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let read = |file: &str| {
+        std::fs::read(format!("/proc/{pid}/{file}")).ok().map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+    };
     let (stat, status) = (read("stat")?, read("status")?);
     let comm = stat.get(stat.find('(')? + 1..stat.rfind(')')?)?.to_owned();
     // From the third field on.
     let fields: Vec<&str> = stat.get(stat.rfind(')')? + 2..)?.split_whitespace().collect();
     let number = |n: usize| fields.get(n - 3).and_then(|text| text.parse::<u64>().ok()).unwrap_or_default();
-    let line = |key: &str| status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':')).unwrap_or_default().trim();
+    let line = |key: &str| {
+        status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':')).unwrap_or_default().trim()
+    };
     let ids = |key: &str| {
         let mut ids = line(key).split_whitespace().map(|text| text.parse().unwrap_or_default());
         [ids.next().unwrap_or_default(), ids.next().unwrap_or_default()]

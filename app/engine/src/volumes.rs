@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -238,10 +239,15 @@ fn check_name(name: &str) -> Result<()> {
 }
 
 /// Fills volumes that are still empty with what the image has in their place, as Podman does.
-pub(crate) fn copy_up(record: &ContainerRecord, root: &File) -> Result<()> {
+/// `owner`: whose the new ones are, when not the image's.
+pub(crate) fn copy_up(record: &ContainerRecord, root: &File, owner: Option<(u32, u32)>) -> Result<()> {
     for mount in record.settings.mounts.iter().filter(|mount| mount.volume.is_some()) {
         if mount.options.iter().any(|option| option == "nocopy") || !is_empty(&mount.source)? {
             continue;
+        }
+        if let Some((uid, gid)) = owner {
+            std::os::unix::fs::chown(&mount.source, Some(uid), Some(gid))
+                .map_err(|e| Error::at(mount.source.display(), e))?;
         }
         // The image has nothing there, or no directory: nothing to copy.
         let Ok(from) = open_inside(root.as_fd(), Path::new(&mount.target), OFlags::RDONLY | OFlags::DIRECTORY) else {
@@ -251,6 +257,32 @@ pub(crate) fn copy_up(record: &ContainerRecord, root: &File) -> Result<()> {
         let to = File::open(&mount.source).map_err(wrong)?;
         copy_attributes(&from, &to).map_err(wrong)?;
         copy_directory(&from, &to).map_err(wrong)?;
+    }
+    Ok(())
+}
+
+/// Gives all files of the volumes that say so (`U`) to this user and group.
+pub(crate) fn give_to(record: &ContainerRecord, uid: u32, gid: u32) -> Result<()> {
+    for mount in record.settings.mounts.iter().filter(|mount| mount.options.iter().any(|option| option == "U")) {
+        give_tree(&mount.source, uid, gid)
+            .map_err(|e| Error::cannot_start(format!("cannot change the owner of {}: {e}", mount.source.display())))?;
+    }
+    Ok(())
+}
+
+/// Never follows a symbolic link. What is somebody's already is left alone: a change clears set-user-id.
+fn give_tree(path: &Path, uid: u32, gid: u32) -> io::Result<()> {
+    let mut pending = vec![path.to_owned()];
+    while let Some(path) = pending.pop() {
+        let meta = path.symlink_metadata()?;
+        if (meta.uid(), meta.gid()) != (uid, gid) {
+            std::os::unix::fs::lchown(&path, Some(uid), Some(gid))?;
+        }
+        if meta.is_dir() {
+            for entry in std::fs::read_dir(&path)? {
+                pending.push(entry?.path());
+            }
+        }
     }
     Ok(())
 }

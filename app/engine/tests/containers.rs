@@ -209,6 +209,7 @@ fn config(command: &[&str]) -> ContainerConfig {
             dns_search: None,
             dns_options: Vec::new(),
         },
+        users: engine::config::UsersWish::Host,
         tmpfs: Vec::new(),
         pull: PullPolicy::Never,
         platform: None,

@@ -42,6 +42,7 @@ mod pull;
 mod reference;
 mod registries;
 mod registry;
+mod shift;
 #[cfg(test)]
 mod testing;
 mod tree;
@@ -58,3 +59,4 @@ pub use progress::{Event, Progress, Quiet};
 pub use pull::PullOptions;
 pub use reference::{Name, Reference, ShortName, Version};
 pub use registries::{Machine, Registries};
+pub use shift::{highest_owner, mapped_layer};

@@ -16,6 +16,9 @@
 //! **Invariants.** The first look comes at once. A program that keeps deleting costs one look a second, and one
 //! a minute when looks fail; what is suspected is not forgotten meanwhile.
 //!
+//! A link of others that comes up may be the parent of links that went with it: whether one of this name is, says
+//! the store.
+//!
 //! **Limits.** Sees what is deleted, set down, taken off its bridge, or given another name or MTU, and forwarding
 //! that is switched off. Sees no links inside containers, no other settings, and no element that was added.
 
@@ -196,15 +199,34 @@ impl<F: FnMut(&Suspicion) -> Outcome> Watcher<F> {
     }
 }
 
-/// Our links as they were last heard of, by index.
+/// Links as they were last heard of, by index.
 #[derive(Debug, Default)]
-struct Known(BTreeMap<u32, Link>);
+struct Known {
+    ours: BTreeMap<u32, Link>,
+    /// Those of others that are up, by their names.
+    up: BTreeMap<u32, String>,
+}
 
 impl Known {
     fn here() -> io::Result<Self> {
-        let replies = Socket::open(Protocol::Route)?.dump(rtnetlink::links())?;
-        let links = replies.iter().filter_map(Link::read).filter(is_ours);
-        Ok(Self(links.map(|link| (link.index, link)).collect()))
+        let mut known = Self::default();
+        for link in Socket::open(Protocol::Route)?.dump(rtnetlink::links())?.iter().filter_map(Link::read) {
+            match link {
+                link if is_ours(&link) => drop(known.ours.insert(link.index, link)),
+                link => drop(known.take_other(link)),
+            }
+        }
+        Ok(known)
+    }
+
+    /// Remembers a link of others; its name if it has come up since, or has this name since.
+    fn take_other(&mut self, link: Link) -> Option<String> {
+        if !link.is_up() {
+            self.up.remove(&link.index);
+            return None;
+        }
+        let before = self.up.insert(link.index, link.name.clone());
+        Some(link.name).filter(|name| before.as_ref() != Some(name))
     }
 
     /// What an event makes us suspect.
@@ -215,23 +237,26 @@ impl Known {
         match event {
             Event::Lost => suspicion.everything = true,
             Event::Link(link) => {
-                let before = self.0.remove(&link.index);
+                let before = self.ours.remove(&link.index);
                 if let Some(before) = before.filter(|before| has_lost(before, &link)) {
                     suspect(suspicion, &before);
                 }
                 if is_ours(&link) {
-                    self.0.insert(link.index, link);
+                    self.ours.insert(link.index, link);
+                } else if let Some(name) = self.take_other(link) {
+                    suspicion.parents.extend(name.parse());
                 }
             }
             Event::LinkGone(link) => {
-                let known = self.0.remove(&link.index);
+                self.up.remove(&link.index);
+                let known = self.ours.remove(&link.index);
                 // It may have had another name when it was ours.
                 for gone in known.iter().chain(is_ours(&link).then_some(&link)) {
                     suspect(suspicion, gone);
                 }
             }
             Event::AddressGone(index) | Event::NotForwarding(Some(index)) => {
-                if let Some(link) = self.0.get(&index) {
+                if let Some(link) = self.ours.get(&index) {
                     suspect(suspicion, link);
                 }
             }
@@ -314,7 +339,7 @@ mod tests {
     }
 
     fn of_link(name: &str) -> Suspicion {
-        Suspicion { everything: false, links: [name.parse().unwrap()].into() }
+        Suspicion { links: [name.parse().unwrap()].into(), ..Suspicion::default() }
     }
 
     #[test]
@@ -333,18 +358,24 @@ mod tests {
             Link { name: "mine".to_owned(), ..up.clone() },
             Link { group: 0, ..up.clone() },
         ] {
-            let mut known = Known([(7, up.clone())].into());
+            let mut known = Known { ours: [(7, up.clone())].into(), ..Known::default() };
             assert_eq!(suspected(&mut known, Event::Link(less.clone())), of_link("pw0"), "{less:?}");
         }
     }
 
     #[test]
-    fn links_of_others_are_nothing_to_us() {
+    fn links_of_others_are_nothing_to_us_but_that_they_come_up_for_others_may_be_on_them() {
         let mut known = Known::default();
-        let theirs = Link { group: 0, ..link(8, "docker0", rtnetlink::UP) };
-        for event in [Event::Link(theirs.clone()), Event::AddressGone(8), Event::LinkGone(theirs)] {
+        let theirs = |name, flags| Link { group: 0, ..link(8, name, flags) };
+        let up = || Event::Link(theirs("eth0", rtnetlink::UP));
+        let came_up = |name: &str| Suspicion { parents: [name.parse().unwrap()].into(), ..Suspicion::default() };
+        assert!(suspected(&mut known, Event::Link(theirs("eth0", 0))).is_empty());
+        assert_eq!(suspected(&mut known, up()), came_up("eth0"));
+        for event in [up(), Event::AddressGone(8), Event::LinkGone(theirs("eth0", 0))] {
             assert!(suspected(&mut known, event).is_empty());
         }
+        assert_eq!(suspected(&mut known, up()), came_up("eth0"));
+        assert_eq!(suspected(&mut known, Event::Link(theirs("lan0", rtnetlink::UP))), came_up("lan0"));
         assert_eq!(suspected(&mut known, Event::LinkGone(link(7, "pw0", 0))), of_link("pw0"));
     }
 

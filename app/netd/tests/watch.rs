@@ -36,7 +36,7 @@ fn suspects_nothing(told: &Receiver<Suspicion>, harmless: &str) {
 }
 
 fn link(name: &str) -> Suspicion {
-    Suspicion { everything: false, links: [name.parse().unwrap()].into() }
+    Suspicion { links: [name.parse().unwrap()].into(), ..Suspicion::default() }
 }
 
 alone_tests! {

@@ -2,24 +2,23 @@
 //!
 //! ```text
 //!   Put{container, settings} ──> settings ──┐
-//!   /etc/resolv.conf ──inotify──> upstreams ├──> relay_core::target::Targets ──way()──> udp · icmp · tcp
+//!   /etc/resolv.conf ──lookout──> upstreams ├──> relay_core::target::Targets ──way()──> udp · icmp · tcp
 //!   the host's own route outside ─> addresses┘
 //! ```
 //!
-//! Looked at when somebody asks for them, so that nothing has to wait: the file at each such flow if it was touched,
-//! the addresses once a second.
+//! Looked at when somebody asks for them, so that nothing has to wait: what the lookout has said at each such flow, the
+//! addresses once a second.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use engine::HostServers;
 use relay_core::target::{Nowhere, Protocol, Settings, Targets, Way};
 use rustix::net::{connect, getsockname};
 
+use crate::lookout::Lookout;
 use crate::outside::Outside;
 
 /// How old may be what is known of the host's addresses?
@@ -36,18 +35,16 @@ pub struct Book(Arc<Mutex<Pages>>);
 #[derive(Debug)]
 struct Pages {
     targets: Targets,
-    servers: HostServers,
+    lookout: Lookout,
     outside: Outside,
     looked: Option<Instant>,
 }
 
 impl Book {
-    /// Nobody is in it yet. Follows `resolv_conf`, and `stubs_servers` behind the stub of systemd-resolved.
-    pub fn new(outside: Outside, resolv_conf: &Path, stubs_servers: &Path) -> Self {
-        let servers = HostServers::new(resolv_conf, stubs_servers, Instant::now());
-        let mut targets = Targets::default();
-        servers.servers().clone_into(&mut targets.upstreams);
-        Self(Arc::new(Mutex::new(Pages { targets, servers, outside, looked: None })))
+    /// Nobody is in it yet. The host's name servers are those that `lookout` tells of.
+    pub fn new(outside: Outside, mut lookout: Lookout) -> Self {
+        let targets = Targets { upstreams: lookout.first(), ..Targets::default() };
+        Self(Arc::new(Mutex::new(Pages { targets, lookout, outside, looked: None })))
     }
 
     /// Containers by all their addresses.
@@ -84,10 +81,9 @@ impl Book {
 
 impl Pages {
     fn follow_servers(&mut self, now: Instant) {
-        self.servers.noticed(now);
-        self.servers.glance(now);
-        if self.servers.deadline().is_some_and(|due| due <= now) && self.servers.refresh() {
-            self.servers.servers().clone_into(&mut self.targets.upstreams);
+        self.lookout.look(now);
+        if let Some(servers) = self.lookout.news() {
+            self.targets.upstreams = servers;
         }
     }
 

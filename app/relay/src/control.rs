@@ -13,11 +13,12 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use engine::relay_client::{Answer, Relayed, Request};
 use linux::{PacketListener, Packets};
 use model::{ContainerId, HostAddress, PortMapping, Protocol};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::book::Book;
 use crate::outside::Outside;
@@ -27,6 +28,9 @@ use crate::udp::{self, Datagrams, ListenerId};
 
 /// Conversations at a time; more are ended at once.
 const CONVERSATIONS_MAX: usize = 64;
+
+/// When nobody can be accepted, for want of descriptors or memory, it is tried again after this.
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// Clients that may wait to be accepted.
 const BACKLOG: i32 = 4096;
@@ -38,6 +42,20 @@ pub(crate) struct Parts {
     pub(crate) outbound: Outbound,
     pub(crate) published: Published,
     pub(crate) datagrams: Arc<std::sync::OnceLock<Datagrams>>,
+}
+
+impl Parts {
+    /// Waits until the thread of each has answered.
+    pub(crate) fn are_at_work(&self) -> io::Result<()> {
+        self.outside.run(|| Ok(()))?;
+        self.outbound.forget(Vec::new())?;
+        self.published.forget(Vec::new())?;
+        self.datagrams()?.count().map(drop)
+    }
+
+    fn datagrams(&self) -> io::Result<&Datagrams> {
+        self.datagrams.get().ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
 }
 
 /// Everything that is served.
@@ -96,13 +114,12 @@ impl Control {
     /// Talks with whoever comes, until somebody says that it is over.
     pub(crate) fn serve(&mut self, listener: &PacketListener, first: Packets) -> io::Result<()> {
         let mut conversations = vec![(first, Held::new())];
+        let mut gate = Gate { listener, reserve: None, is_shut: false };
         loop {
-            for number in ready(listener, &conversations)? {
+            for number in gate.ready(&conversations)? {
                 let Some(number) = number else {
-                    let packets = listener.accept()?;
-                    if conversations.len() < CONVERSATIONS_MAX {
-                        conversations.push((packets, Held::new()));
-                    }
+                    let packets = gate.accept().filter(|_| conversations.len() < CONVERSATIONS_MAX);
+                    conversations.extend(packets.map(|packets| (packets, Held::new())));
                     continue;
                 };
                 let (packets, held) = &mut conversations[number];
@@ -240,7 +257,7 @@ impl Control {
                 Protocol::Udp => {
                     let published =
                         udp::Published { socket, targets: door.targets.clone(), gateways: door.gateways.clone() };
-                    Listener::Udp(self.datagrams()?.serve(number, published)?)
+                    Listener::Udp(self.parts.datagrams()?.serve(number, published)?)
                 }
                 Protocol::Tcp | Protocol::Sctp => {
                     crate::tcp::prepare(&socket)?;
@@ -259,7 +276,7 @@ impl Control {
             match listener {
                 Listener::Tcp(number) => self.parts.published.redirect(*number, door.clone())?,
                 Listener::Udp(listener) => {
-                    self.datagrams()?.redirect(*listener, door.targets.clone(), door.gateways.clone())?;
+                    self.parts.datagrams()?.redirect(*listener, door.targets.clone(), door.gateways.clone())?;
                 }
             }
         }
@@ -273,7 +290,7 @@ impl Control {
                     self.parts.published.hide(number)?;
                     self.numbers.free(number);
                 }
-                Listener::Udp(listener) => self.datagrams()?.hide(listener)?,
+                Listener::Udp(listener) => self.parts.datagrams()?.hide(listener)?,
             }
         }
         Ok(())
@@ -310,7 +327,7 @@ impl Control {
         let ended: Vec<IpAddr> = of_before.iter().filter(stays).copied().collect();
         if !ended.is_empty() {
             self.parts.outbound.forget(ended.clone())?;
-            self.datagrams()?.forget(ended.clone())?;
+            self.parts.datagrams()?.forget(ended.clone())?;
         }
         let gone: Vec<IpAddr> =
             ended.into_iter().filter(|ip| now.is_none_or(|now| !now.addresses.contains(ip))).collect();
@@ -318,10 +335,6 @@ impl Control {
             self.parts.published.forget(gone)?;
         }
         Ok(())
-    }
-
-    fn datagrams(&self) -> io::Result<&Datagrams> {
-        self.parts.datagrams.get().ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 }
 
@@ -333,20 +346,57 @@ enum Goes {
     Away,
 }
 
-/// Who has something to say: `None` for a new conversation, else which one, the last first.
-fn ready(listener: &PacketListener, conversations: &[(Packets, Held)]) -> io::Result<Vec<Option<usize>>> {
-    let mut fds: Vec<PollFd<'_>> =
-        conversations.iter().map(|(packets, _)| PollFd::from_borrowed_fd(packets.as_fd(), PollFlags::IN)).collect();
-    fds.push(PollFd::from_borrowed_fd(listener.as_fd(), PollFlags::IN));
-    match poll(&mut fds, None) {
-        Err(rustix::io::Errno::INTR) => return Ok(Vec::new()),
-        done => done?,
-    };
-    let told = |(number, fd): (usize, &PollFd<'_>)| (!fd.revents().is_empty()).then_some(number);
-    let numbers = fds.iter().enumerate().rev().filter_map(told);
-    // A new conversation last, so that the numbers of the others stay what they are.
-    let (new, old): (Vec<_>, Vec<_>) = numbers.partition(|number| *number == conversations.len());
-    Ok(old.into_iter().map(Some).chain(new.into_iter().map(|_| None)).collect())
+/// Where conversations begin.
+struct Gate<'a> {
+    listener: &'a PacketListener,
+    /// A descriptor to be given up for a conversation when there is no other: connections of containers must not keep
+    /// commands out.
+    reserve: Option<OwnedFd>,
+    /// Nobody can be accepted for a moment.
+    is_shut: bool,
+}
+
+impl Gate<'_> {
+    /// Who has something to say: `None` for a new conversation, else which one, the last first.
+    fn ready(&mut self, conversations: &[(Packets, Held)]) -> io::Result<Vec<Option<usize>>> {
+        if self.reserve.is_none() {
+            self.reserve = self.listener.as_fd().try_clone_to_owned().ok();
+        }
+        let mut fds: Vec<PollFd<'_>> =
+            conversations.iter().map(|(packets, _)| PollFd::from_borrowed_fd(packets.as_fd(), PollFlags::IN)).collect();
+        let wanted = if self.is_shut { PollFlags::empty() } else { PollFlags::IN };
+        fds.push(PollFd::from_borrowed_fd(self.listener.as_fd(), wanted));
+        let again = Timespec { tv_sec: 0, tv_nsec: AGAIN.as_nanos() as i64 };
+        match poll(&mut fds, self.is_shut.then_some(&again)) {
+            Err(rustix::io::Errno::INTR) => return Ok(Vec::new()),
+            done => done?,
+        };
+        self.is_shut = false;
+        let told = |(number, fd): (usize, &PollFd<'_>)| (!fd.revents().is_empty()).then_some(number);
+        let numbers = fds.iter().enumerate().rev().filter_map(told);
+        // A new conversation last, so that the numbers of the others stay what they are.
+        let (new, old): (Vec<_>, Vec<_>) = numbers.partition(|number| *number == conversations.len());
+        Ok(old.into_iter().map(Some).chain(new.into_iter().map(|_| None)).collect())
+    }
+
+    fn accept(&mut self) -> Option<Packets> {
+        let mut tried = self.listener.accept();
+        if matches!(&tried, Err(error) if is_want(error)) && self.reserve.take().is_some() {
+            tried = self.listener.accept();
+        }
+        tried
+            .inspect_err(|error| {
+                tracing::warn!(%error, "nobody can talk to the relay for a moment");
+                self.is_shut = is_want(error);
+            })
+            .ok()
+    }
+}
+
+/// Is it one of descriptors or memory? Else it is about who came.
+fn is_want(error: &io::Error) -> bool {
+    let wants = [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS];
+    error.raw_os_error().is_some_and(|errno| wants.contains(&errno))
 }
 
 fn keys(ports: &[PortMapping]) -> impl Iterator<Item = (PortMapping, PortKey, u16)> {

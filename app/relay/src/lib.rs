@@ -24,8 +24,11 @@
 //! **Start reading** at [`relay_main`], then `tcp/outbound.rs`.
 
 pub mod book;
+mod cage;
 mod control;
 mod icmp;
+mod log;
+pub mod lookout;
 pub mod outside;
 pub mod place;
 mod table;
@@ -35,7 +38,7 @@ pub mod udp;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::sync::{Arc, OnceLock, mpsc};
+use std::sync::{Arc, OnceLock};
 
 use engine::relay_client::{Answer, Order, RELAY_NAME};
 use linux::file::{Durability, write_atomic};
@@ -43,35 +46,31 @@ use linux::{NetNs, PacketListener, Packets, ProcessRef};
 
 use book::Book;
 use control::{Control, Parts};
-use outside::Outside;
+use lookout::Lookout;
+use outside::{Errands, Outside};
 use place::Place;
-use relay_core::flows::Limits;
 use tcp::{Bounds, Outbound, Published};
 use udp::Datagrams;
-
-/// Where the host's name servers are.
-const RESOLV_CONF: &str = "/etc/resolv.conf";
-/// Where they are when that names the stub of systemd-resolved.
-const STUBS_SERVERS: &str = "/run/systemd/resolve/resolv.conf";
 
 /// What `main` runs when its own name is [`RELAY_NAME`]. Returns the process's exit code.
 pub fn relay_main() -> i32 {
     // Started as /proc/self/exe, it would be shown as `exe`; nothing depends on the name.
     let _ = linux::process::set_name(RELAY_NAME);
+    // Before anything is open that it would hold on to.
+    let lookout = Lookout::beside(Path::new(engine::RESOLV_CONF), Path::new(engine::RESOLVED_SERVERS));
     let Ok(first) = first_conversation() else {
         // Somebody has called it so by hand.
         return 1;
     };
-    let started = order().and_then(|order| {
-        log_to(&order.log);
-        start(&order)
-    });
+    let started = lookout.and_then(|lookout| start(&order()?, lookout));
     let served = match started {
         Ok((mut control, listener)) => control.serve(&listener, first),
         Err(error) => {
             tracing::error!(%error, "the relay cannot start");
             let answer = serde_json::to_vec(&Answer::Failed(error.to_string()));
-            // Whoever started us may have gone already.
+            // Else what has been said and not heard would overtake the answer, as a reset. Whoever started us may have
+            // gone already.
+            let _ = first.receive();
             let _ = answer.map(|answer| first.send(&answer, None));
             return 1;
         }
@@ -88,6 +87,7 @@ pub fn relay_main() -> i32 {
 fn first_conversation() -> io::Result<Packets> {
     let packets = Packets::from_fd(io::stdin().as_fd().try_clone_to_owned()?)?;
     packets.wait_for_ever()?;
+    rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
     Ok(packets)
 }
 
@@ -96,52 +96,39 @@ fn order() -> io::Result<Order> {
     serde_json::from_str(&argument).map_err(|error| io::Error::other(format!("the relay's order: {error}")))
 }
 
-/// Everything is in place when this returns: packets of containers are taken.
-fn start(order: &Order) -> io::Result<(Control, PacketListener)> {
+/// Everything is in place when this returns: packets of containers are taken, and the cage is closed.
+///
+/// First comes what needs files, then what starts threads, which inherit the cage of who starts them.
+fn start(order: &Order, lookout: Lookout) -> io::Result<(Control, PacketListener)> {
+    log::to(&order.log);
+    cage::begin()?;
     let descriptors = linux::fds::raise_limit()?;
     let limits = udp::limits(descriptors);
     // A flow has two of them.
     let bounds = Bounds::of(descriptors.saturating_sub(2 * limits.all as u64));
-    let outside = Outside::here()?;
-    let book = Book::new(outside.clone(), Path::new(RESOLV_CONF), Path::new(STUBS_SERVERS));
-    let namespace = NetNs::open(&order.namespace)?;
-    let inside = inside(namespace, order.mtu, outside.clone(), book.clone(), bounds, limits)?;
-    let datagrams = Arc::new(OnceLock::from(inside.datagrams));
-    let outbound = Outbound::start(inside.tun, inside.listeners, book.clone(), bounds, Arc::clone(&datagrams))?;
-    let listener = listen(order)?;
-    let parts = Parts { book, outside, outbound, published: inside.published, datagrams };
-    Ok((Control::new(parts), listener))
-}
-
-/// What lives in the relay's namespace.
-struct Inside {
-    tun: Arc<linux::Tun>,
-    listeners: [std::os::fd::OwnedFd; 2],
-    published: Published,
-    datagrams: Datagrams,
-}
-
-/// Makes the relay's namespace ready and starts the loops that live there, by a thread that goes into it and ends.
-fn inside(
-    namespace: NetNs,
-    mtu: u32,
-    outside: Outside,
-    book: Book,
-    bounds: Bounds,
-    limits: Limits,
-) -> io::Result<Inside> {
-    let make = move || {
+    // Of this thread there are no others: it starts those that live in the relay's namespace, and ends.
+    let (inside, namespace, mtu) = (Errands::start("inside")?, NetNs::open(&order.namespace)?, order.mtu);
+    let place = inside.run(move || {
         namespace.enter()?;
-        let place = Place::make(mtu)?;
-        let tun = Arc::clone(&place.tun);
-        let datagrams = Datagrams::start(outside, Arc::clone(&tun), book, limits)?;
+        Place::make(mtu)
+    })?;
+    let listener = listen(order)?;
+    cage::of_outside(order.socket.parent().unwrap_or(Path::new("/")))?;
+    let outside = Outside::here()?;
+    let book = Book::new(outside.clone(), lookout);
+    let (out, pages) = (outside.clone(), book.clone());
+    let (place, datagrams, published) = inside.run(move || {
+        cage::of_inside()?;
+        let datagrams = Datagrams::start(out, Arc::clone(&place.tun), pages, limits)?;
         place.open(datagrams.port)?;
-        let published = Published::start(bounds)?;
-        Ok(Inside { tun, listeners: place.listeners, published, datagrams })
-    };
-    let (done, wait) = mpsc::sync_channel(1);
-    std::thread::Builder::new().name("inside".to_owned()).spawn(move || done.send(make()))?;
-    wait.recv().map_err(|_| io::Error::other("the thread in the relay's namespace has ended"))?
+        Ok((place, datagrams, Published::start(bounds)?))
+    })?;
+    let datagrams = Arc::new(OnceLock::from(datagrams));
+    let outbound = Outbound::start(place.tun, place.listeners, book.clone(), bounds, Arc::clone(&datagrams))?;
+    let parts = Parts { book, outside, outbound, published, datagrams };
+    parts.are_at_work()?;
+    cage::of_all(bounds)?;
+    Ok((Control::new(parts), listener))
 }
 
 /// From now on commands find us.
@@ -149,12 +136,4 @@ fn listen(order: &Order) -> io::Result<PacketListener> {
     let me = serde_json::to_vec(&ProcessRef::me()?)?;
     write_atomic(&order.pid, &me, 0o600, Durability::ThisBoot)?;
     PacketListener::bind(&order.socket)
-}
-
-/// Errors and warnings go to the file at `path`, for as long as it can be written.
-fn log_to(path: &Path) {
-    let Ok(file) = std::fs::OpenOptions::new().create(true).append(true).open(path) else { return };
-    let told = tracing_subscriber::fmt().with_ansi(false).with_writer(Arc::new(file)).with_target(false);
-    // Only the first subscriber counts.
-    let _ = told.with_max_level(tracing::Level::INFO).try_init();
 }

@@ -14,6 +14,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use firewall::{RELAY_LINK, RELAY_MARK};
 use linux::Tun;
@@ -36,6 +37,9 @@ const TAKEN_TABLE: u32 = 7078;
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 4096;
 
+/// How often it is tried to make the link while somebody has it: a second.
+const TRIES: u32 = 50;
+
 /// What the loops work with.
 #[derive(Debug)]
 pub struct Place {
@@ -51,7 +55,7 @@ impl Place {
     pub fn make(mtu: u32) -> io::Result<Self> {
         settings()?;
         let name: LinkName = RELAY_LINK.parse().map_err(io::Error::other)?;
-        let tun = Tun::create(&name).map_err(told)?;
+        let tun = create(&name).map_err(told)?;
         let mut route = Socket::open(Protocol::Route)?;
         let link = route.get(rtnetlink::link_named(RELAY_LINK))?.as_ref().and_then(Link::read);
         let index = link.ok_or(io::ErrorKind::NotFound)?.index;
@@ -74,6 +78,18 @@ impl Place {
     /// Has packets come to the listeners, and datagrams to `udp`.
     pub fn open(&self, udp: u16) -> io::Result<()> {
         table::make(&mut Socket::open(Protocol::Netfilter)?, self.port, udp)
+    }
+}
+
+/// The link of a relay that was killed goes a moment after it.
+fn create(name: &LinkName) -> io::Result<Tun> {
+    let mut tries = 0;
+    loop {
+        match Tun::create(name) {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && tries < TRIES => tries += 1,
+            done => return done,
+        }
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

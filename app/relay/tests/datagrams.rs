@@ -22,6 +22,7 @@ use linux::mounts;
 use linux::trains::{self, Batch, Complaint, Envelope};
 use linux::tun::Tun;
 use relay::book::Book;
+use relay::lookout::{self, Lookout};
 use relay::outside::Outside;
 use relay::place::Place;
 use relay::udp::{self, Datagrams, Published};
@@ -100,7 +101,10 @@ impl Rig {
         let resolv_conf = PathBuf::from("/run/resolv.conf");
         std::fs::write(&resolv_conf, "nameserver 198.51.100.20\n").unwrap();
         let outside = within("host", Outside::here).unwrap();
-        let book = Book::new(outside.clone(), &resolv_conf, Path::new("/run/none"));
+        let (ours, theirs) = linux::Packets::pair().unwrap();
+        let followed = resolv_conf.clone();
+        std::thread::spawn(move || lookout::watch(&theirs, &followed, Path::new("/run/none")));
+        let book = Book::new(outside.clone(), Lookout::of(ours));
         let over = Arc::new(AtomicBool::new(false));
         let datagrams = within("rns", || {
             let place = Place::make(65_520).unwrap();

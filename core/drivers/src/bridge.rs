@@ -10,54 +10,56 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use firewall::NetworkFirewall;
-use model::{BridgeOptions, Driver, Isolation, RouteTarget, Subnet};
-use plan::{Address, Bridge, Element, Object, Place, Route, RouteKind, Veth};
+use model::{BridgeOptions, Isolation};
+use plan::{Address, Bridge, Element, Object, Place, Veth};
 
-use crate::{Endpoint, NetworkWish, bridge_mac, shared_mac, sysctl};
+use crate::{Describe, Endpoint, NetworkWish, bridge_mac, inside, shared_mac, sysctl};
 
 /// So many links can be members of a bridge (BR_MAX_PORTS in net/bridge/br_private.h, of which 0 is none).
 pub const MEMBERS_MAX: u64 = 1023;
 
-/// Metric of routes given to a sandbox, where nothing is said about it (netavark's). The network's option is about
-/// default routes alone.
-const METRIC: u32 = 100;
+impl Describe for BridgeOptions {
+    fn network(&self, wish: &NetworkWish<'_>) -> Vec<Object> {
+        network(wish, self)
+    }
+
+    fn attachment(&self, wish: &NetworkWish<'_>, endpoint: &Endpoint) -> Vec<Object> {
+        attachment(wish, self, endpoint)
+    }
+}
 
 /// The bridge with its gateways' addresses, its settings and its place in the firewall.
 ///
 /// Of a bridge that is somebody else's, nothing.
-pub(crate) fn network(wish: &NetworkWish<'_>) -> Vec<Object> {
+fn network(wish: &NetworkWish<'_>, options: &BridgeOptions) -> Vec<Object> {
     let network = wish.network;
     if !network.is_managed() {
         return Vec::new();
     }
-    let Driver::Bridge(options) = &network.driver;
     let bridge = Bridge {
-        name: network.link.clone(),
+        name: wish.link.clone(),
         // All networks that share a bridge want it alike.
-        mac: if network.may_share() { shared_mac(&network.link) } else { bridge_mac(&network.id) },
+        mac: if network.may_share() { shared_mac(&wish.link) } else { bridge_mac(&network.id) },
         mtu: wish.mtu,
         filters_vlans: options.vlan.is_some(),
         vrf: options.vrf.clone(),
         mark: wish.mark.clone(),
     };
     let gateways = network.subnets.iter().filter_map(|s| Some(s.subnet.with(s.gateway?)));
-    let addresses =
-        gateways.map(|addr| Object::Address(Address { place: Place::Host, link: network.link.clone(), addr }));
+    let addresses = gateways.map(|addr| Object::Address(Address { place: Place::Host, link: wish.link.clone(), addr }));
     let mut objects = vec![Object::Bridge(bridge)];
     objects.extend(settings(wish));
     objects.extend(addresses);
-    objects.extend(elements(firewall_of(wish)));
+    objects.extend(elements(firewall_of(wish, options)));
     objects
 }
 
 /// The veth pair with addresses and routes, what may come out of it, and what is published to it.
-pub(crate) fn attachment(wish: &NetworkWish<'_>, endpoint: &Endpoint) -> Vec<Object> {
-    let place = || Place::Sandbox(endpoint.sandbox.clone());
+fn attachment(wish: &NetworkWish<'_>, options: &BridgeOptions, endpoint: &Endpoint) -> Vec<Object> {
     let mark = &endpoint.mark;
-    let Driver::Bridge(options) = &wish.network.driver;
     let mut objects = vec![Object::Veth(Veth {
         host: endpoint.host_link.clone(),
-        bridge: wish.network.link.clone(),
+        bridge: wish.link.clone(),
         sandbox: endpoint.sandbox.clone(),
         name: endpoint.link.clone(),
         mac: endpoint.mac,
@@ -69,13 +71,7 @@ pub(crate) fn attachment(wish: &NetworkWish<'_>, endpoint: &Endpoint) -> Vec<Obj
     })];
     // A bridge's member needs no address of its own, and would speak to the sandbox from it.
     objects.push(sysctl(Place::Host, format!("net/ipv6/conf/{}/disable_ipv6", endpoint.host_link), "1"));
-    // Whatever the sandbox's default is, which its first networks chose: on a network without IPv6, fe80 would
-    // be a way around the rules; on one with it, the address would be refused.
-    let no_ipv6 = if wish.network.has_family(false) { "0" } else { "1" };
-    objects.push(sysctl(place(), format!("net/ipv6/conf/{}/disable_ipv6", endpoint.link), no_ipv6));
-    let address = |&addr| Object::Address(Address { place: place(), link: endpoint.link.clone(), addr });
-    objects.extend(endpoint.addrs.iter().map(address));
-    objects.extend(routes(wish, endpoint));
+    objects.extend(inside(wish, endpoint));
     let ips: Vec<IpAddr> = endpoint.addrs.iter().map(|a| a.ip).collect();
     objects.extend(elements(firewall::port_elements(&endpoint.host_link, endpoint.mac, &ips, mark)));
     objects.extend(published(wish, endpoint));
@@ -99,35 +95,9 @@ fn targets(endpoint: &Endpoint) -> (Option<Ipv4Addr>, Option<Ipv6Addr>) {
     (ip4, ip6)
 }
 
-fn routes(wish: &NetworkWish<'_>, endpoint: &Endpoint) -> Vec<Object> {
-    let Driver::Bridge(options) = &wish.network.driver;
-    let metric = options.metric.unwrap_or(METRIC);
-    let any = |gateway: &IpAddr| if gateway.is_ipv4() { Subnet::ANY4 } else { Subnet::ANY6 };
-    let defaults = endpoint.gateways.iter().map(|gateway| (any(gateway), RouteKind::Via(*gateway), metric));
-    let typed = wish.network.routes.iter().map(|r| (r.destination, kind_of(r.target), r.metric.unwrap_or(METRIC)));
-    // A next hop is reachable by an address of its family; to lead nowhere, none is needed.
-    let reachable = |(_, kind, _): &(Subnet, RouteKind, u32)| {
-        kind.gateway().is_none_or(|gateway| endpoint.ip(gateway.is_ipv4()).is_some())
-    };
-    let route = |(destination, kind, metric)| {
-        let place = Place::Sandbox(endpoint.sandbox.clone());
-        Object::Route(Route { place, destination, kind, metric })
-    };
-    defaults.chain(typed).filter(reachable).map(route).collect()
-}
-
-fn kind_of(target: RouteTarget) -> RouteKind {
-    match target {
-        RouteTarget::Via(gateway) => RouteKind::Via(gateway),
-        RouteTarget::Blackhole => RouteKind::Blackhole,
-        RouteTarget::Unreachable => RouteKind::Unreachable,
-        RouteTarget::Prohibit => RouteKind::Prohibit,
-    }
-}
-
 fn settings(wish: &NetworkWish<'_>) -> Vec<Object> {
     let network = wish.network;
-    let link = &network.link;
+    let link = &wish.link;
     let on4 = |key: &str, value: &str| sysctl(Place::Host, format!("net/ipv4/conf/{link}/{key}"), value);
     let on6 = |key: &str, value: &str| sysctl(Place::Host, format!("net/ipv6/conf/{link}/{key}"), value);
     let mut objects = Vec::new();
@@ -152,11 +122,10 @@ fn settings(wish: &NetworkWish<'_>) -> Vec<Object> {
     objects
 }
 
-fn firewall_of(wish: &NetworkWish<'_>) -> Vec<Element> {
+fn firewall_of(wish: &NetworkWish<'_>, options: &BridgeOptions) -> Vec<Element> {
     let network = wish.network;
-    let Driver::Bridge(options) = &network.driver;
     firewall::network_elements(&NetworkFirewall {
-        bridge: network.link.clone(),
+        bridge: wish.link.clone(),
         subnets: network.subnets.iter().map(|s| s.subnet).collect(),
         gateways: network.subnets.iter().filter_map(|s| s.gateway).collect(),
         dns: wish.dns,
@@ -172,9 +141,4 @@ fn firewall_of(wish: &NetworkWish<'_>) -> Vec<Element> {
 
 fn elements(elements: Vec<Element>) -> impl Iterator<Item = Object> {
     elements.into_iter().map(Object::Element)
-}
-
-/// `true` when the network gives its sandboxes a default route.
-pub fn gives_default_route(options: &BridgeOptions, internal: bool) -> bool {
-    !internal && options.no_default_route != Some(true)
 }

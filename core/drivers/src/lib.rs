@@ -1,8 +1,11 @@
 //! What exists in the kernel for a network and for an attachment.
 //!
 //! ```text
-//!   Network ────────────> bridge::network    ─> bridge, its addresses and settings, firewall elements
-//!   Network + Endpoint ─> bridge::attachment ─> veth, addresses, routes, identity and publish elements
+//!   Network ────────────> bridge  ─> bridge, its addresses and settings, firewall elements
+//!                         macvlan ─> a link of the host's own on the parent, for who asked for it
+//!   Network + Endpoint ─> bridge  ─> veth, addresses, routes, identity and publish elements
+//!                         macvlan ─> a link on the parent, addresses, routes
+//!                         ipvlan  ─> the same
 //! ```
 //!
 //! **How it works.** A driver only describes objects; the planner compares them with what is there and
@@ -21,11 +24,14 @@
 //! **Start reading** at [`bridge`].
 
 pub mod bridge;
+mod ipvlan;
+mod lan;
+pub mod macvlan;
 
 use std::net::IpAddr;
 
-use model::{Addr, ContainerId, Driver, LinkName, MacAddr, Network, NetworkId, PortMapping};
-use plan::{Mark, Object, Place, Ruleset, Sandbox, SandboxName, Sysctl};
+use model::{Addr, ContainerId, Driver, LinkName, MacAddr, Network, NetworkId, PortMapping, RouteTarget, Subnet};
+use plan::{Address, Mark, Object, Place, Route, RouteKind, Ruleset, Sandbox, SandboxName, Sysctl};
 use serde::{Deserialize, Serialize};
 
 /// A network that should be there.
@@ -33,7 +39,11 @@ use serde::{Deserialize, Serialize};
 pub struct NetworkWish<'a> {
     /// Its definition.
     pub network: &'a Network,
-    /// MTU of its links in bytes: the option's, or that of the host's default route.
+    /// The bridge, or the parent of its containers' links.
+    pub link: LinkName,
+    /// The host's own addresses on the parent, where containers are to know the host ([`macvlan`]).
+    pub host_addrs: Vec<IpAddr>,
+    /// MTU of its links in bytes: the option's, or that of the host's default route, or the parent's.
     pub mtu: u32,
     /// The port at which names are answered on its gateways; containers ask at port 53. `None`: it has no names.
     pub dns: Option<u16>,
@@ -52,13 +62,17 @@ pub struct Endpoint {
     pub sandbox: SandboxName,
     /// The link's name in the sandbox.
     pub link: LinkName,
-    /// The name of its other end in the host place.
+    /// The name of its other end in the host place; of a link that has none, the name it is made with.
     pub host_link: LinkName,
+    /// The link below it, of a link on a LAN.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<LinkName>,
     /// The MAC address of the link in the sandbox.
     pub mac: MacAddr,
-    /// At most one per subnet of the network.
+    /// At most one per subnet of the network. Where a DHCP server chooses them, none before it has answered; what
+    /// they are then is written here, and the objects follow.
     pub addrs: Vec<Addr>,
-    /// Default routes: at most one per family.
+    /// Default routes: at most one per family. Those of a DHCP server are written here too.
     pub gateways: Vec<IpAddr>,
     /// Ports published to this endpoint.
     pub ports: Vec<PortMapping>,
@@ -74,26 +88,30 @@ impl Endpoint {
 }
 
 /// What every kind of network must say.
-struct Describe {
-    network: fn(&NetworkWish<'_>) -> Vec<Object>,
-    attachment: fn(&NetworkWish<'_>, &Endpoint) -> Vec<Object>,
+trait Describe {
+    /// What a network needs, whoever is attached to it.
+    fn network(&self, wish: &NetworkWish<'_>) -> Vec<Object>;
+    /// What one attachment needs beside its network and its sandbox.
+    fn attachment(&self, wish: &NetworkWish<'_>, endpoint: &Endpoint) -> Vec<Object>;
 }
 
 /// The drivers, one line each.
-fn driver_of(driver: &Driver) -> Describe {
+fn driver_of(driver: &Driver) -> &dyn Describe {
     match driver {
-        Driver::Bridge(_) => Describe { network: bridge::network, attachment: bridge::attachment },
+        Driver::Bridge(options) => options,
+        Driver::Macvlan(options) => options,
+        Driver::Ipvlan(options) => options,
     }
 }
 
 /// What a network needs, whoever is attached to it.
 pub fn network(wish: &NetworkWish<'_>) -> Vec<Object> {
-    (driver_of(&wish.network.driver).network)(wish)
+    driver_of(&wish.network.driver).network(wish)
 }
 
 /// What one attachment needs beside its network and its sandbox.
 pub fn attachment(wish: &NetworkWish<'_>, endpoint: &Endpoint) -> Vec<Object> {
-    (driver_of(&wish.network.driver).attachment)(wish, endpoint)
+    driver_of(&wish.network.driver).attachment(wish, endpoint)
 }
 
 /// What every network needs of the host: the firewall's rules, forwarding, and room for neighbours. `relayed`: by
@@ -203,6 +221,60 @@ fn shared_digits(link: &LinkName) -> [u8; 6] {
 fn digits(id: &str) -> [u8; 6] {
     let octet = |n: usize| id.get(2 * n..2 * n + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok());
     std::array::from_fn(|n| octet(n).unwrap_or_default())
+}
+
+/// The link's IPv6 switch, its addresses and its routes: whatever kind of link it is.
+fn inside(wish: &NetworkWish<'_>, endpoint: &Endpoint) -> Vec<Object> {
+    let place = || Place::Sandbox(endpoint.sandbox.clone());
+    // Whatever the sandbox's default is, which its first networks chose: on a network without IPv6, fe80 would
+    // be a way around the rules; on one with it, the address would be refused.
+    let no_ipv6 = if wish.network.has_family(false) { "0" } else { "1" };
+    let mut objects = vec![sysctl(place(), format!("net/ipv6/conf/{}/disable_ipv6", endpoint.link), no_ipv6)];
+    let address = |&addr| Object::Address(Address { place: place(), link: endpoint.link.clone(), addr });
+    objects.extend(endpoint.addrs.iter().map(address));
+    objects.extend(routes(wish.network, endpoint));
+    objects
+}
+
+/// Metric of routes given to a sandbox, where nothing is said about it (netavark's). The network's option is about
+/// default routes alone.
+const METRIC: u32 = 100;
+
+fn routes(network: &Network, endpoint: &Endpoint) -> Vec<Object> {
+    let any = |gateway: &IpAddr| if gateway.is_ipv4() { Subnet::ANY4 } else { Subnet::ANY6 };
+    // Another network of the container may have the same subnet.
+    let via = |gateway: IpAddr| match network.may_share() {
+        true => RouteKind::ViaOn(gateway, endpoint.link.clone()),
+        false => RouteKind::Via(gateway),
+    };
+    let kind_of = |target| match target {
+        RouteTarget::Via(gateway) => via(gateway),
+        RouteTarget::Blackhole => RouteKind::Blackhole,
+        RouteTarget::Unreachable => RouteKind::Unreachable,
+        RouteTarget::Prohibit => RouteKind::Prohibit,
+    };
+    let defaults = endpoint.gateways.iter().map(|gateway| (any(gateway), via(*gateway), metric(network)));
+    let typed = network.routes.iter().map(|r| (r.destination, kind_of(r.target), r.metric.unwrap_or(METRIC)));
+    // A next hop is reachable by an address of its family; to lead nowhere, none is needed.
+    let reachable = |(_, kind, _): &(Subnet, RouteKind, u32)| {
+        kind.gateway().is_none_or(|gateway| endpoint.ip(gateway.is_ipv4()).is_some())
+    };
+    let route = |(destination, kind, metric)| {
+        let place = Place::Sandbox(endpoint.sandbox.clone());
+        Object::Route(Route { place, destination, kind, metric })
+    };
+    defaults.chain(typed).filter(reachable).map(route).collect()
+}
+
+/// The metric of the default routes that a network gives. A LAN's is lower, so that it wins over a bridge's: who is on
+/// a LAN is asked from there, and has to answer there.
+pub fn metric(network: &Network) -> u32 {
+    let (asked, usual) = match &network.driver {
+        Driver::Bridge(options) => (options.metric, METRIC),
+        Driver::Macvlan(options) => (options.lan.metric, METRIC - 1),
+        Driver::Ipvlan(options) => (options.lan.metric, METRIC - 1),
+    };
+    asked.unwrap_or(usual)
 }
 
 fn sysctl(place: Place, path: impl Into<String>, value: &str) -> Object {

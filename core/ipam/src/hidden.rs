@@ -57,7 +57,7 @@ pub fn hidden_network(
         name: request.name.parse()?,
         id: NetworkId::from_bytes(fresh.id),
         driver: Driver::Bridge(BridgeOptions { mtu: Some(request.mtu), ..BridgeOptions::default() }),
-        link: free_link(request.link, around)?,
+        link: Some(free_link(request.link, around)?),
         created: fresh.created.to_owned(),
         ipv6: subnets.iter().any(|s| !s.subnet.is_ipv4()),
         subnets,
@@ -89,7 +89,8 @@ fn free(mut pools: impl Iterator<Item = Subnet>, used: &[Subnet]) -> Option<Subn
 }
 
 fn free_link(prefix: &str, around: &Surroundings<'_>) -> Result<LinkName, Invalid> {
-    let taken = |link: &LinkName| around.links.contains(link) || around.networks.iter().any(|n| n.link == *link);
+    let taken =
+        |link: &LinkName| around.links.contains(link) || around.networks.iter().any(|n| n.link.as_ref() == Some(link));
     let names = (0..1_000_000).map(|n| format!("{prefix}{n}").parse::<LinkName>());
     let free = names.map_while(Result::ok).find(|link| !taken(link));
     free.ok_or_else(|| Invalid(format!("could not find a free bridge name {prefix}N")))
@@ -133,7 +134,7 @@ mod tests {
             Err(wrong) => wrong.0,
             Ok(network) => {
                 let subnets = network.subnets.iter().map(|s| format!("{} via {}", s.subnet, s.gateway.unwrap()));
-                format!("{} {}", network.link, subnets.collect::<Vec<_>>().join(", "))
+                format!("{} {}", network.link.as_ref().unwrap(), subnets.collect::<Vec<_>>().join(", "))
             }
         };
         assert_eq!(said, means);

@@ -6,10 +6,10 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use model::network::{DEFAULT_NETWORK, DEFAULT_NETWORK_ID};
+use model::network::{DEFAULT_NETWORK, DEFAULT_NETWORK_ID, IpamPolicy, check_ipam, take_parent};
 use model::{
-    BridgeMode, BridgeOptions, Driver, Invalid, LinkName, Network, NetworkId, NetworkName, NetworkSubnet, Pool, Subnet,
-    network::IpamPolicy,
+    BridgeMode, BridgeOptions, Driver, Invalid, IpvlanOptions, LinkName, MacvlanOptions, Network, NetworkId,
+    NetworkName, NetworkSubnet, Pool, Subnet,
 };
 
 use crate::subnet::{choose_subnet4, in_pools, ula};
@@ -119,12 +119,12 @@ impl NetworkRequest {
         let subnets = self.typed_subnets()?;
         let routes = self.routes.iter().map(|text| text.parse()).collect::<Result<Vec<_>, _>>()?;
         let name = self.checked_name(around)?;
-        self.check_driver()?;
-        let ipam = self.ipam_policy()?;
-        let mut typed = self.options.clone();
-        let docker_name = typed.remove("com.docker.network.bridge.name");
-        let options = BridgeOptions::parse(&typed)?;
-        let dns = !self.disable_dns && ipam == IpamPolicy::HostLocal && options.mode != Some(BridgeMode::Unmanaged);
+        let (driver, link) = self.driver_and_link(around)?;
+        let ipam = self.ipam_policy(&driver)?;
+        check_ipam(&driver, ipam)?;
+        let serves = matches!(&driver, Driver::Bridge(options) if options.mode != Some(BridgeMode::Unmanaged));
+        // Names of containers on a LAN are for the LAN's own servers.
+        let dns = !self.disable_dns && ipam == IpamPolicy::HostLocal && serves;
         if !dns && !self.dns_servers.is_empty() {
             let text = "cannot set NetworkDNSServers if DNS is not enabled for the network";
             return Err(Invalid(text.to_owned()).into());
@@ -132,8 +132,8 @@ impl NetworkRequest {
         let mut network = Network {
             name: name.map_or_else(|| free_link(around, 1)?.as_str().parse(), Ok)?,
             id: NetworkId::from_bytes(fresh.id),
-            driver: Driver::Bridge(options),
-            link: self.typed_link(docker_name)?.map_or_else(|| free_link(around, 1), Ok)?,
+            driver,
+            link,
             created: fresh.created.to_owned(),
             ipv6: self.ipv6,
             subnets: Vec::new(),
@@ -183,22 +183,48 @@ impl NetworkRequest {
         Ok(Some(name))
     }
 
-    fn check_driver(&self) -> Result<(), Invalid> {
+    /// The driver with its options, and the network's link: a bridge has one in any case, the parent of a macvlan or
+    /// ipvlan network may be left to be found when it is needed.
+    fn driver_and_link(&self, around: &Surroundings<'_>) -> Result<(Driver, Option<LinkName>), Invalid> {
+        let mut typed = self.options.clone();
         match self.driver.as_str() {
-            "bridge" => Ok(()),
-            "macvlan" | "ipvlan" => Err(Invalid(format!("network driver {} is not supported yet", self.driver))),
+            "bridge" => {
+                let docker_name = typed.remove("com.docker.network.bridge.name");
+                let options = BridgeOptions::parse(&typed)?;
+                let link = self.typed_link(docker_name)?.map_or_else(|| free_link(around, 1), Ok)?;
+                Ok((Driver::Bridge(options), Some(link)))
+            }
+            driver @ ("macvlan" | "ipvlan") => {
+                let parent = take_parent(&mut typed)?.map_or_else(|| self.typed_link(None), |link| Ok(Some(link)))?;
+                if let Some(parent) = parent.as_ref().filter(|parent| !around.links.contains(parent)) {
+                    return Err(Invalid(format!("parent interface {parent} does not exist")));
+                }
+                let options = match driver {
+                    "macvlan" => Driver::Macvlan(MacvlanOptions::parse(&typed)?),
+                    _ => Driver::Ipvlan(IpvlanOptions::parse(&typed)?),
+                };
+                Ok((options, parent))
+            }
             other => Err(Invalid(format!("plugin for driver {other:?} not found in plugin directories"))),
         }
     }
 
-    fn ipam_policy(&self) -> Result<IpamPolicy, Invalid> {
-        match self.ipam.as_deref().unwrap_or("host-local") {
-            "host-local" => Ok(IpamPolicy::HostLocal),
-            "none" if self.subnets.is_empty() => Ok(IpamPolicy::None),
-            "none" => Err(Invalid("None ipam driver is set but subnets are given".to_owned())),
-            "dhcp" if !self.subnets.is_empty() => Err(Invalid("ipam driver dhcp set but subnets are set".to_owned())),
-            "dhcp" => Err(Invalid("ipam driver dhcp is not supported yet".to_owned())),
-            other => Err(Invalid(format!("Unsupported ipam driver: {other}"))),
+    /// Who chooses addresses: on a LAN without a subnet that is said, its DHCP server.
+    fn ipam_policy(&self, driver: &Driver) -> Result<IpamPolicy, Invalid> {
+        let is_bridge = matches!(driver, Driver::Bridge(_));
+        let ipam = match &self.ipam {
+            Some(text) => text.parse()?,
+            None if !is_bridge && self.subnets.is_empty() => IpamPolicy::Dhcp,
+            None => IpamPolicy::HostLocal,
+        };
+        match (ipam, self.subnets.is_empty()) {
+            (IpamPolicy::None, false) => Err(Invalid("None ipam driver is set but subnets are given".to_owned())),
+            (IpamPolicy::Dhcp, false) => Err(Invalid("ipam driver dhcp set but subnets are set".to_owned())),
+            (IpamPolicy::HostLocal, true) if !is_bridge => Err(Invalid(format!(
+                "{} driver needs at least one subnet specified when the host-local ipam driver is set",
+                driver.word()
+            ))),
+            _ => Ok(ipam),
         }
     }
 
@@ -217,18 +243,18 @@ impl NetworkRequest {
     ) -> Result<Vec<NetworkSubnet>, Invalid> {
         let used = used(around);
         check_apart(&typed)?;
-        if !network.may_share() {
-            check_unused(&typed, around)?;
-        }
+        check_others(network, &typed, around)?;
         let has = |ipv4: bool| typed.iter().any(|s| s.subnet.is_ipv4() == ipv4);
         let (has4, has6) = (has(true), has(false));
         let mut subnets = typed;
-        if subnets.is_empty() || self.ipv6 && !has4 {
+        // Of a LAN's subnets none is ours to choose.
+        let chooses = network.bridge().is_some();
+        if chooses && (subnets.is_empty() || self.ipv6 && !has4) {
             let taken: Vec<Subnet> = used.iter().copied().chain(subnets.iter().map(|s| s.subnet)).collect();
             let subnet = choose_subnet4(&taken).ok_or_else(|| no_free_subnet(around))?;
             subnets.push(NetworkSubnet { subnet, gateway: None, pool: None });
         }
-        if self.ipv6 && !has6 {
+        if chooses && self.ipv6 && !has6 {
             let subnet = ula(fresh.prefix);
             subnets.push(NetworkSubnet { subnet, gateway: None, pool: None });
         }
@@ -264,8 +290,9 @@ pub fn check_newcomer(network: &Network, around: &Surroundings<'_>) -> Result<()
         }
     }
     match (network.ipam, network.subnets.is_empty()) {
-        (IpamPolicy::None, false) => {
-            return Err(Invalid("None ipam driver is set but subnets are given".to_owned()).into());
+        (IpamPolicy::None | IpamPolicy::Dhcp, false) => {
+            let text = format!("{} ipam driver is set but subnets are given", network.ipam.word());
+            return Err(Invalid(text).into());
         }
         (IpamPolicy::HostLocal, true) => {
             return Err(Invalid("ipam driver host-local is set but no subnet is given".to_owned()).into());
@@ -274,9 +301,7 @@ pub fn check_newcomer(network: &Network, around: &Surroundings<'_>) -> Result<()
     }
     check_apart(&network.subnets)?;
     let configs = Surroundings { used: &[], links: &[], ..*around };
-    if !network.may_share() {
-        check_unused(&network.subnets, &configs)?;
-    }
+    check_others(network, &network.subnets, &configs)?;
     Ok(check_link(network, &configs)?)
 }
 
@@ -296,7 +321,7 @@ pub fn default_network(around: &Surroundings<'_>, created: &str) -> Result<Netwo
         name: DEFAULT_NETWORK.parse()?,
         id: DEFAULT_NETWORK_ID.parse()?,
         driver: Driver::Bridge(BridgeOptions::default()),
-        link: free_link(around, 0)?,
+        link: Some(free_link(around, 0)?),
         created: created.to_owned(),
         subnets: vec![NetworkSubnet { subnet, gateway: Some(first_address(subnet)?), pool: None }],
         routes: Vec::new(),
@@ -332,6 +357,32 @@ pub(crate) fn check_apart(subnets: &[NetworkSubnet]) -> Result<(), Invalid> {
         }
     }
     Ok(())
+}
+
+/// Are the subnets nobody else's, where the network must have them alone? On a LAN they are the host's own too; but
+/// two networks that give out the same addresses there would give them twice.
+fn check_others(network: &Network, subnets: &[NetworkSubnet], around: &Surroundings<'_>) -> Result<(), Invalid> {
+    if !network.may_share() {
+        return check_unused(subnets, around);
+    }
+    if network.bridge().is_some() {
+        return Ok(());
+    }
+    for other in around.networks {
+        let clash = |s: &&NetworkSubnet| match other.is_on_lan() {
+            true => other.subnets.iter().any(|o| given_out(s).0 <= given_out(o).1 && given_out(o).0 <= given_out(s).1),
+            false => other.subnets.iter().any(|o| o.subnet.overlaps(&s.subnet)),
+        };
+        let Some(s) = subnets.iter().find(clash) else { continue };
+        let hint = if other.is_on_lan() { "; to have both, give each an --ip-range of its own" } else { "" };
+        return Err(Invalid(format!("subnet {} is already used by network {}{hint}", s.subnet, other.name)));
+    }
+    Ok(())
+}
+
+/// The first and the last address that containers get without asking for one. (Of families IPv4 comes first.)
+fn given_out(s: &NetworkSubnet) -> (IpAddr, IpAddr) {
+    s.pool.map_or((s.subnet.network(), s.subnet.last()), |pool| (pool.first(), pool.last()))
 }
 
 /// Does nobody else use them?
@@ -380,17 +431,21 @@ pub(crate) fn first_address(subnet: Subnet) -> Result<IpAddr, Invalid> {
 }
 
 fn is_taken(link: &LinkName, around: &Surroundings<'_>) -> bool {
-    around.links.contains(link) || around.networks.iter().any(|n| n.link == *link)
+    around.links.contains(link) || around.networks.iter().any(|n| n.link.as_ref() == Some(link))
 }
 
 /// May the network have its bridge? One that keeps VLANs apart may be that of several networks, if they agree
 /// about everything that the bridge has once; a bridge that is somebody else's is to be there already.
+///
+/// A parent may be that of as many networks as want it; a bridge too, of ours or of others.
 fn check_link(network: &Network, around: &Surroundings<'_>) -> Result<(), Invalid> {
-    let link = &network.link;
-    if let Some(other) = around.networks.iter().find(|n| n.link == *link && !(n.may_share() && network.may_share())) {
+    let (Some(_), Some(link)) = (network.bridge(), &network.link) else { return Ok(()) };
+    let has_it = |n: &&Network| n.bridge().is_some() && n.link.as_ref() == Some(link);
+    let holders = || around.networks.iter().filter(has_it);
+    if let Some(other) = holders().find(|n| !(n.may_share() && network.may_share())) {
         return Err(Invalid(format!("bridge name {link} already in use by network {}", other.name)));
     }
-    if let Some(other) = around.networks.iter().find(|n| n.link == *link && bridge_of(n) != bridge_of(network)) {
+    if let Some(other) = holders().find(|n| bridge_of(n) != bridge_of(network)) {
         return Err(Invalid(format!(
             "bridge name {link} already in use by network {}, which differs in internal or in the options mode, mtu, \
              vrf, isolate or outbound_addr",
@@ -404,10 +459,10 @@ fn check_link(network: &Network, around: &Surroundings<'_>) -> Result<(), Invali
 }
 
 /// What a bridge has once, whatever number of networks share it.
-fn bridge_of(network: &Network) -> (bool, BridgeOptions) {
-    let Driver::Bridge(options) = &network.driver;
-    let of_containers = BridgeOptions { vlan: None, metric: None, no_default_route: None, ..options.clone() };
-    (network.internal, of_containers)
+fn bridge_of(network: &Network) -> (bool, Option<BridgeOptions>) {
+    let of_bridge =
+        |options: &BridgeOptions| BridgeOptions { vlan: None, metric: None, no_default_route: None, ..options.clone() };
+    (network.internal, network.bridge().map(of_bridge))
 }
 
 /// The first free `podmanN` from N = `from`: no link's, bridge's or network's name.
@@ -472,7 +527,8 @@ mod tests {
             let pool = s.pool.map_or(String::new(), |p| format!("[{}-{}]", p.first(), p.last()));
             format!(" {}>{gateway}{pool}", s.subnet)
         });
-        format!("{} {}{}", network.name, network.link, subnets.collect::<String>())
+        let link = network.link.map_or_else(|| "-".to_owned(), |link| link.to_string());
+        format!("{} {link}{}", network.name, subnets.collect::<String>())
     }
 
     fn check(line: &str, expected: &str) {
@@ -547,13 +603,11 @@ mod tests {
             );
         }
         check("nb -d foo", "plugin for driver \"foo\" not found in plugin directories");
-        check("nb -d macvlan", "network driver macvlan is not supported yet");
         check("../nb", "Invalid characters in network name \"../nb\": must match [a-zA-Z0-9][a-zA-Z0-9_.-]*");
         check("host", "cannot create network with name \"host\" because it conflicts with a valid network mode");
         check("nb --ipam-driver foo", "Unsupported ipam driver: foo");
         check("nb --ipam-driver none --subnet 10.2.0.0/24", "None ipam driver is set but subnets are given");
         check("nb --ipam-driver dhcp --subnet 10.2.0.0/24", "ipam driver dhcp set but subnets are set");
-        check("nb --ipam-driver dhcp", "ipam driver dhcp is not supported yet");
         check("nb -o mtu=abc", "unable to parse \"mtu\": invalid digit found in string");
         check("nb -o foo=bar", "unsupported bridge network option: foo");
         check("nb -o isolate=maybe", "invalid isolate option \"maybe\"");
@@ -594,6 +648,56 @@ mod tests {
         );
         check("nb --route 10.1.0.0/24,fd00::1", "route 10.1.0.0/24 via fd00::1: the gateway is of another IP version");
         check("nb --route 10.1.0.0/24,BlackHole,7 --route fd00::/8,prohibit", "nb podman2 10.89.0.0/24>10.89.0.1");
+    }
+
+    #[test]
+    fn networks_on_a_lan_have_a_parent_and_addresses_of_the_lan() {
+        let links: Vec<LinkName> = vec!["eth0".parse().unwrap()];
+        let used: Vec<Subnet> = vec!["192.168.1.0/24".parse().unwrap()];
+        let na = request("na").resolve(&around(&[]), &FRESH).unwrap();
+        let lan = "lan -d macvlan -o parent=eth0 --subnet 192.168.1.0/24 --ip-range 192.168.1.64/28";
+        let with = |networks: &[Network], line: &str| {
+            request(line).resolve(&Surroundings { networks, used: &used, links: &links }, &FRESH)
+        };
+        let networks = [na.clone(), with(&[na], lan).unwrap()];
+        let check = |line: &str, expected: &str| {
+            let network = with(&networks, line);
+            let ipam = network.as_ref().map_or("", |network| network.ipam.word());
+            assert_eq!(format!("{} {ipam}", said(network.clone())).trim_end(), expected, "{line}");
+        };
+        check("nb -d macvlan", "nb - dhcp");
+        check("nb -d macvlan -o parent=eth0 --ipv6", "nb eth0 dhcp");
+        check("nb -d macvlan --interface-name eth0 --ipam-driver dhcp", "nb eth0 dhcp");
+        check("nb -d macvlan --ipam-driver none -o host_access=true", "nb - none");
+        check("nb -d ipvlan -o mode=l3 --subnet 192.168.2.0/24", "nb - 192.168.2.0/24>192.168.2.1 host-local");
+        check("nb -d ipvlan --internal --subnet 192.168.2.0/24", "nb - 192.168.2.0/24>- host-local");
+        check("nb -o mode=unmanaged --interface-name br0 --ipam-driver dhcp", "nb br0 dhcp");
+        check("nb -d macvlan -o parent=eth1", "parent interface eth1 does not exist");
+        check("nb -d ipvlan", "ipam driver dhcp is not supported with ipvlan");
+        check(
+            "nb -d macvlan --ipam-driver host-local",
+            "macvlan driver needs at least one subnet specified when the host-local ipam driver is set",
+        );
+        check("nb -d macvlan --ipam-driver dhcp --subnet 192.168.2.0/24", "ipam driver dhcp set but subnets are set");
+        check(
+            "nb -d macvlan --subnet 192.168.2.0/24 --dns 9.9.9.9",
+            "cannot set NetworkDNSServers if DNS is not enabled for the network",
+        );
+        check(
+            "nb --ipam-driver dhcp",
+            "ipam driver dhcp is not supported on a bridge of podwire's own, where no DHCP server is: say \
+             -o mode=unmanaged for a bridge that is on a LAN",
+        );
+        let subnet = "nb -d macvlan -o mode=private --subnet 192.168.1.0/24";
+        let twice = "subnet 192.168.1.0/24 is already used by network lan; to have both, give each an --ip-range of \
+                     its own";
+        check(subnet, twice);
+        check(&format!("{subnet} --ip-range 192.168.1.72/29"), twice);
+        check(
+            &format!("{subnet} --ip-range 192.168.1.80/28"),
+            "nb - 192.168.1.0/24>192.168.1.1[192.168.1.81-192.168.1.95] host-local",
+        );
+        check("nb -d macvlan --subnet 10.89.0.0/16", "subnet 10.89.0.0/16 is already used by network na");
     }
 
     #[test]

@@ -8,9 +8,10 @@ use std::net::IpAddr;
 
 use serde::Deserialize;
 
-use crate::network::{IpamPolicy, NetworkRoute, RouteTarget};
+use crate::network::{IpamPolicy, NetworkRoute, RouteTarget, check_ipam};
 use crate::{
-    Addr, BridgeOptions, Driver, Invalid, LinkName, Network, NetworkId, NetworkName, NetworkSubnet, Pool, Subnet,
+    Addr, BridgeOptions, Driver, Invalid, IpvlanOptions, LinkName, MacvlanOptions, Network, NetworkId, NetworkName,
+    NetworkSubnet, Pool, Subnet,
 };
 
 /// Plugins that say nothing about a network which ours do not do anyway.
@@ -37,6 +38,10 @@ struct Plugin {
     #[serde(rename = "type")]
     kind: String,
     bridge: Option<LinkName>,
+    /// Of the plugins `macvlan` and `ipvlan`: the parent, and the mode.
+    master: Option<LinkName>,
+    #[serde(default)]
+    mode: String,
     #[serde(default)]
     is_gateway: bool,
     #[serde(default)]
@@ -88,23 +93,34 @@ pub fn read(text: &str, id: impl FnOnce(&NetworkName) -> NetworkId, created: &st
     if plugins.is_empty() {
         return Err(Invalid("no plugins in the list".to_owned()));
     }
-    let bridge = plugins.remove(0);
-    check_first(&bridge)?;
+    let first = plugins.remove(0);
+    check_first(&first)?;
     let known = |kind: &str| kind == "dnsname" || IMPLIED.contains(&kind);
     if let Some(unknown) = plugins.iter().find(|plugin| !known(&plugin.kind)) {
         return Err(Invalid(format!("CNI plugin {:?} is not supported", unknown.kind)));
     }
-    let ipam = ipam_policy(&bridge.ipam)?;
-    let subnets = subnets(&bridge)?;
+    let ipam = ipam_policy(&first.ipam)?;
+    let subnets = subnets(&first)?;
+    let options = options(&first, &plugins, args.podman_options, ipam);
+    let driver = match first.kind.as_str() {
+        "macvlan" => Driver::Macvlan(MacvlanOptions::parse(&options)?),
+        "ipvlan" => Driver::Ipvlan(IpvlanOptions::parse(&options)?),
+        _ => Driver::Bridge(BridgeOptions::parse(&options)?),
+    };
+    check_ipam(&driver, ipam)?;
+    let link = match driver {
+        Driver::Bridge(_) => Some(first.bridge.clone().map_or_else(|| "cni0".parse(), Ok)?),
+        Driver::Macvlan(_) | Driver::Ipvlan(_) => first.master.clone(),
+    };
     Ok(Network {
         id: id(&name),
-        driver: Driver::Bridge(BridgeOptions::parse(&options(&bridge, &plugins, args.podman_options, ipam))?),
-        link: bridge.bridge.clone().map_or_else(|| "cni0".parse(), Ok)?,
+        driver,
+        link,
         created: created.to_owned(),
-        routes: routes(&bridge.ipam, &subnets)?,
+        routes: routes(&first.ipam, &subnets)?,
         ipv6: subnets.iter().any(|s| !s.subnet.is_ipv4()),
         subnets,
-        internal: !bridge.is_gateway(),
+        internal: !first.is_gateway(),
         dns: plugins.iter().any(|plugin| plugin.kind == "dnsname"),
         dns_servers: Vec::new(),
         labels: args.podman_labels,
@@ -114,8 +130,13 @@ pub fn read(text: &str, id: impl FnOnce(&NetworkName) -> NetworkId, created: &st
 }
 
 impl Plugin {
+    /// Has it a way out? On a LAN that is the LAN's.
     fn is_gateway(&self) -> bool {
-        self.is_gateway || self.is_default_gateway
+        self.is_gateway || self.is_default_gateway || self.is_on_lan()
+    }
+
+    fn is_on_lan(&self) -> bool {
+        matches!(self.kind.as_str(), "macvlan" | "ipvlan")
     }
 }
 
@@ -124,17 +145,15 @@ fn check_first(plugin: &Plugin) -> Result<(), Invalid> {
         "bridge" if plugin.is_gateway() && !plugin.ip_masq => {
             Err(Invalid("a bridge whose traffic is not masqueraded (ipMasq) is not supported".to_owned()))
         }
-        "bridge" => Ok(()),
-        later @ ("macvlan" | "ipvlan") => Err(Invalid(format!("network driver {later} is not supported yet"))),
+        "bridge" | "macvlan" | "ipvlan" => Ok(()),
         other => Err(Invalid(format!("CNI plugin {other:?} is not supported"))),
     }
 }
 
 fn ipam_policy(ipam: &Ipam) -> Result<IpamPolicy, Invalid> {
     match ipam.kind.as_str() {
-        "host-local" => Ok(IpamPolicy::HostLocal),
         "" => Ok(IpamPolicy::None),
-        other => Err(Invalid(format!("Unsupported ipam driver: {other}"))),
+        named => named.parse(),
     }
 }
 
@@ -149,6 +168,9 @@ fn options(
         if value != 0 {
             options.insert(key.to_owned(), value.to_string());
         }
+    }
+    if bridge.is_on_lan() && !bridge.mode.is_empty() {
+        options.insert("mode".to_owned(), bridge.mode.clone());
     }
     if others.iter().any(|plugin| plugin.ingress_policy == "same-bridge") {
         options.insert("isolate".to_owned(), "true".to_owned());
@@ -255,12 +277,36 @@ mod tests {
     }
 
     #[test]
+    fn lists_of_macvlan_and_ipvlan_are_read_with_parent_and_mode() {
+        let check = |plugin: &str, expected: serde_json::Value| {
+            let read = read_as_json(&list(plugin));
+            assert_eq!(serde_json::from_str::<serde_json::Value>(&read).expect(&read), expected);
+        };
+        check(
+            r#"{"type":"macvlan","master":"eth0","mode":"private","mtu":1400,"ipam":{"type":"dhcp"}}"#,
+            serde_json::json!({
+                "name": "shop", "driver": "macvlan", "network_interface": "eth0", "ipv6_enabled": false,
+                "internal": false, "dns_enabled": false, "options": {"mode": "private", "mtu": "1400"}
+            }),
+        );
+        let ipam = r#""ipam":{"type":"host-local","subnet":"10.9.0.0/24","routes":[{"dst":"0.0.0.0/0"}]}"#;
+        check(
+            &format!(r#"{{"type":"ipvlan","mode":"l3s",{ipam}}}"#),
+            serde_json::json!({
+                "name": "shop", "driver": "ipvlan", "ipv6_enabled": false, "internal": false, "dns_enabled": false,
+                "options": {"mode": "l3s"}, "subnets": [{"subnet": "10.9.0.0/24", "gateway": "10.9.0.1"}]
+            }),
+        );
+    }
+
+    #[test]
     fn what_we_cannot_be_is_refused_by_name() {
         let check = |plugins: &str, why: &str| assert_eq!(read_as_json(&list(plugins)), why);
-        check(r#"{"type":"macvlan","master":"eth0"}"#, "network driver macvlan is not supported yet");
         check(r#"{"type":"ptp"}"#, r#"CNI plugin "ptp" is not supported"#);
         check(r#"{"type":"bridge"},{"type":"bandwidth"}"#, r#"CNI plugin "bandwidth" is not supported"#);
-        check(r#"{"type":"bridge","ipam":{"type":"dhcp"}}"#, "Unsupported ipam driver: dhcp");
+        check(r#"{"type":"bridge","ipam":{"type":"x"}}"#, "Unsupported ipam driver: x");
+        check(r#"{"type":"ipvlan","ipam":{"type":"dhcp"}}"#, "ipam driver dhcp is not supported with ipvlan");
+        check(r#"{"type":"macvlan","mode":"x"}"#, r#"invalid macvlan mode "x""#);
         check(
             r#"{"type":"bridge","isGateway":true}"#,
             "a bridge whose traffic is not masqueraded (ipMasq) is not supported",

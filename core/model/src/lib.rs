@@ -18,6 +18,7 @@
 pub mod addr;
 pub mod cni;
 pub mod id;
+pub mod lan;
 pub mod name;
 pub mod network;
 pub mod port;
@@ -25,6 +26,7 @@ pub mod relayed;
 
 pub use addr::{Addr, MacAddr, Pool, Subnet};
 pub use id::{ContainerId, ImageId, NetworkId};
+pub use lan::{IpvlanMode, IpvlanOptions, LanOptions, MacvlanMode, MacvlanOptions};
 pub use name::{ContainerName, DnsName, Hostname, LinkName, NetworkName};
 pub use network::{BridgeMode, BridgeOptions, Driver, Isolation, Network, NetworkRoute, NetworkSubnet, RouteTarget};
 pub use port::{HostAddress, PortMapping, PortSpec, Protocol, Unpublish};

@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::lan::{IpvlanOptions, MacvlanOptions};
 use crate::{Addr, Invalid, LinkName, NetworkId, NetworkName, Pool, Subnet};
 
 /// A network: a driver with its options, subnets and names. Its serde form is Podman's JSON object
@@ -20,8 +21,9 @@ pub struct Network {
     pub id: NetworkId,
     /// The kind of network with its parsed options.
     pub driver: Driver,
-    /// The bridge's link name, or the parent of a macvlan network.
-    pub link: LinkName,
+    /// The bridge, which every bridge network has; of a macvlan or ipvlan network the parent, `None` for the link of
+    /// the host's default route.
+    pub link: Option<LinkName>,
     /// When it was created, as RFC 3339 text with nanoseconds; for display only.
     pub created: String,
     /// At most one address per subnet goes to each attachment.
@@ -49,9 +51,37 @@ pub const DEFAULT_NETWORK: &str = "podman";
 pub const DEFAULT_NETWORK_ID: &str = "2f259bab93aaaaa2542ba43ef33eb990d0999ee1b9924b557b7be53c0b7a1bb9";
 
 impl Network {
-    /// Subnets of IPv4 (`true`) or IPv6.
+    /// May its containers have addresses of IPv4 (`true`) or IPv6?
     pub fn has_family(&self, ipv4: bool) -> bool {
-        self.subnets.iter().any(|s| s.subnet.is_ipv4() == ipv4)
+        match self.ipam {
+            // Subnets are known to servers and routers alone; IPv6 is for who asked for it.
+            IpamPolicy::Dhcp => ipv4 || self.ipv6,
+            IpamPolicy::HostLocal | IpamPolicy::None => self.subnets.iter().any(|s| s.subnet.is_ipv4() == ipv4),
+        }
+    }
+
+    /// The options of a bridge network.
+    pub fn bridge(&self) -> Option<&BridgeOptions> {
+        match &self.driver {
+            Driver::Bridge(options) => Some(options),
+            Driver::Macvlan(_) | Driver::Ipvlan(_) => None,
+        }
+    }
+
+    /// Are its containers on a LAN themselves, with addresses of its own, rather than behind a bridge of ours?
+    pub fn is_on_lan(&self) -> bool {
+        !self.is_managed()
+    }
+
+    /// Does it give its sandboxes a default route?
+    pub fn gives_default_route(&self) -> bool {
+        let refused = match &self.driver {
+            Driver::Bridge(options) => options.no_default_route,
+            Driver::Macvlan(MacvlanOptions { lan, .. }) | Driver::Ipvlan(IpvlanOptions { lan, .. }) => {
+                lan.no_default_route
+            }
+        };
+        !self.internal && refused != Some(true)
     }
 
     /// Is it the default network?
@@ -61,8 +91,7 @@ impl Network {
 
     /// Is its bridge ours: made, given addresses, guarded by the firewall and removed by podwire?
     pub fn is_managed(&self) -> bool {
-        let Driver::Bridge(options) = &self.driver;
-        options.mode != Some(BridgeMode::Unmanaged)
+        self.bridge().is_some_and(|options| options.mode != Some(BridgeMode::Unmanaged))
     }
 
     /// Can ports be published to its containers? Not from an internal network, nor on a bridge that is not ours.
@@ -75,11 +104,10 @@ impl Network {
         self.dns && self.is_managed() && self.subnets.iter().any(|s| s.gateway.is_some())
     }
 
-    /// May its bridge be that of other networks too, and its subnets those of other networks on this host? So it
-    /// is, as in Podman, where VLANs keep them apart or where the bridge is somebody else's.
+    /// May its link be that of other networks too, and its subnets those of other networks on this host? So it
+    /// is, as in Podman, where VLANs keep them apart or where the link is somebody else's.
     pub fn may_share(&self) -> bool {
-        let Driver::Bridge(options) = &self.driver;
-        options.may_share()
+        self.bridge().is_none_or(BridgeOptions::may_share)
     }
 
     /// The text of Podman's file `NAME.json`: five spaces per level, a line end, and what Go escapes escaped.
@@ -220,8 +248,29 @@ impl fmt::Display for NetworkRoute {
 pub enum IpamPolicy {
     /// podwire, from the subnets' pools.
     HostLocal,
+    /// A DHCP server of the LAN, and its routers: attachments have no address until it has answered.
+    Dhcp,
     /// Nobody: attachments get no address.
     None,
+}
+
+impl IpamPolicy {
+    const WORDS: [(Self, &'static str); 3] =
+        [(Self::HostLocal, "host-local"), (Self::Dhcp, "dhcp"), (Self::None, "none")];
+
+    /// As it is typed after `--ipam-driver`.
+    pub fn word(self) -> &'static str {
+        Self::WORDS.iter().find(|(policy, _)| *policy == self).map_or("", |(_, word)| word)
+    }
+}
+
+impl FromStr for IpamPolicy {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let known = Self::WORDS.iter().find(|(_, word)| *word == text);
+        known.map(|(policy, _)| *policy).ok_or_else(|| Invalid(format!("Unsupported ipam driver: {text}")))
+    }
 }
 
 /// The kind of network.
@@ -229,6 +278,21 @@ pub enum IpamPolicy {
 pub enum Driver {
     /// A Linux bridge on this host.
     Bridge(BridgeOptions),
+    /// Links of their own MAC addresses on a link of the host.
+    Macvlan(MacvlanOptions),
+    /// Links with the MAC address of a link of the host.
+    Ipvlan(IpvlanOptions),
+}
+
+impl Driver {
+    /// As it is typed after `-d`.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Bridge(_) => "bridge",
+            Self::Macvlan(_) => "macvlan",
+            Self::Ipvlan(_) => "ipvlan",
+        }
+    }
 }
 
 /// Which other networks' containers may talk to ours.
@@ -284,12 +348,7 @@ impl BridgeOptions {
             mtu: options.take("mtu")?,
             isolate: options.take_with("isolate", isolation)?,
             metric: options.take("metric")?,
-            no_default_route: options.take_with("no_default_route", |text| match text {
-                // Podman's manual has `1`; up to its version 5 Go's words were taken.
-                "1" => Ok(true),
-                "0" => Ok(false),
-                _ => text.parse().map_err(|e| Invalid(format!("unable to parse \"no_default_route\": {e}"))),
-            })?,
+            no_default_route: options.take_switch("no_default_route")?,
             outbound_addr4: options.take("outbound_addr4")?,
             outbound_addr6: options.take("outbound_addr6")?,
             mode: options.take_with("mode", bridge_mode)?,
@@ -300,10 +359,7 @@ impl BridgeOptions {
             parsed.mtu = Some(mtu);
         }
         parsed.check()?;
-        match options.0.keys().next() {
-            Some(unknown) => Err(Invalid(format!("unsupported bridge network option: {unknown}"))),
-            None => Ok(parsed),
-        }
+        options.none_left("bridge").map(|()| parsed)
     }
 
     fn check(&self) -> Result<(), Invalid> {
@@ -354,15 +410,37 @@ impl BridgeOptions {
 }
 
 /// Options as typed; taking one is what makes it known.
-struct Options(BTreeMap<String, String>);
+pub(crate) struct Options(pub(crate) BTreeMap<String, String>);
 
 impl Options {
-    fn take<T: FromStr<Err: fmt::Display>>(&mut self, key: &str) -> Result<Option<T>, Invalid> {
+    pub(crate) fn take<T: FromStr<Err: fmt::Display>>(&mut self, key: &str) -> Result<Option<T>, Invalid> {
         self.take_with(key, |text| text.parse().map_err(|e| Invalid(format!("unable to parse {key:?}: {e}"))))
     }
 
-    fn take_with<T>(&mut self, key: &str, parse: impl Fn(&str) -> Result<T, Invalid>) -> Result<Option<T>, Invalid> {
+    pub(crate) fn take_with<T>(
+        &mut self,
+        key: &str,
+        parse: impl Fn(&str) -> Result<T, Invalid>,
+    ) -> Result<Option<T>, Invalid> {
         self.0.remove(key).map(|text| parse(&text)).transpose()
+    }
+
+    pub(crate) fn take_switch(&mut self, key: &str) -> Result<Option<bool>, Invalid> {
+        self.take_with(key, |text| match text {
+            // Podman's manual has `1`; up to its version 5 Go's words were taken.
+            "1" => Ok(true),
+            "0" => Ok(false),
+            _ => text.parse().map_err(|e| Invalid(format!("unable to parse {key:?}: {e}"))),
+        })
+    }
+
+    /// Netavark has a colon here for bridges alone.
+    pub(crate) fn none_left(&self, driver: &str) -> Result<(), Invalid> {
+        let colon = if driver == "bridge" { ":" } else { "" };
+        match self.0.keys().next() {
+            Some(unknown) => Err(Invalid(format!("unsupported {driver} network option{colon} {unknown}"))),
+            None => Ok(()),
+        }
     }
 }
 
@@ -447,18 +525,16 @@ struct JsonRoute {
 
 impl From<Network> for Json {
     fn from(n: Network) -> Self {
-        let (driver, options) = match &n.driver {
-            Driver::Bridge(options) => ("bridge", options.to_map()),
-        };
-        let ipam = match n.ipam {
-            IpamPolicy::HostLocal => "host-local",
-            IpamPolicy::None => "none",
+        let options = match &n.driver {
+            Driver::Bridge(options) => options.to_map(),
+            Driver::Macvlan(options) => options.to_map(),
+            Driver::Ipvlan(options) => options.to_map(),
         };
         Self {
             name: n.name,
             id: n.id,
-            driver: driver.to_owned(),
-            network_interface: Some(n.link),
+            driver: n.driver.word().to_owned(),
+            network_interface: n.link,
             created: n.created,
             subnets: n.subnets.iter().map(JsonSubnet::from).collect(),
             routes: n.routes.iter().map(JsonRoute::from).collect(),
@@ -468,8 +544,29 @@ impl From<Network> for Json {
             network_dns_servers: n.dns_servers,
             labels: n.labels,
             options,
-            ipam_options: BTreeMap::from([("driver".to_owned(), ipam.to_owned())]),
+            ipam_options: BTreeMap::from([("driver".to_owned(), n.ipam.word().to_owned())]),
         }
+    }
+}
+
+/// The option `parent` is the network's link, as in netavark.
+pub fn take_parent(options: &mut BTreeMap<String, String>) -> Result<Option<LinkName>, Invalid> {
+    options.remove("parent").filter(|text| !text.is_empty()).map(|text| text.parse()).transpose()
+}
+
+/// Can who chooses addresses choose them for this driver's links?
+pub fn check_ipam(driver: &Driver, ipam: IpamPolicy) -> Result<(), Invalid> {
+    match (driver, ipam) {
+        // A DHCP server tells its clients apart by their MAC addresses, which are all the parent's.
+        (Driver::Ipvlan(_), IpamPolicy::Dhcp) => {
+            Err(Invalid("ipam driver dhcp is not supported with ipvlan".to_owned()))
+        }
+        (Driver::Bridge(options), IpamPolicy::Dhcp) if options.mode != Some(BridgeMode::Unmanaged) => {
+            let text = "ipam driver dhcp is not supported on a bridge of podwire's own, where no DHCP server is: say \
+                        -o mode=unmanaged for a bridge that is on a LAN";
+            Err(Invalid(text.to_owned()))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -538,23 +635,28 @@ impl TryFrom<Json> for Network {
     type Error = Invalid;
 
     fn try_from(j: Json) -> Result<Self, Invalid> {
+        let mut link = j.network_interface;
         let driver = match j.driver.as_str() {
             "bridge" => Driver::Bridge(BridgeOptions::parse(&j.options)?),
-            later @ ("macvlan" | "ipvlan") => {
-                return Err(Invalid(format!("network driver {later} is not supported yet")));
+            driver @ ("macvlan" | "ipvlan") => {
+                let mut options = j.options;
+                link = take_parent(&mut options)?.or(link);
+                if driver == "macvlan" {
+                    Driver::Macvlan(MacvlanOptions::parse(&options)?)
+                } else {
+                    Driver::Ipvlan(IpvlanOptions::parse(&options)?)
+                }
             }
             other => return Err(Invalid(format!("plugin for driver {other:?} not found in plugin directories"))),
         };
-        let ipam = match j.ipam_options.get("driver").map_or("host-local", String::as_str) {
-            "host-local" => IpamPolicy::HostLocal,
-            "none" => IpamPolicy::None,
-            "dhcp" => return Err(Invalid("ipam driver dhcp is not supported yet".to_owned())),
-            other => return Err(Invalid(format!("Unsupported ipam driver: {other}"))),
-        };
+        if link.is_none() && matches!(driver, Driver::Bridge(_)) {
+            return Err(Invalid("network_interface is missing".to_owned()));
+        }
+        let ipam: IpamPolicy = j.ipam_options.get("driver").map_or("host-local", String::as_str).parse()?;
+        check_ipam(&driver, ipam)?;
         if let Some(unknown) = j.ipam_options.keys().find(|key| *key != "driver") {
             return Err(Invalid(format!("unsupported ipam option: {unknown}")));
         }
-        let link = j.network_interface.ok_or_else(|| Invalid("network_interface is missing".to_owned()))?;
         let subnets = j.subnets.into_iter().map(NetworkSubnet::try_from).collect::<Result<Vec<_>, _>>()?;
         Ok(Self {
             ipv6: j.ipv6_enabled || subnets.iter().any(|s| !s.subnet.is_ipv4()),
@@ -644,7 +746,7 @@ mod tests {
                 name: "na".parse().unwrap(),
                 id: NetworkId::from_bytes([7; 32]),
                 driver: Driver::Bridge(options),
-                link: "podman1".parse().unwrap(),
+                link: Some("podman1".parse().unwrap()),
                 created: "2026-11-23T18:13:23.7Z".to_owned(),
                 subnets: vec![NetworkSubnet { subnet, gateway: subnet.nth(1), pool }],
                 routes,

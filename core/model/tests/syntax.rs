@@ -68,7 +68,7 @@ fn any_network() -> impl Strategy<Value = Network> {
             name: name.parse().expect("a name"),
             id: NetworkId::from_bytes([7; 32]),
             driver: Driver::Bridge(options),
-            link: "podman1".parse().expect("a name"),
+            link: Some("podman1".parse().expect("a name")),
             created: "2026-11-24T12:00:00.5Z".to_owned(),
             ipv6: ipv6 || subnets.iter().any(|s| !s.subnet.is_ipv4()),
             subnets,

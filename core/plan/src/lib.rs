@@ -26,8 +26,8 @@
 pub mod object;
 
 pub use object::{
-    Address, Bridge, Element, Field, Key, Mark, Object, Place, Route, RouteKind, Ruleset, Sandbox, SandboxName, Sysctl,
-    Table, Veth,
+    Address, Bridge, Child, ChildKind, Element, Field, Key, Mark, Neighbour, Object, Place, Route, RouteKind, Ruleset,
+    Sandbox, SandboxName, Sysctl, Table, Veth,
 };
 mod plan;
 pub mod world;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use model::{Addr, ContainerId, Invalid, LinkName, MacAddr, Protocol, Subnet};
+use model::{Addr, ContainerId, Invalid, IpvlanMode, LinkName, MacAddr, MacvlanMode, Protocol, Subnet};
 use serde::{Deserialize, Serialize};
 
 /// The name of a sandbox's namespace file under `/run/netns`: `podwire-` and 12 hexadecimal digits.
@@ -119,8 +119,12 @@ pub enum Object {
     Bridge(Bridge),
     /// A veth pair: one end a member of a bridge, the other in a sandbox; both up.
     Veth(Veth),
+    /// A macvlan or ipvlan link on a link of the host, up.
+    Child(Child),
     /// An address on a link.
     Address(Address),
+    /// A neighbour's MAC address that is known and never asked for.
+    Neighbour(Neighbour),
     /// A route.
     Route(Route),
 }
@@ -240,6 +244,73 @@ pub struct Veth {
     pub mark: Mark,
 }
 
+/// A macvlan or ipvlan link whose parent is in the host place, up. Nothing of it is in the host place, unless it is
+/// there itself; it dies with its parent, whoever removes that.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Child {
+    /// Where it is.
+    pub place: Place,
+    /// Its name there.
+    pub name: LinkName,
+    /// Its name before it is finished: kernels before 6.15 make it in the parent's place, where the other one may be
+    /// taken (rtnl_newlink_create in net/core/rtnetlink.c).
+    pub unfinished: LinkName,
+    /// The link below it.
+    pub parent: LinkName,
+    /// Which of the two, and how.
+    pub kind: ChildKind,
+    /// MTU in bytes; not more than the parent's.
+    pub mtu: u32,
+    /// Whose it is; the link's alias.
+    pub mark: Mark,
+}
+
+/// Macvlan or ipvlan.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum ChildKind {
+    /// With a MAC address of its own.
+    Macvlan {
+        /// Who exchanges frames with whom.
+        mode: MacvlanMode,
+        /// `None`: the parent's, which is not observed; so it is in mode passthru.
+        mac: Option<MacAddr>,
+        /// `bclim`; `None` is the kernel's, and not observed.
+        bclim: Option<i32>,
+    },
+    /// With its parent's MAC address.
+    Ipvlan {
+        /// How addresses are shared.
+        mode: IpvlanMode,
+    },
+}
+
+impl fmt::Display for ChildKind {
+    /// In the words of `ip link`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Macvlan { mode, mac, bclim } => {
+                write!(f, "macvlan mode {}", mode.word())?;
+                bclim.iter().try_for_each(|bclim| write!(f, " bclim {bclim}"))?;
+                mac.iter().try_for_each(|mac| write!(f, " address {mac}"))
+            }
+            Self::Ipvlan { mode } => write!(f, "ipvlan mode {}", mode.word()),
+        }
+    }
+}
+
+/// A neighbour's MAC address that is known and never asked for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Neighbour {
+    /// Where it is known.
+    pub place: Place,
+    /// The link it is reached by.
+    pub link: LinkName,
+    /// Its address.
+    pub ip: IpAddr,
+    /// Its MAC address.
+    pub mac: MacAddr,
+}
+
 /// An address on a link. IPv6 addresses are added without duplicate address detection.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Address {
@@ -269,6 +340,10 @@ pub struct Route {
 pub enum RouteKind {
     /// By a next hop, which must be on a connected subnet.
     Via(IpAddr),
+    /// By a next hop on this link, where other links may have the same subnet.
+    ViaOn(IpAddr, LinkName),
+    /// To neighbours on this link.
+    On(LinkName),
     /// Not at all, without a word.
     Blackhole,
     /// Not at all: host unreachable.
@@ -281,8 +356,16 @@ impl RouteKind {
     /// The next hop, if there is one.
     pub fn gateway(&self) -> Option<IpAddr> {
         match self {
-            Self::Via(gateway) => Some(*gateway),
-            Self::Blackhole | Self::Unreachable | Self::Prohibit => None,
+            Self::Via(gateway) | Self::ViaOn(gateway, _) => Some(*gateway),
+            Self::On(_) | Self::Blackhole | Self::Unreachable | Self::Prohibit => None,
+        }
+    }
+
+    /// The link, if it is given by its name.
+    pub fn link(&self) -> Option<&LinkName> {
+        match self {
+            Self::On(link) | Self::ViaOn(_, link) => Some(link),
+            Self::Via(_) | Self::Blackhole | Self::Unreachable | Self::Prohibit => None,
         }
     }
 }
@@ -292,6 +375,8 @@ impl fmt::Display for RouteKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Via(gateway) => write!(f, "via {gateway}"),
+            Self::ViaOn(gateway, link) => write!(f, "via {gateway} dev {link}"),
+            Self::On(link) => write!(f, "dev {link}"),
             Self::Blackhole => f.write_str("blackhole"),
             Self::Unreachable => f.write_str("unreachable"),
             Self::Prohibit => f.write_str("prohibit"),
@@ -312,8 +397,12 @@ pub enum Key {
     Element(Table, String, Vec<Field>),
     /// A link, by the name of its end in the host place.
     Link(LinkName),
+    /// A link that has no end in the host place, by its name in a sandbox.
+    Inside(SandboxName, LinkName),
     /// An address on a link.
     Address(Place, LinkName, IpAddr),
+    /// A neighbour on a link.
+    Neighbour(Place, LinkName, IpAddr),
     /// A route, by what the kernel tells routes apart by.
     Route(Place, Subnet, u32),
 }
@@ -328,6 +417,11 @@ impl Object {
             Self::Element(o) => Key::Element(o.table, o.set.clone(), o.key.clone()),
             Self::Bridge(o) => Key::Link(o.name.clone()),
             Self::Veth(o) => Key::Link(o.host.clone()),
+            Self::Child(o) => match &o.place {
+                Place::Host => Key::Link(o.name.clone()),
+                Place::Sandbox(sandbox) => Key::Inside(sandbox.clone(), o.name.clone()),
+            },
+            Self::Neighbour(o) => Key::Neighbour(o.place.clone(), o.link.clone(), o.ip),
             Self::Address(o) => Key::Address(o.place.clone(), o.link.clone(), o.addr.ip),
             Self::Route(o) => Key::Route(o.place.clone(), o.destination, o.metric),
         }
@@ -344,7 +438,9 @@ impl Object {
             Self::Element(o) => Some(&o.mark),
             Self::Bridge(o) => Some(&o.mark),
             Self::Veth(o) => Some(&o.mark),
-            Self::Sandbox(_) | Self::Sysctl(_) | Self::Ruleset(_) | Self::Address(_) | Self::Route(_) => None,
+            Self::Child(o) => Some(&o.mark),
+            Self::Sandbox(_) | Self::Sysctl(_) | Self::Ruleset(_) => None,
+            Self::Address(_) | Self::Neighbour(_) | Self::Route(_) => None,
         }
     }
 }
@@ -423,13 +519,17 @@ impl fmt::Display for Object {
                 }
                 write!(f, " mtu {} peer [{}] {} address {}", o.mtu, o.sandbox, o.name, o.mac)
             }
+            Self::Child(o) => write!(f, "{}link {} link {} type {} mtu {}", o.place, o.name, o.parent, o.kind, o.mtu),
+            Self::Neighbour(o) => write!(f, "{}neigh {} lladdr {} dev {} nud permanent", o.place, o.ip, o.mac, o.link),
             Self::Address(o) => write!(f, "{}addr {} dev {}", o.place, o.addr, o.link),
             Self::Route(o) => {
                 let destination =
                     if o.destination.is_default() { "default".to_owned() } else { o.destination.to_string() };
                 match &o.kind {
-                    kind @ RouteKind::Via(_) => write!(f, "{}route {destination} {kind} metric {}", o.place, o.metric),
-                    kind => write!(f, "{}route {kind} {destination} metric {}", o.place, o.metric),
+                    RouteKind::Blackhole | RouteKind::Unreachable | RouteKind::Prohibit => {
+                        write!(f, "{}route {} {destination} metric {}", o.place, o.kind, o.metric)
+                    }
+                    kind => write!(f, "{}route {destination} {kind} metric {}", o.place, o.metric),
                 }
             }
         }

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use model::LinkName;
+use model::{LinkName, MacvlanMode};
 use serde::{Deserialize, Serialize};
 
-use crate::{Key, Object, Place, SandboxName};
+use crate::{Child, ChildKind, Key, Object, Place, SandboxName};
 
 /// One step: create, change or remove one object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -282,6 +282,19 @@ fn changes_in_place(from: &Object, to: &Object) -> bool {
         (Object::Veth(from), Object::Veth(to)) => {
             (&from.sandbox, &from.name, from.mac) == (&to.sandbox, &to.name, to.mac)
         }
+        // One of another parent or kind is another link.
+        (Object::Child(from), Object::Child(to)) => from.parent == to.parent && child_changes(&from.kind, &to.kind),
+        (Object::Neighbour(_), Object::Neighbour(_)) => true,
+        _ => false,
+    }
+}
+
+/// The kernel refuses to change to mode passthru and back (macvlan_changelink in drivers/net/macvlan.c).
+fn child_changes(from: &ChildKind, to: &ChildKind) -> bool {
+    let passes = |mode: &MacvlanMode| *mode == MacvlanMode::Passthru;
+    match (from, to) {
+        (ChildKind::Macvlan { mode: from, .. }, ChildKind::Macvlan { mode: to, .. }) => passes(from) == passes(to),
+        (ChildKind::Ipvlan { .. }, ChildKind::Ipvlan { .. }) => true,
         _ => false,
     }
 }
@@ -301,7 +314,9 @@ fn conflict(wanted: &Object, what: String) -> Conflict {
         }
         Object::Bridge(o) => format!("ip -d link show {}", o.name),
         Object::Veth(o) => format!("ip -d link show {}", o.host),
+        Object::Child(o) => format!("{} -d link show {}", place(&o.place), o.name),
         Object::Address(o) => format!("{} addr show dev {}", place(&o.place), o.link),
+        Object::Neighbour(o) => format!("{} neigh show dev {}", place(&o.place), o.link),
         Object::Route(o) => format!("{} route show", place(&o.place)),
     };
     Conflict { wanted: Box::new(wanted.clone()), what, show }
@@ -356,7 +371,8 @@ impl<'a> Nesting<'a> {
         match object {
             // A veth would go with its sandbox, but some time after the last process (cleanup_net in
             // net/core/net_namespace.c is a work item): until then its name is taken. So it has its own op.
-            Object::Sandbox(_) | Object::Ruleset(_) | Object::Bridge(_) | Object::Veth(_) => false,
+            // A child's MAC address and mode would keep its parent from having others like it for as long.
+            Object::Sandbox(_) | Object::Ruleset(_) | Object::Bridge(_) | Object::Veth(_) | Object::Child(_) => false,
             Object::Element(_) => removed.contains(&Key::Ruleset),
             Object::Sysctl(sysctl) => {
                 self.place_vanishes(&sysctl.place, removed)
@@ -366,7 +382,15 @@ impl<'a> Nesting<'a> {
                 self.place_vanishes(&address.place, removed)
                     || self.link_vanishes(&address.place, &address.link, removed)
             }
+            Object::Neighbour(neighbour) => {
+                self.place_vanishes(&neighbour.place, removed)
+                    || self.link_vanishes(&neighbour.place, &neighbour.link, removed)
+            }
             Object::Route(route) => {
+                if let Some(link) = route.kind.link() {
+                    return self.place_vanishes(&route.place, removed)
+                        || self.link_vanishes(&route.place, link, removed);
+                }
                 let on = self.addresses.get(&route.place).into_iter().flatten();
                 let reaches =
                     |subnet: model::Subnet| route.kind.gateway().is_some_and(|gateway| subnet.contains(gateway));
@@ -387,10 +411,13 @@ impl<'a> Nesting<'a> {
 
     fn link_vanishes(&self, place: &Place, link: &LinkName, removed: &BTreeSet<Key>) -> bool {
         let key = match place {
-            Place::Host => Some(Key::Link(link.clone())),
-            Place::Sandbox(sandbox) => self.host_ends.get(&(sandbox, link)).map(|end| Key::Link((*end).clone())),
+            Place::Host => Key::Link(link.clone()),
+            Place::Sandbox(sandbox) => match self.host_ends.get(&(sandbox, link)) {
+                Some(end) => Key::Link((*end).clone()),
+                None => Key::Inside(sandbox.clone(), link.clone()),
+            },
         };
-        key.is_some_and(|key| removed.contains(&key))
+        removed.contains(&key)
     }
 }
 
@@ -436,14 +463,15 @@ fn rank(object: &Object) -> u8 {
         Object::Element(_) => 1,
         Object::Sysctl(o) if o.place == Place::Host && sysctl_link(&o.path).is_none() => 2,
         // Before the sandbox, so that it goes last: nobody needs to wait for that (host::Host::begin).
-        Object::Bridge(_) => 3,
+        Object::Bridge(_) | Object::Child(Child { place: Place::Host, .. }) => 3,
         Object::Sandbox(_) => 4,
         // A sandbox's defaults are what its links start with, so they come before its links.
         Object::Sysctl(o) if sysctl_link(&o.path).is_none() => 5,
-        Object::Veth(_) => 6,
+        Object::Veth(_) | Object::Child(_) => 6,
         Object::Sysctl(_) => 7,
         Object::Address(_) => 8,
-        Object::Route(_) => 9,
+        Object::Neighbour(_) => 9,
+        Object::Route(_) => 10,
     }
 }
 

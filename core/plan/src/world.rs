@@ -10,16 +10,17 @@
 //! (with NLM_F_EXCL or without), it refuses: our requests are exclusive. A namespace file is its namespace:
 //! that processes can keep one alive is left out.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
-use model::{Addr, LinkName, MacAddr, Subnet};
+use model::{Addr, LinkName, MacAddr, MacvlanMode, Subnet};
 
 use crate::plan::sysctl_link;
 use crate::{
-    Address, Bridge, Element, Key, Mark, Object, Observed, Op, Place, Plan, Route, RouteKind, Ruleset, SandboxName,
-    Seen, Sysctl, Veth,
+    Address, Bridge, Child, ChildKind, Element, Key, Mark, Neighbour, Object, Observed, Op, Place, Plan, Route,
+    RouteKind, Ruleset, SandboxName, Seen, Sysctl, Veth,
 };
 
 /// The kernel said no; nothing was changed by this op.
@@ -38,6 +39,7 @@ pub struct World {
     sandboxes: BTreeSet<SandboxName>,
     links: BTreeMap<(Place, LinkName), Link>,
     addresses: BTreeMap<(Place, LinkName, IpAddr), Addr>,
+    neighbours: BTreeMap<(Place, LinkName, IpAddr), MacAddr>,
     routes: BTreeMap<(Place, Subnet, u32), Hop>,
     sysctls: BTreeMap<(Place, String), String>,
     ruleset: Option<String>,
@@ -56,6 +58,7 @@ enum Kind {
     Bridge { mac: MacAddr, filters_vlans: bool, vrf: Option<LinkName> },
     HostEnd { sandbox: SandboxName, peer: LinkName, master: Option<LinkName>, vlan: Option<u16>, isolated: bool },
     SandboxEnd { host: LinkName, mac: MacAddr },
+    Child { parent: LinkName, unfinished: LinkName, kind: ChildKind },
     Foreign { kind: String },
 }
 
@@ -79,6 +82,8 @@ pub enum Deed {
     AddLink(LinkName, String),
     /// `ip link del NAME`
     DeleteLink(LinkName),
+    /// `ip -n SANDBOX link del NAME`
+    DeleteLinkInside(SandboxName, LinkName),
     /// `ip link set NAME mtu N`
     SetMtu(LinkName, u32),
     /// `ip link set NAME nomaster`
@@ -99,11 +104,12 @@ pub enum Deed {
 const MEMBERS_MAX: usize = 1023;
 
 /// A new namespace's settings, as far as drivers write them (net/ipv4/devinet.c, net/ipv6/addrconf.c).
-const LINK_SYSCTLS: [(&str, &str, &str); 10] = [
+const LINK_SYSCTLS: [(&str, &str, &str); 11] = [
     ("ipv4", "forwarding", "0"),
     ("ipv4", "route_localnet", "0"),
     ("ipv4", "rp_filter", "0"),
     ("ipv4", "arp_notify", "0"),
+    ("ipv4", "arp_filter", "0"),
     ("ipv6", "forwarding", "0"),
     ("ipv6", "disable_ipv6", "0"),
     ("ipv6", "accept_ra", "1"),
@@ -133,6 +139,7 @@ impl World {
             sandboxes: BTreeSet::new(),
             links: BTreeMap::new(),
             addresses: BTreeMap::new(),
+            neighbours: BTreeMap::new(),
             routes: BTreeMap::new(),
             sysctls: BTreeMap::new(),
             ruleset: None,
@@ -189,6 +196,7 @@ impl World {
                 Link { kind: Kind::Foreign { kind: kind.clone() }, mtu: 1500, mark: None },
             ),
             Deed::DeleteLink(name) => self.delete_link(&Place::Host, name),
+            Deed::DeleteLinkInside(sandbox, name) => self.delete_link(&Place::Sandbox(sandbox.clone()), name),
             Deed::SetMtu(name, mtu) => self.link_mut(&Place::Host, name).map(|link| link.mtu = *mtu),
             Deed::NoMaster(name) => self.link_mut(&Place::Host, name).map(|link| {
                 if let Kind::HostEnd { master, .. } = &mut link.kind {
@@ -233,6 +241,8 @@ impl World {
                 self.add_link(Place::Host, &o.name, Link { kind, mtu: o.mtu, mark: Some(o.mark.clone()) })
             }
             Object::Veth(o) => self.add_veth(o),
+            Object::Child(o) => self.add_child(o),
+            Object::Neighbour(o) => self.add_neighbour(o),
             Object::Address(o) => self.add_address(o),
             Object::Route(o) => self.add_route(o),
         }
@@ -271,6 +281,17 @@ impl World {
                 self.link_mut(&Place::Sandbox(o.sandbox.clone()), &o.name)?.mtu = o.mtu;
                 Ok(())
             }
+            Object::Child(o) => {
+                let link = self.link_mut(&o.place, &o.name)?;
+                let Kind::Child { kind, .. } = &mut link.kind else { return Err("EOPNOTSUPP") };
+                kind.clone_from(&o.kind);
+                (link.mtu, link.mark) = (o.mtu, Some(o.mark.clone()));
+                Ok(())
+            }
+            Object::Neighbour(o) => {
+                let key = (o.place.clone(), o.link.clone(), o.ip);
+                self.neighbours.get_mut(&key).map(|mac| *mac = o.mac).ok_or("ENOENT")
+            }
             Object::Sandbox(_) | Object::Address(_) | Object::Route(_) => Err("EOPNOTSUPP"),
         }
     }
@@ -286,6 +307,10 @@ impl World {
             Object::Element(_) => self.elements.remove(&object.key()).map(|_| ()).ok_or("ENOENT"),
             Object::Bridge(o) => self.delete_link(&Place::Host, &o.name),
             Object::Veth(o) => self.delete_link(&Place::Host, &o.host),
+            Object::Child(o) => self.delete_link(&o.place, &o.name),
+            Object::Neighbour(o) => {
+                self.neighbours.remove(&(o.place.clone(), o.link.clone(), o.ip)).map(|_| ()).ok_or("ENOENT")
+            }
             Object::Address(o) => self.delete_address(&o.place, &o.link, o.addr.ip),
             Object::Route(o) => {
                 self.routes.remove(&(o.place.clone(), o.destination, o.metric)).map(|_| ()).ok_or("ESRCH")
@@ -306,8 +331,13 @@ impl World {
                 seen(Object::Ruleset(Ruleset { version }), true)
             }
             Object::Element(_) => self.elements.get(&object.key()).map(|e| ours(Object::Element(e.clone()))),
-            Object::Bridge(o) => self.see_link(&o.name),
-            Object::Veth(o) => self.see_link(&o.host),
+            Object::Bridge(o) => self.see_link(&Place::Host, &o.name),
+            Object::Veth(o) => self.see_link(&Place::Host, &o.host),
+            Object::Child(o) => self.see_link(&o.place, &o.name),
+            Object::Neighbour(o) => {
+                let mac = *self.neighbours.get(&(o.place.clone(), o.link.clone(), o.ip))?;
+                seen(Object::Neighbour(Neighbour { mac, ..o.clone() }), self.is_ours(&o.place, &o.link))
+            }
             Object::Address(o) => {
                 let addr = *self.addresses.get(&(o.place.clone(), o.link.clone(), o.addr.ip))?;
                 seen(Object::Address(Address { addr, ..o.clone() }), self.is_ours(&o.place, &o.link))
@@ -320,8 +350,8 @@ impl World {
         }
     }
 
-    fn see_link(&self, name: &LinkName) -> Option<Seen> {
-        let link = self.links.get(&(Place::Host, name.clone()))?;
+    fn see_link(&self, place: &Place, name: &LinkName) -> Option<Seen> {
+        let link = self.links.get(&(place.clone(), name.clone()))?;
         let other = |kind: &str| Seen::Other { what: format!("link {name} type {kind}") };
         Some(match (&link.kind, link.mark.clone()) {
             (Kind::Bridge { mac, filters_vlans, vrf }, Some(mark)) => ours(Object::Bridge(Bridge {
@@ -348,7 +378,17 @@ impl World {
                     mark,
                 }))
             }
+            (Kind::Child { parent, unfinished, kind }, Some(mark)) => ours(Object::Child(Child {
+                place: place.clone(),
+                name: name.clone(),
+                unfinished: unfinished.clone(),
+                parent: parent.clone(),
+                kind: kind.clone(),
+                mtu: link.mtu,
+                mark,
+            })),
             (Kind::Foreign { kind }, _) => other(kind),
+            (Kind::Child { kind, .. }, None) => other(&kind.to_string()),
             (Kind::Bridge { .. }, None) => other("bridge"),
             (Kind::HostEnd { .. } | Kind::SandboxEnd { .. }, _) => other("veth"),
         })
@@ -441,6 +481,42 @@ impl World {
         self.add_link(inside, &veth.name, Link { kind, mtu: veth.mtu, mark: None })
     }
 
+    fn add_child(&mut self, child: &Child) -> Result<(), &'static str> {
+        let parent = self.links.get(&(Place::Host, child.parent.clone())).ok_or("ENODEV")?;
+        if child.mtu > parent.mtu {
+            return Err("EINVAL");
+        }
+        if let Place::Sandbox(sandbox) = &child.place
+            && !self.sandboxes.contains(sandbox)
+        {
+            return Err("ENOENT");
+        }
+        self.may_be_on(child)?;
+        let (parent, unfinished) = (child.parent.clone(), child.unfinished.clone());
+        let kind = Kind::Child { parent, unfinished, kind: child.kind.clone() };
+        self.add_link(child.place.clone(), &child.name, Link { kind, mtu: child.mtu, mark: Some(child.mark.clone()) })
+    }
+
+    /// Macvlan and ipvlan do not go together on one parent; where one passes everything through, it is alone
+    /// (macvlan_common_newlink); and no two have the same MAC address (macvlan_addr_busy).
+    fn may_be_on(&self, child: &Child) -> Result<(), &'static str> {
+        let passes = |kind: &ChildKind| matches!(kind, ChildKind::Macvlan { mode: MacvlanMode::Passthru, .. });
+        for link in self.links.values() {
+            let Kind::Child { parent, kind, .. } = &link.kind else { continue };
+            match (kind, &child.kind) {
+                _ if *parent != child.parent => {}
+                (one, other) if passes(one) || passes(other) => return Err("EINVAL"),
+                (ChildKind::Macvlan { mac: one, .. }, ChildKind::Macvlan { mac: other, .. }) if one == other => {
+                    return Err("EADDRINUSE");
+                }
+                (ChildKind::Macvlan { .. }, ChildKind::Ipvlan { .. })
+                | (ChildKind::Ipvlan { .. }, ChildKind::Macvlan { .. }) => return Err("EBUSY"),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     fn may_join(&self, bridge: &LinkName) -> Result<(), &'static str> {
         let link = self.links.get(&(Place::Host, bridge.clone())).ok_or("ENODEV")?;
         match &link.kind {
@@ -465,7 +541,11 @@ impl World {
     fn delete_link(&mut self, place: &Place, name: &LinkName) -> Result<(), &'static str> {
         let link = self.links.remove(&(place.clone(), name.clone())).ok_or("ENODEV")?;
         self.addresses.retain(|(p, l, _), _| (p, l) != (place, name));
+        self.neighbours.retain(|(p, l, _), _| (p, l) != (place, name));
         self.routes.retain(|(p, _, _), hop| p != place || !hop.is_on(name));
+        if *place == Place::Host {
+            self.delete_children(name);
+        }
         self.sysctls.retain(|(p, path), _| p != place || sysctl_link(path).as_ref() != Some(name));
         match link.kind {
             Kind::HostEnd { sandbox, peer, .. } => {
@@ -484,9 +564,19 @@ impl World {
                     }
                 }
             }
-            Kind::Foreign { .. } => {}
+            Kind::Child { .. } | Kind::Foreign { .. } => {}
         }
         Ok(())
+    }
+
+    /// They go with their parent, wherever they are.
+    fn delete_children(&mut self, of: &LinkName) {
+        let on =
+            |(_, link): &(&(Place, LinkName), &Link)| matches!(&link.kind, Kind::Child { parent, .. } if parent == of);
+        let children: Vec<(Place, LinkName)> = self.links.iter().filter(on).map(|(key, _)| key.clone()).collect();
+        for (place, name) in children {
+            let _ = self.delete_link(&place, &name);
+        }
     }
 
     fn delete_sandbox(&mut self, name: &SandboxName) -> Result<(), &'static str> {
@@ -526,16 +616,32 @@ impl World {
         Ok(())
     }
 
+    fn add_neighbour(&mut self, neighbour: &Neighbour) -> Result<(), &'static str> {
+        let Neighbour { place, link, ip, mac } = neighbour;
+        self.link_mut(place, link)?;
+        match self.neighbours.entry((place.clone(), link.clone(), *ip)) {
+            Entry::Occupied(_) => Err("EEXIST"),
+            Entry::Vacant(free) => {
+                free.insert(*mac);
+                Ok(())
+            }
+        }
+    }
+
     fn add_route(&mut self, route: &Route) -> Result<(), &'static str> {
         let key = (route.place.clone(), route.destination, route.metric);
         if self.routes.contains_key(&key) {
             return Err("EEXIST");
         }
-        let link = match route.kind.gateway() {
-            None => None,
-            Some(gateway) => {
-                let connected = |((place, _, _), addr): &(&(Place, LinkName, IpAddr), &Addr)| {
-                    *place == route.place && addr.subnet().contains(gateway)
+        let link = match (route.kind.gateway(), route.kind.link()) {
+            (None, None) => None,
+            (None, Some(link)) => {
+                self.link_mut(&route.place, link)?;
+                Some(link.clone())
+            }
+            (Some(gateway), on) => {
+                let connected = |((place, link, _), addr): &(&(Place, LinkName, IpAddr), &Addr)| {
+                    *place == route.place && on.is_none_or(|on| on == link) && addr.subnet().contains(gateway)
                 };
                 let ((_, link, _), _) = self.addresses.iter().find(connected).ok_or("ENETUNREACH")?;
                 Some(link.clone())
@@ -583,6 +689,7 @@ impl fmt::Display for World {
                     f.write_str(if *isolated { " isolated on" } else { "" })
                 }
                 Kind::SandboxEnd { mac, .. } => write!(f, "type veth address {mac}"),
+                Kind::Child { parent, kind, .. } => write!(f, "link {parent} type {kind}"),
                 Kind::Foreign { kind } => write!(f, "type {kind}"),
             }?;
             write!(f, " mtu {}", link.mtu)?;
@@ -591,8 +698,14 @@ impl fmt::Display for World {
         for ((place, link, _), addr) in &self.addresses {
             writeln!(f, "{place}addr {addr} dev {link}")?;
         }
+        for ((place, link, ip), mac) in &self.neighbours {
+            writeln!(f, "{place}neigh {ip} lladdr {mac} dev {link} nud permanent")?;
+        }
         for ((place, destination, metric), hop) in &self.routes {
             match &hop.link {
+                Some(_) if hop.kind.link().is_some() => {
+                    writeln!(f, "{place}route {destination} {} metric {metric}", hop.kind)?;
+                }
                 Some(link) => writeln!(f, "{place}route {destination} {} dev {link} metric {metric}", hop.kind)?,
                 None => writeln!(f, "{place}route {} {destination} metric {metric}", hop.kind)?,
             }

@@ -16,8 +16,11 @@ use linux::netns::{self, NetNs};
 use model::LinkName;
 use netlink::rtnetlink::{self, Changes, Hop, Link, Peer, RouteType};
 use netlink::{Errno, Message};
-use plan::{Address, Bridge, Conflict, Key, Object, Op, Place, Plan, Route, RouteKind, Sandbox, Sysctl, Veth};
+use plan::{
+    Address, Bridge, Conflict, Key, Neighbour, Object, Op, Place, Plan, Route, RouteKind, Sandbox, Sysctl, Veth,
+};
 
+use crate::child::moved;
 use crate::error::{ApplyError, HostError};
 use crate::observe::{is_ours, other_link};
 use crate::stack::Stack;
@@ -70,11 +73,17 @@ impl Host {
 
     fn announce_link(&mut self, place: &Place, name: &LinkName) -> Result<(), Failure> {
         let stack = self.needed_stack(place)?;
-        let Some(Link { index, mac: Some(mac), .. }) = stack.link(name.as_str())?.filter(|l| l.kind == "veth") else {
+        // Of an ipvlan link the address is its parent's, too.
+        let announces = |link: &Link| ["veth", "macvlan"].contains(&link.kind.as_str());
+        let Some(Link { index, mac: Some(mac), .. }) = stack.link(name.as_str())?.filter(announces) else {
             return Ok(());
         };
         let same = rtnetlink::change_link(index, &Changes { mac: Some(mac), ..Changes::default() });
-        Ok(all(stack.batch(&[same])?)?)
+        // A link whose MAC address is set forgets all neighbours (neigh_changeaddr), also those it was told of.
+        let kept = stack.neighbours()?.into_iter().filter(|neighbour| neighbour.permanent && neighbour.index == index);
+        let told_again = kept.map(|neighbour| rtnetlink::put_neighbour(index, neighbour.ip, neighbour.mac));
+        let messages: Vec<Message> = std::iter::once(same).chain(told_again).collect();
+        Ok(all(stack.batch(&messages)?)?)
     }
 
     /// Waits until the kernel has answered the removals that [`Host::begin`] sent.
@@ -197,16 +206,32 @@ impl Host {
                     rtnetlink::add_address(link.index, to.addr.ip, to.addr.len()),
                 ])
             }
+            Op::Create(Object::Neighbour(o)) | Op::Change { to: Object::Neighbour(o), .. } => {
+                let link = self.needed_link(&o.place, &o.link)?;
+                Ok(vec![rtnetlink::put_neighbour(link.index, o.ip, o.mac.octets())])
+            }
+            Op::Remove(Object::Neighbour(o)) => {
+                match self.stack(&o.place)?.map(|s| s.link(o.link.as_str())).transpose()? {
+                    Some(Some(link)) => Ok(vec![rtnetlink::delete_neighbour(link.index, o.ip)]),
+                    _ => Ok(Vec::new()),
+                }
+            }
             Op::Create(Object::Route(o)) => {
                 self.stack(&o.place)?.ok_or(Errno::new(libc::ENOENT))?;
-                Ok(vec![route(rtnetlink::add_route, o)])
+                Ok(vec![self.route(rtnetlink::add_route, o)?])
             }
-            Op::Remove(Object::Route(o)) => Ok(vec![route(rtnetlink::delete_route, o)]),
-            Op::Change { from: Object::Route(from), to: Object::Route(to) } => Ok(match (&from.kind, &to.kind) {
-                (RouteKind::Via(_), RouteKind::Via(_)) => vec![route(rtnetlink::replace_route, to)],
-                // IPv6 replaces no route by one of another type.
-                _ => vec![route(rtnetlink::delete_route, from), route(rtnetlink::add_route, to)],
-            }),
+            // With its link it has gone.
+            Op::Remove(Object::Route(o)) => match self.route(rtnetlink::delete_route, o) {
+                Err(Failure::Errno(errno)) if errno.code == libc::ENODEV => Ok(Vec::new()),
+                message => Ok(vec![message?]),
+            },
+            Op::Change { from: Object::Route(from), to: Object::Route(to) } => {
+                Ok(match (from.kind.gateway(), to.kind.gateway()) {
+                    (Some(_), Some(_)) => vec![self.route(rtnetlink::replace_route, to)?],
+                    // IPv6 replaces no route by one of another type.
+                    _ => vec![self.route(rtnetlink::delete_route, from)?, self.route(rtnetlink::add_route, to)?],
+                })
+            }
             _ => Ok(Vec::new()),
         }
     }
@@ -217,14 +242,17 @@ impl Host {
             Op::Create(Object::Sandbox(o)) => self.create_sandbox(o)?,
             Op::Create(Object::Bridge(o)) => self.create_bridge(o)?,
             Op::Create(Object::Veth(o)) => self.create_veth(o)?,
+            Op::Create(Object::Child(o)) => self.create_child(o)?,
             Op::Create(Object::Sysctl(o)) => return self.set(o),
             // The plan itself says how to take it back.
             Op::Change { to: Object::Sysctl(o), .. } => return self.set(o).map(|_| None),
             Op::Remove(Object::Sandbox(o)) => self.remove_sandbox(o)?,
             Op::Remove(Object::Bridge(o)) => self.begin_removal(o)?,
             Op::Remove(Object::Veth(o)) => self.remove_link(&o.host)?,
+            Op::Remove(Object::Child(o)) => self.remove_child(o)?,
             Op::Change { from: Object::Bridge(from), to: Object::Bridge(to) } => self.change_bridge(from, to)?,
             Op::Change { from: Object::Veth(from), to: Object::Veth(to) } => self.change_veth(from, to)?,
+            Op::Change { from: Object::Child(_), to: Object::Child(to) } => self.change_child(to)?,
             Op::Change { from, to } if from.key() == to.key() => {
                 self.remove_link_of(from)?;
                 self.take_one(&Op::Create(to.clone()))?;
@@ -237,7 +265,7 @@ impl Host {
 
     fn create_sandbox(&mut self, wanted: &Sandbox) -> Result<(), Failure> {
         let file = sandbox_file(&wanted.name);
-        let namespace = NetNs::create(&file).map_err(|e| match e.kind() {
+        let namespace = NetNs::create_in(&file, self.sandbox_owner.as_ref()).map_err(|e| match e.kind() {
             io::ErrorKind::AlreadyExists => Failure::Occupied(format!("netns {}", wanted.name)),
             _ => Failure::from(e),
         })?;
@@ -259,11 +287,11 @@ impl Host {
     }
 
     /// Removes what crosses the sandbox's border, then its file. The namespace itself dies later, in the
-    /// kernel's own time, and only when no process is left in it; its veths must not live that long.
+    /// kernel's own time, and only when no process is left in it; its links must not live that long.
     fn remove_sandbox(&mut self, gone: &Sandbox) -> Result<(), Failure> {
         if let Some(stack) = self.sandbox(&gone.name)? {
             let links = stack.links()?;
-            for link in links.iter().filter(|l| l.kind == "veth") {
+            for link in links.iter().filter(|l| ["veth", "macvlan", "ipvlan"].contains(&l.kind.as_str())) {
                 // Both ends of a pair may have been inside.
                 stack.remove_link(link.index)?.or_else(|e| if e.code == libc::ENODEV { Ok(()) } else { Err(e) })?;
             }
@@ -489,12 +517,28 @@ impl Host {
         Ok(from.map(|from| Op::Change { from, to: Object::Sysctl(wanted.clone()) }))
     }
 
-    fn needed_stack(&mut self, place: &Place) -> Result<&mut Stack, Failure> {
+    pub(crate) fn needed_stack(&mut self, place: &Place) -> Result<&mut Stack, Failure> {
         Ok(self.stack(place)?.ok_or(Errno::new(libc::ENOENT))?)
     }
 
-    fn needed_link(&mut self, place: &Place, name: &LinkName) -> Result<Link, Failure> {
+    pub(crate) fn needed_link(&mut self, place: &Place, name: &LinkName) -> Result<Link, Failure> {
         Ok(self.needed_stack(place)?.link(name.as_str())?.ok_or(Errno::new(libc::ENODEV))?)
+    }
+
+    fn route(
+        &mut self,
+        build: fn(std::net::IpAddr, u8, Hop, u32) -> Message,
+        route: &Route,
+    ) -> Result<Message, Failure> {
+        let hop = match &route.kind {
+            RouteKind::Via(gateway) => Hop::Via(*gateway),
+            RouteKind::ViaOn(gateway, link) => Hop::ViaOn(*gateway, self.needed_link(&route.place, link)?.index),
+            RouteKind::On(link) => Hop::On(self.needed_link(&route.place, link)?.index),
+            RouteKind::Blackhole => Hop::Nowhere(RouteType::Blackhole),
+            RouteKind::Unreachable => Hop::Nowhere(RouteType::Unreachable),
+            RouteKind::Prohibit => Hop::Nowhere(RouteType::Prohibit),
+        };
+        Ok(build(route.destination.network(), route.destination.len(), hop, route.metric))
     }
 
     /// A host link of ours; `None` when nothing has the name, refused when something of others has.
@@ -520,7 +564,7 @@ impl Host {
 }
 
 /// Something that is not as it must be, in a sentence of our own.
-fn no_such(code: i32, text: String) -> Failure {
+pub(crate) fn no_such(code: i32, text: String) -> Failure {
     Failure::Errno(Errno { code, text })
 }
 
@@ -538,6 +582,9 @@ fn announced(op: &Op) -> Option<(Place, LinkName)> {
         }
         Op::Change { from: Object::Veth(from), to: Object::Veth(to) } if from.mac != to.mac => {
             Some((Place::Sandbox(to.sandbox.clone()), to.name.clone()))
+        }
+        Op::Change { from: Object::Child(from), to: Object::Child(to) } if moved(from, to) => {
+            Some((to.place.clone(), to.name.clone()))
         }
         _ => None,
     }
@@ -566,14 +613,14 @@ impl Stop {
 }
 
 /// Why one op could not be taken.
-enum Failure {
+pub(crate) enum Failure {
     Errno(Errno),
     /// Something of others is there.
     Occupied(String),
 }
 
 impl Failure {
-    fn into_errno(self) -> Errno {
+    pub(crate) fn into_errno(self) -> Errno {
         match self {
             Self::Errno(errno) => errno,
             Self::Occupied(what) => Errno { code: libc::EEXIST, text: format!("{what} is in the way") },
@@ -618,7 +665,7 @@ enum Kind {
 fn kind(op: &Op) -> Kind {
     match op.object() {
         object if object.is_firewall() => Kind::Firewall,
-        Object::Address(_) | Object::Route(_) => Kind::Message,
+        Object::Address(_) | Object::Neighbour(_) | Object::Route(_) => Kind::Message,
         _ => Kind::Single,
     }
 }
@@ -635,6 +682,7 @@ fn place(op: &Op) -> &Place {
     match op.object() {
         Object::Sysctl(Sysctl { place, .. })
         | Object::Address(Address { place, .. })
+        | Object::Neighbour(Neighbour { place, .. })
         | Object::Route(Route { place, .. }) => place,
         _ => &Place::Host,
     }
@@ -683,17 +731,7 @@ fn counts_as_done(op: &Op, errno: &Errno) -> bool {
     matches!(op, Op::Remove(_)) && gone.contains(&errno.code)
 }
 
-fn route(build: fn(std::net::IpAddr, u8, Hop, u32) -> Message, route: &Route) -> Message {
-    let hop = match route.kind {
-        RouteKind::Via(gateway) => Hop::Via(gateway),
-        RouteKind::Blackhole => Hop::Nowhere(RouteType::Blackhole),
-        RouteKind::Unreachable => Hop::Nowhere(RouteType::Unreachable),
-        RouteKind::Prohibit => Hop::Nowhere(RouteType::Prohibit),
-    };
-    build(route.destination.network(), route.destination.len(), hop, route.metric)
-}
-
-fn all(results: Vec<Result<(), Errno>>) -> Result<(), Errno> {
+pub(crate) fn all(results: Vec<Result<(), Errno>>) -> Result<(), Errno> {
     results.into_iter().collect()
 }
 
@@ -723,6 +761,8 @@ fn show(object: &Object) -> String {
         Object::Element(o) => format!("nft list map {} {}", o.table, o.set),
         Object::Bridge(o) => format!("ip -d link show {}", o.name),
         Object::Veth(o) => format!("ip -d link show {}", o.host),
+        Object::Child(o) => format!("{} -d link show {}", ip(&o.place), o.name),
+        Object::Neighbour(o) => format!("{} neigh show dev {}", ip(&o.place), o.link),
         Object::Address(o) => format!("{} addr show {}", ip(&o.place), o.link),
         Object::Route(o) => format!("{} route show {}", ip(&o.place), o.destination),
     }

@@ -101,6 +101,8 @@ impl fmt::Display for Keys<'_> {
                 Key::Ruleset => write!(f, "{comma}the tables inet podwire and bridge podwire")?,
                 Key::Element(table, set, _) => write!(f, "{comma}an element of {table} {set}")?,
                 Key::Link(name) => write!(f, "{comma}link {name}")?,
+                Key::Inside(sandbox, name) => write!(f, "{comma}[{sandbox}] link {name}")?,
+                Key::Neighbour(place, link, ip) => write!(f, "{comma}{place}neigh {ip} dev {link}")?,
                 Key::Address(place, link, ip) => write!(f, "{comma}{place}addr {ip} dev {link}")?,
                 Key::Route(place, destination, _) => write!(f, "{comma}{place}route {destination}")?,
             }

@@ -75,6 +75,18 @@ impl Host {
     }
 }
 
+impl Host {
+    /// The host's addresses on one of its links, without link-local ones; none when there is no such link.
+    pub fn addresses_on(&mut self, name: &LinkName) -> Result<Vec<IpAddr>, HostError> {
+        let look = |stack: &mut Stack| -> io::Result<Vec<IpAddr>> {
+            let Some(link) = stack.link(name.as_str())? else { return Ok(Vec::new()) };
+            let ips = stack.addresses(link.index)?.into_iter().map(|address| address.ip);
+            Ok(sorted(ips.filter(|ip| !is_link_local(*ip))))
+        };
+        look(&mut self.here).map_err(|cause| HostError::io(format_args!("link {name}"), cause))
+    }
+}
+
 fn gather(stack: &mut Stack) -> io::Result<Facts> {
     let uplink = uplink(stack)?;
     let links = stack.links()?;

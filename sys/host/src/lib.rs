@@ -35,6 +35,7 @@
 //! **Start reading** at [`Host`], then `apply.rs`.
 
 mod apply;
+mod child;
 mod elsewhere;
 mod error;
 mod facts;
@@ -51,9 +52,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use linux::netns::{self, NetNs, NsId};
+use linux::userns::UserNs;
 use netlink::{Protocol, Socket};
 use plan::{Place, SandboxName};
 
+pub use child::Parent;
 pub use elsewhere::{ForeignLink, links_in};
 pub use error::{ApplyError, HostError};
 pub use facts::{Facts, NeededLink, Uplink};
@@ -71,6 +74,8 @@ pub struct Host {
     /// The socket that owns the firewall's tables, when somebody has lent it to us.
     owner: Option<Socket>,
     sandboxes: BTreeMap<SandboxName, Stack>,
+    /// The user namespace that new ones belong to; our own when absent.
+    sandbox_owner: Option<UserNs>,
     /// Namespaces that are nobody's sandbox.
     refused: Vec<NsId>,
     /// Bridges whose removal the kernel has not answered yet.
@@ -87,7 +92,15 @@ impl Host {
         let mut refused = vec![here.id];
         // Not readable in some containers; our own namespace is what counts there.
         refused.extend(netns::inode_at(Path::new("/proc/1/ns/net")));
-        Ok(Self { here, netfilter: None, owner: None, sandboxes: BTreeMap::new(), refused, departing: Vec::new() })
+        Ok(Self {
+            here,
+            netfilter: None,
+            owner: None,
+            sandboxes: BTreeMap::new(),
+            sandbox_owner: None,
+            refused,
+            departing: Vec::new(),
+        })
     }
 
     /// The inode of the namespace podwire runs in, which names the host lock.
@@ -101,6 +114,12 @@ impl Host {
     /// The socket is one of `NETLINK_NETFILTER`, opened in this namespace. See [`firewall_adopt`].
     pub fn use_firewall_socket(&mut self, socket: Socket) {
         self.owner = Some(socket);
+    }
+
+    /// From now on sandboxes that are made belong to this user namespace; to our own when absent.
+    pub fn give_sandboxes_to(&mut self, owner: Option<&UserNs>) -> io::Result<()> {
+        self.sandbox_owner = owner.map(UserNs::try_clone).transpose()?;
+        Ok(())
     }
 
     /// The stack of a place; `None` when the sandbox does not exist.

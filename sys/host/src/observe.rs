@@ -6,11 +6,13 @@ use std::net::IpAddr;
 
 use linux::netns::{self, NetNs};
 use model::{Addr, LinkName, MacAddr, Subnet};
-use netlink::rtnetlink::{Link, LinkAddress, MAIN_TABLE, RouteType, TableRoute};
+use netlink::rtnetlink::{Link, LinkAddress, LinkNeighbour, MAIN_TABLE, RouteType, TableRoute};
 use plan::{
-    Address, Bridge, Element, Mark, Object, Observed, Place, Route, RouteKind, Sandbox, SandboxName, Seen, Sysctl, Veth,
+    Address, Bridge, Element, Mark, Neighbour, Object, Observed, Place, Route, RouteKind, Sandbox, SandboxName, Seen,
+    Sysctl, Veth,
 };
 
+use crate::child::marked_child;
 use crate::stack::Stack;
 use crate::{Host, HostError, LINK_GROUP, firewall};
 
@@ -75,6 +77,9 @@ impl Host {
         if link.kind == "bridge" {
             return Ok(bridge(link, name, mark).map(Object::Bridge));
         }
+        if link.kind == "macvlan" {
+            return Ok(marked_child(link, links, name, mark).map(Object::Child));
+        }
         let Some(sandbox) = sandbox_of(&mark).filter(|_| link.kind == "veth") else { return Ok(None) };
         let master = links.iter().find(|l| Some(l.index) == link.master).and_then(|l| l.name.parse().ok());
         let bridge = master.unwrap_or_else(|| name.clone());
@@ -97,6 +102,13 @@ impl Host {
                 Some(link) => self.look_at_veth(view, &link, o),
                 None => Ok(None),
             },
+            Object::Child(o) => self.look_at_child(view, o),
+            Object::Neighbour(o) => {
+                self.stack(&o.place)?;
+                let Some(link) = view.link(self, &o.place, &o.link).map_err(what)? else { return Ok(None) };
+                let neighbours = view.neighbours(self, &o.place).map_err(what)?;
+                Ok(look_at_neighbour(&link, neighbours, o))
+            }
             Object::Address(o) => {
                 // The error for a refused sandbox is worth more than that of the question.
                 self.stack(&o.place)?;
@@ -199,14 +211,16 @@ impl Host {
     }
 
     fn look_at_route(&mut self, route: &TableRoute, wanted: &Route) -> io::Result<Option<Seen>> {
-        let Some(kind) = kind_of(route) else {
+        let inside = wanted.place != Place::Host;
+        let on_link = route.kind == RouteType::Unicast && (route.gateway.is_none() || wanted.kind.link().is_some());
+        let link = match (route.link, self.stack(&wanted.place).map_err(io::Error::other)?) {
+            (Some(index), Some(stack)) if !inside || on_link => stack.link_at(index)?,
+            _ => None,
+        };
+        let by_link = wanted.kind.gateway().is_some() && wanted.kind.link().is_some();
+        let Some(kind) = kind_of(route, link.as_ref(), by_link) else {
             let what = format!("{}route {} without a next hop", wanted.place, wanted.destination);
             return Ok(Some(Seen::Other { what }));
-        };
-        let inside = wanted.place != Place::Host;
-        let link = match route.link {
-            Some(index) if !inside => self.here.link_at(index)?,
-            _ => None,
         };
         let object = Object::Route(Route { kind, ..wanted.clone() });
         Ok(Some(Seen::Object { object, ours: inside || link.as_ref().is_some_and(is_ours) }))
@@ -226,9 +240,14 @@ pub(crate) fn other_link(link: &Link, name: &LinkName) -> String {
 }
 
 /// How it forwards, if a route of ours can.
-fn kind_of(route: &TableRoute) -> Option<RouteKind> {
+fn kind_of(route: &TableRoute, link: Option<&Link>, by_link: bool) -> Option<RouteKind> {
+    let name = || link?.name.parse().ok();
     match route.kind {
-        RouteType::Unicast => route.gateway.map(RouteKind::Via),
+        RouteType::Unicast => match route.gateway {
+            Some(gateway) if by_link => name().map(|link| RouteKind::ViaOn(gateway, link)),
+            Some(gateway) => Some(RouteKind::Via(gateway)),
+            None => name().map(RouteKind::On),
+        },
         RouteType::Blackhole => Some(RouteKind::Blackhole),
         RouteType::Unreachable => Some(RouteKind::Unreachable),
         RouteType::Prohibit => Some(RouteKind::Prohibit),
@@ -247,7 +266,7 @@ fn ours(object: Object) -> Seen {
     Seen::Object { object, ours: true }
 }
 
-fn other(link: &Link, name: &LinkName) -> Seen {
+pub(crate) fn other(link: &Link, name: &LinkName) -> Seen {
     Seen::Other { what: other_link(link, name) }
 }
 
@@ -256,13 +275,13 @@ fn sandbox_of(mark: &Mark) -> Option<SandboxName> {
     format!("podwire-{}", mark.owner()).parse().ok()
 }
 
-fn has_mark(link: &Link) -> bool {
+pub(crate) fn has_mark(link: &Link) -> bool {
     Mark::read(&link.alias).is_some()
 }
 
 /// The link's mark. An alias that is missing or not ours is no reason to give a link of our group up: it
 /// is then taken for the one we expect.
-fn mark_of(link: &Link, expected: &Mark) -> Mark {
+pub(crate) fn mark_of(link: &Link, expected: &Mark) -> Mark {
     Mark::read(&link.alias).unwrap_or_else(|| expected.clone())
 }
 
@@ -282,6 +301,14 @@ fn look_at_address(link: &Link, addresses: &[LinkAddress], wanted: &Address) -> 
     Some(Seen::Object { object: Object::Address(Address { addr, ..wanted.clone() }), ours })
 }
 
+/// One that the kernel has learned is as good as none: ours takes its place.
+fn look_at_neighbour(link: &Link, neighbours: &[LinkNeighbour], wanted: &Neighbour) -> Option<Seen> {
+    let same = |n: &&LinkNeighbour| n.permanent && n.index == link.index && n.ip == wanted.ip;
+    let mac = MacAddr::new(neighbours.iter().find(same)?.mac).ok()?;
+    let ours = wanted.place != Place::Host || is_ours(link);
+    Some(Seen::Object { object: Object::Neighbour(Neighbour { mac, ..wanted.clone() }), ours })
+}
+
 fn of_ip(addresses: &[LinkAddress], ip: IpAddr) -> Vec<Addr> {
     addresses.iter().filter(|a| a.ip == ip).filter_map(|a| Addr::new(a.ip, a.len).ok()).collect()
 }
@@ -295,7 +322,7 @@ fn ipv6_switch_of(path: &str) -> Option<&str> {
 
 /// What one look has asked for already, and what it will ask for.
 #[derive(Default)]
-struct View {
+pub(crate) struct View {
     /// The settings that are asked for in each place: read together, for each change of namespace costs.
     asked: BTreeMap<Place, Vec<String>>,
     /// So many of the host's links are asked for that all are read at once.
@@ -305,6 +332,7 @@ struct View {
     all_links: BTreeMap<Place, Vec<Link>>,
     links: BTreeMap<(Place, LinkName), Option<Link>>,
     addresses: BTreeMap<(Place, u32), Vec<LinkAddress>>,
+    neighbours: BTreeMap<Place, Vec<LinkNeighbour>>,
     routes: BTreeMap<(Place, bool), Vec<TableRoute>>,
 }
 
@@ -368,7 +396,7 @@ impl View {
         }
     }
 
-    fn link(&mut self, host: &mut Host, place: &Place, name: &LinkName) -> io::Result<Option<Link>> {
+    pub(crate) fn link(&mut self, host: &mut Host, place: &Place, name: &LinkName) -> io::Result<Option<Link>> {
         let key = (place.clone(), name.clone());
         if let Some(link) = self.links.get(&key) {
             return Ok(link.clone());
@@ -393,6 +421,14 @@ impl View {
             self.addresses.insert(key.clone(), found.transpose()?.unwrap_or_default());
         }
         Ok(&self.addresses[&key])
+    }
+
+    fn neighbours(&mut self, host: &mut Host, place: &Place) -> io::Result<&[LinkNeighbour]> {
+        if !self.neighbours.contains_key(place) {
+            let found = host.stack(place).map_err(io::Error::other)?.map(Stack::neighbours);
+            self.neighbours.insert(place.clone(), found.transpose()?.unwrap_or_default());
+        }
+        Ok(&self.neighbours[place])
     }
 
     fn routes(&mut self, host: &mut Host, place: &Place, ipv4: bool) -> io::Result<&[TableRoute]> {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use linux::netns::{NetNs, NsId};
-use netlink::rtnetlink::{self, Link, LinkAddress, PortVlans, TableRoute};
+use netlink::rtnetlink::{self, Link, LinkAddress, LinkNeighbour, PortVlans, TableRoute};
 use netlink::{Departure, Errno, Message, Protocol, Socket};
 
 /// One network namespace.
@@ -67,6 +67,11 @@ impl Stack {
         // A kernel without strict checks ignores the filter.
         let wanted = |address: &LinkAddress| index == 0 || address.index == index;
         Ok(replies.iter().filter_map(LinkAddress::read).filter(wanted).collect())
+    }
+
+    /// All neighbours whose MAC addresses are known.
+    pub(crate) fn neighbours(&mut self) -> io::Result<Vec<LinkNeighbour>> {
+        Ok(self.route.dump(rtnetlink::neighbours())?.iter().filter_map(LinkNeighbour::read).collect())
     }
 
     /// One family's routes in one table, or in all with `None`.

@@ -24,12 +24,22 @@ const NETWORK: &str = r#"{"name":"shop","id":"2f259bab93aaaaa2542ba43ef33eb990d0
 fn wish() -> Vec<Object> {
     let network: Network = serde_json::from_str(NETWORK).unwrap();
     let mark = Mark::new("5eed5eed", &network.id.short());
-    let wish = NetworkWish { network: &network, mtu: 1500, dns: None, relayed: false, apart: false, mark };
+    let wish = NetworkWish {
+        network: &network,
+        link: network.link.clone().unwrap(),
+        host_addrs: Vec::new(),
+        mtu: 1500,
+        dns: None,
+        relayed: false,
+        apart: false,
+        mark,
+    };
     let spec: PortSpec = "8080:80".parse().unwrap();
     let endpoint = Endpoint {
         sandbox: sandbox(),
         link: "eth0".parse().unwrap(),
         host_link: "pw01234567890".parse().unwrap(),
+        parent: None,
         mac: "02:00:00:00:00:02".parse().unwrap(),
         addrs: vec!["10.88.0.2/16".parse().unwrap(), "fd00::2/64".parse().unwrap()],
         gateways: vec!["10.88.0.1".parse().unwrap(), "fd00::1".parse().unwrap()],

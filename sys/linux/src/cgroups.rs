@@ -98,7 +98,8 @@ impl Trees {
             Some(_) => below(tree),
             None => tree.place(wanted).join(name),
         });
-        let two: Vec<String> = self.unified.as_ref().map(|tree| words(&tree.top.join("cgroup.controllers"))).unwrap_or_default();
+        let two: Vec<String> =
+            self.unified.as_ref().map(|tree| words(&tree.top.join("cgroup.controllers"))).unwrap_or_default();
         let legacy = wanted
             .iter()
             .filter(|controller| !two.iter().any(|name| name == *controller))
@@ -109,9 +110,8 @@ impl Trees {
 }
 
 fn is_seen(device: &str, top: &str) -> bool {
-    rustix::fs::stat(top).is_ok_and(|stat| {
-        format!("{}:{}", rustix::fs::major(stat.st_dev), rustix::fs::minor(stat.st_dev)) == device
-    })
+    rustix::fs::stat(top)
+        .is_ok_and(|stat| format!("{}:{}", rustix::fs::major(stat.st_dev), rustix::fs::minor(stat.st_dev)) == device)
 }
 
 /// Those of version 1 that we have a use for.
@@ -368,7 +368,10 @@ mod tests {
         assert_eq!(trees.unified.as_ref().unwrap().own, Path::new("/sys/fs/cgroup/unified/u"));
         let group = trees.group("x", None, &["memory", "cpu", "cpuacct", "pids"]);
         let directories: Vec<_> = group.directories().iter().map(|path| path.display().to_string()).collect();
-        assert_eq!(directories, ["/sys/fs/cgroup/cpu,cpuacct/c/x", "/sys/fs/cgroup/memory/a/b/x", "/sys/fs/cgroup/unified/u/x"]);
+        assert_eq!(
+            directories,
+            ["/sys/fs/cgroup/cpu,cpuacct/c/x", "/sys/fs/cgroup/memory/a/b/x", "/sys/fs/cgroup/unified/u/x"]
+        );
         let below = trees.group("x", Some("/shop"), &["memory"]);
         assert_eq!(below.legacy["memory"], Path::new("/sys/fs/cgroup/memory/shop/x"));
     }

@@ -9,6 +9,7 @@
 //!   userns   /etc/subuid ──newuidmap──> a user namespace ──join(pidfd)──> root in there
 //!   tun      /dev/net/tun ──create("pwrelay")──> packets · transparent: sockets with addresses of others
 //!   trains   UDP at any address ──recvmmsg──> Batch ──pass_on, UDP_SEGMENT──> another socket · complaints (ICMP)
+//!   cage     capabilities · files · system calls: given up for good
 //!   lock     one per network namespace     file  temp + fsync + rename
 //!   cgroups  version 1, 2 and both ──group(name)──> make · write · freeze · kill · remove
 //!   pty · fds · signal · machine
@@ -28,8 +29,9 @@
 
 #![allow(unsafe_code)] // the one place for it; see each block's SAFETY comment
 
-pub mod datagrams;
+pub mod cage;
 pub mod cgroups;
+pub mod datagrams;
 pub mod fds;
 pub mod file;
 pub mod lock;

@@ -1,6 +1,6 @@
 //! Mounting, in the mount namespace of the calling thread.
 
-use std::ffi::{CString, OsString};
+use std::ffi::{CStr, CString, OsString};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
@@ -10,13 +10,14 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statfs, statx};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
-    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, mount_bind, mount_bind_recursive,
-    mount_change, mount_remount, move_mount, open_tree,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
+    UnmountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, mount_bind,
+    mount_bind_recursive, mount_change, mount_remount, move_mount, open_tree,
 };
 use rustix::thread::{ThreadNameSpaceType, UnshareFlags, move_into_thread_name_spaces};
 
 use crate::netns::{on_fresh_thread, unshare};
+use crate::userns::UserNs;
 
 /// May what is mounted be written to?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,6 +158,40 @@ pub fn bind(source: &Path, target: &Path, depth: Depth, access: Access) -> io::R
     })
 }
 
+/// Makes `source`, with the mounts below it when `depth` says so, appear at `target` with other owners: an id of
+/// its files is what the same id in `users` is outside (`MOUNT_ATTR_IDMAP` in mount_setattr(2), Linux 5.12). Not
+/// every file system can; nor may any but the root of the user namespace that mounted the file system.
+pub fn bind_mapped(source: &Path, target: &Path, depth: Depth, users: &UserNs) -> io::Result<()> {
+    use std::os::fd::{AsFd, AsRawFd};
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let mut reach = libc::AT_EMPTY_PATH;
+    if depth == Depth::All {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+        reach |= libc::AT_RECURSIVE;
+    }
+    let tree = open_tree(CWD, source, flags).map_err(|e| at(e, "cannot open", source))?;
+    let users = u64::try_from(users.as_fd().as_raw_fd()).map_err(io::Error::other)?;
+    let attributes =
+        libc::mount_attr { attr_set: libc::MOUNT_ATTR_IDMAP, attr_clr: 0, propagation: 0, userns_fd: users };
+    // SAFETY: mount_setattr reads an empty NUL-terminated path and `size_of::<mount_attr>()` bytes of attributes;
+    // both live until the call returns, as do the two descriptors, and it writes to neither.
+    let set = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            tree.as_raw_fd(),
+            c"".as_ptr(),
+            reach,
+            &raw const attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    if set != 0 {
+        return Err(io_at(&io::Error::last_os_error(), "cannot map the owners of", source));
+    }
+    move_mount(&tree, "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        .map_err(|e| at(e, &format!("cannot bind {} on", source.display()), target))
+}
+
 fn read_only(target: &Path, depth: Depth) -> io::Result<()> {
     let path = CString::new(target.as_os_str().as_bytes())?;
     let recursive = if depth == Depth::All { libc::AT_RECURSIVE } else { 0 };
@@ -229,10 +264,24 @@ pub fn tmpfs(target: &Path, size: Option<u64>, mode: u32) -> io::Result<()> {
         .map_err(|e| at(e, "cannot mount tmpfs on", target))
 }
 
-/// Mounts the version 2 control group tree.
+/// Mounts the version 2 control group tree. In a user namespace, where the host's may not be mounted, the calling
+/// thread first gets a control group namespace of its own.
 pub fn cgroup2(target: &Path) -> io::Result<()> {
-    mount("cgroup2", target, "cgroup2", MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC, None)
-        .map_err(|e| at(e, "cannot mount cgroup2 on", target))
+    let path = CString::new(target.as_os_str().as_bytes())?;
+    mount_cgroup2(&path).map_err(|e| at(e, "cannot mount cgroup2 on", target))
+}
+
+/// As [`cgroup2`], for between fork and exec: it allocates nothing.
+pub(crate) fn mount_cgroup2(target: &CStr) -> rustix::io::Result<()> {
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    match mount(c"cgroup2", target, c"cgroup2", flags, None) {
+        // cgroup_get_tree asks for CAP_SYS_ADMIN over the control group namespace (kernel/cgroup/cgroup.c).
+        Err(Errno::PERM) => {
+            unshare(UnshareFlags::NEWCGROUP).map_err(|_| Errno::PERM)?;
+            mount(c"cgroup2", target, c"cgroup2", flags, None)
+        }
+        done => done,
+    }
 }
 
 /// Is a version 2 control group tree mounted there?

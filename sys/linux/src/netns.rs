@@ -26,6 +26,8 @@ use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_bind, mount_chang
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 use serde::{Deserialize, Serialize};
 
+use crate::userns::UserNs;
+
 /// Where `ip netns` looks for namespaces.
 pub const DIRECTORY: &str = "/run/netns";
 
@@ -76,6 +78,11 @@ impl NetNs {
     /// An empty file that is there already is taken over, for a command killed half-way leaves one; a
     /// file that keeps a namespace is `AlreadyExists`. Leaves nothing when it fails.
     pub fn create(path: &Path) -> io::Result<Self> {
+        Self::create_in(path, None)
+    }
+
+    /// As [`NetNs::create`]; the namespace belongs to `owner` if one is given, whose root may then administer it.
+    pub fn create_in(path: &Path, owner: Option<&UserNs>) -> io::Result<Self> {
         if let Some(parent) = path.parent() {
             std::fs::DirBuilder::new().recursive(true).mode(0o755).create(parent)?;
         }
@@ -85,12 +92,20 @@ impl NetNs {
         if is_nsfs(&file)? || file.metadata()?.len() > 0 {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{} exists", path.display())));
         }
-        let made = on_fresh_thread(|| {
-            unshare(UnshareFlags::NEWNET)?;
-            let namespace = Self::current()?;
-            mount_bind("/proc/thread-self/ns/net", path)?;
-            Ok(namespace)
-        });
+        let made = match owner {
+            None => on_fresh_thread(|| {
+                unshare(UnshareFlags::NEWNET)?;
+                let namespace = Self::current()?;
+                mount_bind("/proc/thread-self/ns/net", path)?;
+                Ok(namespace)
+            }),
+            Some(owner) => owner.with_new_network().and_then(|child| {
+                let file = child.namespace_file("net");
+                let namespace = Self(File::open(&file)?.into());
+                mount_bind(&file, path)?;
+                Ok(namespace)
+            }),
+        };
         if made.is_err() {
             // The error that matters is the first one.
             let _ = std::fs::remove_file(path);

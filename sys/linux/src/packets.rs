@@ -18,8 +18,13 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, recvmsg, sendmsg, sockopt,
 };
 
-/// The longest message in bytes.
-pub const MESSAGE_MAX: usize = 64 << 10;
+/// The longest message in bytes: every port of a host, published one by one, is told of in less.
+pub const MESSAGE_MAX: usize = 32 << 20;
+
+/// What goes over the socket at a time, which a socket's buffer surely holds.
+const PIECE_MAX: usize = 64 << 10;
+/// A piece that begins so is not a message's last one. No message does: they are texts.
+const MORE: u8 = 0;
 
 /// How long the other side may take for an answer.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -50,42 +55,64 @@ impl Packets {
 
     /// Sends one message, and a descriptor with it.
     pub fn send(&self, message: &[u8], fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
-        if message.len() > MESSAGE_MAX {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a message is too long"));
+        if message.len() > MESSAGE_MAX || message.first() == Some(&MORE) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a message is too long, or no text"));
         }
+        let mut left = message;
+        while left.len() > PIECE_MAX {
+            let (piece, rest) = left.split_at(PIECE_MAX - 1);
+            self.send_piece(&[IoSlice::new(&[MORE]), IoSlice::new(piece)], None)?;
+            left = rest;
+        }
+        self.send_piece(&[IoSlice::new(left)], fd)
+    }
+
+    fn send_piece(&self, octets: &[IoSlice<'_>], fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         let fds = fd.map(|fd| [fd]);
         if let Some(fds) = &fds {
             control.push(SendAncillaryMessage::ScmRights(fds));
         }
-        rustix::io::retry_on_intr(|| sendmsg(&self.0, &[IoSlice::new(message)], &mut control, SendFlags::NOSIGNAL))?;
+        rustix::io::retry_on_intr(|| sendmsg(&self.0, octets, &mut control, SendFlags::NOSIGNAL))?;
         Ok(())
     }
 
     /// The next message with the descriptor that came along; `None` when the other side has ended.
     /// `WouldBlock` when it says nothing for half a minute.
     pub fn receive(&self) -> io::Result<Option<(Vec<u8>, Option<OwnedFd>)>> {
+        let mut message = Vec::new();
+        let mut piece = vec![0; PIECE_MAX];
+        loop {
+            let (length, fd) = self.receive_piece(&mut piece)?;
+            match &piece[..length] {
+                // An empty message is never sent, so this is the end.
+                [] => return Ok(None),
+                [MORE, more @ ..] if message.len() + more.len() <= MESSAGE_MAX => message.extend(more),
+                [MORE, ..] => return Err(io::Error::new(io::ErrorKind::InvalidData, "a message is too long")),
+                last => {
+                    message.extend(last);
+                    return Ok(Some((message, fd)));
+                }
+            }
+        }
+    }
+
+    fn receive_piece(&self, room: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
-        let mut data = vec![0; MESSAGE_MAX];
         let got = rustix::io::retry_on_intr(|| {
-            recvmsg(&self.0, &mut [IoSliceMut::new(&mut data)], &mut control, RecvFlags::CMSG_CLOEXEC)
+            recvmsg(&self.0, &mut [IoSliceMut::new(room)], &mut control, RecvFlags::CMSG_CLOEXEC)
         })?;
         if got.flags.contains(ReturnFlags::TRUNC) {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "a message is too long"));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a piece of a message is too long"));
         }
         let mut fds = control.drain().filter_map(|message| match message {
             RecvAncillaryMessage::ScmRights(fds) => Some(fds),
             _ => None,
         });
         let fd = fds.next().and_then(|mut fds| fds.next());
-        // An empty message is never sent, so this is the end.
-        if got.bytes == 0 {
-            return Ok(None);
-        }
-        data.truncate(got.bytes);
-        Ok(Some((data, fd)))
+        Ok((got.bytes, fd))
     }
 
     /// Waits for the next message however long it takes.
@@ -166,6 +193,23 @@ mod tests {
         assert!(matches!(b.receive().unwrap(), Some((text, None)) if text == b"one"));
         assert!(matches!(b.receive().unwrap(), Some((text, Some(_))) if text == b"two"));
         assert!(b.receive().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_long_message_goes_in_pieces_and_arrives_whole_with_its_descriptor() {
+        let (a, b) = Packets::pair().unwrap();
+        let (_reader, writer) = io::pipe().unwrap();
+        for length in [PIECE_MAX - 1, PIECE_MAX, PIECE_MAX + 1, 3 * PIECE_MAX, 5 << 20] {
+            let message: Vec<u8> = (0..length).map(|n| b'a' + (n % 23) as u8).collect();
+            std::thread::scope(|scope| {
+                scope.spawn(|| a.send(&message, Some(writer.as_fd())).unwrap());
+                assert!(matches!(b.receive().unwrap(), Some((text, Some(_))) if text == message), "{length}");
+            });
+        }
+        assert!(a.send(&[0, 1], None).is_err());
+        a.send_piece(&[IoSlice::new(&[MORE, 7])], None).unwrap();
+        drop(a);
+        assert!(b.receive().unwrap().is_none(), "half a message is none");
     }
 
     #[test]

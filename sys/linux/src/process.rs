@@ -201,6 +201,40 @@ pub fn set_name(name: &str) -> io::Result<()> {
     Ok(rustix::thread::set_name(&name)?)
 }
 
+/// In which of two processes we are: see [`fork_alone`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fork {
+    /// In the one that was there, whose child has this number.
+    Parent(u32),
+    /// In the child.
+    Child,
+}
+
+/// Makes a child that is a copy of this process, which must have one thread: another one might hold a lock that nobody
+/// opens in the child. The child is killed when this process ends, has all its descriptors, and ends with
+/// [`std::process::exit`].
+pub fn fork_alone() -> io::Result<Fork> {
+    if std::fs::read_dir("/proc/self/task")?.count() != 1 {
+        return Err(io::Error::other("a process that has threads is not copied"));
+    }
+    // SAFETY: the child may do whatever its parent may, for no other thread has been stopped in the middle of anything.
+    unsafe { fork() }
+}
+
+/// # Safety
+///
+/// There is no other thread, or the child takes no lock that another thread may have had.
+pub(crate) unsafe fn fork() -> io::Result<Fork> {
+    let parent = rustix::process::getpid();
+    // SAFETY: what the child may do is the caller's to heed.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 if crate::spawn::die_with(parent).is_err() => std::process::exit(1),
+        0 => Ok(Fork::Child),
+        child => Ok(Fork::Parent(child.cast_unsigned())),
+    }
+}
+
 /// A child that has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ended {

@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 
-use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change};
+use rustix::mount::{MountPropagationFlags, mount_bind, mount_change};
 use rustix::process::{Pid, getpid, getppid};
 
 use crate::mounts::CGROUP2_MAGIC;
@@ -194,7 +194,7 @@ pub fn take_inherited() -> io::Result<Vec<OwnedFd>> {
     Ok(given.into_iter().map(|number| unsafe { OwnedFd::from_raw_fd(number) }).collect())
 }
 
-fn die_with(parent: Pid) -> io::Result<()> {
+pub(crate) fn die_with(parent: Pid) -> io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     // It may have ended before the line above.
     if getppid() == Some(parent) { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::ESRCH)) }
@@ -212,8 +212,7 @@ fn private_mounts() -> io::Result<()> {
     if kind(c"/sys/fs/cgroup/unified") == Ok(CGROUP2_MAGIC) {
         return Ok(mount_bind(c"/sys/fs/cgroup/unified", c"/sys/fs/cgroup")?);
     }
-    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    match mount(c"cgroup2", c"/sys/fs/cgroup", c"cgroup2", flags, None) {
+    match crate::mounts::mount_cgroup2(c"/sys/fs/cgroup") {
         // In a user namespace: the runtime says itself whether it can do without.
         Err(rustix::io::Errno::PERM | rustix::io::Errno::BUSY) => Ok(()),
         done => Ok(done?),

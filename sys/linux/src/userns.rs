@@ -10,6 +10,8 @@
 //! Only programs with privileges may map ids that are not the caller's own: newuidmap and newgidmap (package
 //! `uidmap`), which check /etc/subuid and /etc/subgid again themselves.
 
+mod held;
+
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::AsFd;
@@ -23,6 +25,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::netns::unshare;
 
+pub use held::UserNs;
+
 /// Ids that are the same ones seen from inside and outside: one line of /proc/PID/uid_map (user_namespaces(7)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdRange {
@@ -35,7 +39,7 @@ pub struct IdRange {
 }
 
 /// Which ids a user namespace has.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct IdMaps {
     /// Of users.
     pub uids: Vec<IdRange>,

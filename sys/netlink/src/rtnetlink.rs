@@ -18,6 +18,8 @@ use crate::{Message, Reply, flags};
 const IFINFOMSG: usize = 16;
 /// Length of an `ifaddrmsg`.
 const IFADDRMSG: usize = 8;
+/// Length of an `ndmsg`: family:u8 0:u8 0:u16 index:i32 state:u16 flags:u8 type:u8.
+const NDMSG: usize = 12;
 /// Length of an `rtmsg`.
 const RTMSG: usize = 12;
 
@@ -31,6 +33,14 @@ const RTM_GETADDR: u16 = 22;
 const RTM_NEWROUTE: u16 = 24;
 const RTM_DELROUTE: u16 = 25;
 const RTM_GETROUTE: u16 = 26;
+
+const RTM_NEWNEIGH: u16 = 28;
+const RTM_DELNEIGH: u16 = 29;
+const RTM_GETNEIGH: u16 = 30;
+const NDA_DST: u16 = 1;
+const NDA_LLADDR: u16 = 2;
+/// Known, and never asked for (include/uapi/linux/neighbour.h).
+const NUD_PERMANENT: u16 = 0x80;
 
 const RTM_NEWRULE: u16 = 32;
 const RTM_DELRULE: u16 = 33;
@@ -66,6 +76,9 @@ const IFLA_BRPORT_MODE: u16 = 4;
 const IFLA_BRPORT_ISOLATED: u16 = 33;
 const VETH_INFO_PEER: u16 = 1;
 const IFLA_VRF_TABLE: u16 = 1;
+const IFLA_MACVLAN_MODE: u16 = 1;
+const IFLA_MACVLAN_BC_CUTOFF: u16 = 9;
+const IFLA_IPVLAN_MODE: u16 = 1;
 /// In the `IFLA_AF_SPEC` of `AF_BRIDGE`: struct bridge_vlan_info, flags:u16 vid:u16 (if_bridge.h).
 const IFLA_BRIDGE_VLAN_INFO: u16 = 2;
 const BRIDGE_VLAN_INFO_PVID: u16 = 1 << 1;
@@ -259,6 +272,86 @@ pub fn finish_member(name: &str, alias: &str, isolated: bool) -> Message {
         })
 }
 
+/// A macvlan or ipvlan link: of which kind, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChildKind {
+    /// With a MAC address of its own.
+    Macvlan {
+        /// `MACVLAN_MODE_*`
+        mode: u32,
+        /// Its MAC address; the kernel's choice when absent.
+        mac: Option<[u8; 6]>,
+        /// `IFLA_MACVLAN_BC_CUTOFF`; a kernel before 6.3 passes it over.
+        bclim: Option<i32>,
+    },
+    /// With its parent's MAC address.
+    Ipvlan {
+        /// `IPVLAN_MODE_*`
+        mode: u16,
+    },
+}
+
+impl ChildKind {
+    fn mac(&self) -> Option<[u8; 6]> {
+        match self {
+            Self::Macvlan { mac, .. } => *mac,
+            Self::Ipvlan { .. } => None,
+        }
+    }
+
+    fn describe(self, message: Message) -> Message {
+        match self {
+            Self::Macvlan { mode, bclim, .. } => {
+                message.attr_str(IFLA_INFO_KIND, "macvlan").nest(IFLA_INFO_DATA, |m| {
+                    let m = m.attr_u32(IFLA_MACVLAN_MODE, mode);
+                    bclim.map_or(m.clone(), |bclim| m.attr_u32(IFLA_MACVLAN_BC_CUTOFF, bclim.cast_unsigned()))
+                })
+            }
+            Self::Ipvlan { mode } => {
+                message.attr_str(IFLA_INFO_KIND, "ipvlan").nest(IFLA_INFO_DATA, |m| m.attr_u16(IFLA_IPVLAN_MODE, mode))
+            }
+        }
+    }
+}
+
+/// Creates a macvlan or ipvlan link, down, on the link with index `parent`, which is in the socket's namespace; the
+/// new link is in `netns`, or there too. Refused with `EEXIST` when the name is taken in the one or the other.
+pub fn create_child(
+    name: &str,
+    parent: u32,
+    group: u32,
+    mtu: u32,
+    kind: ChildKind,
+    netns: Option<BorrowedFd<'_>>,
+) -> Message {
+    let mut message = Message::new(RTM_NEWLINK, flags::ACK | flags::CREATE | flags::EXCL)
+        .bytes(&ifinfomsg(0, 0, 0))
+        .attr_str(IFLA_IFNAME, name)
+        .attr_u32(IFLA_LINK, parent)
+        .attr_u32(IFLA_MTU, mtu)
+        .attr_u32(IFLA_GROUP, group);
+    if let Some(mac) = kind.mac() {
+        message = message.attr(IFLA_ADDRESS, &mac);
+    }
+    if let Some(netns) = netns {
+        message = message.attr_u32(IFLA_NET_NS_FD, netns.as_raw_fd().cast_unsigned());
+    }
+    message.nest(IFLA_LINKINFO, |m| kind.describe(m))
+}
+
+/// Gives a macvlan or ipvlan link, by its index, its name, MTU, mode, MAC address and alias, and turns it up.
+pub fn finish_child(index: u32, name: &str, mtu: u32, alias: &str, kind: ChildKind) -> Message {
+    let mut message = Message::new(RTM_NEWLINK, flags::ACK)
+        .bytes(&ifinfomsg(index, UP, UP))
+        .attr_str(IFLA_IFNAME, name)
+        .attr_u32(IFLA_MTU, mtu)
+        .attr(IFLA_IFALIAS, alias.as_bytes());
+    if let Some(mac) = kind.mac() {
+        message = message.attr(IFLA_ADDRESS, &mac);
+    }
+    message.nest(IFLA_LINKINFO, |m| kind.describe(m))
+}
+
 /// Keeps the kernel from giving a link an IPv6 link-local address. `EAFNOSUPPORT` where IPv6 is off.
 pub fn no_link_local(name: &str) -> Message {
     Message::new(RTM_NEWLINK, flags::ACK)
@@ -375,11 +468,67 @@ fn address_message(kind: u16, more: u16, index: u32, ip: IpAddr, len: u8) -> Mes
         .attr(IFA_ADDRESS, &octets)
 }
 
+/// Adds a neighbour that is never asked for, or gives it another MAC address.
+pub fn put_neighbour(index: u32, ip: IpAddr, mac: [u8; 6]) -> Message {
+    neighbour_message(RTM_NEWNEIGH, flags::ACK | flags::CREATE | flags::REPLACE, index, ip).attr(NDA_LLADDR, &mac)
+}
+
+/// Forgets a neighbour.
+pub fn delete_neighbour(index: u32, ip: IpAddr) -> Message {
+    neighbour_message(RTM_DELNEIGH, flags::ACK, index, ip)
+}
+
+/// Asks for all neighbours; for [`crate::Socket::dump`].
+pub fn neighbours() -> Message {
+    Message::new(RTM_GETNEIGH, 0).bytes(&[0; NDMSG])
+}
+
+fn neighbour_message(kind: u16, flags: u16, index: u32, ip: IpAddr) -> Message {
+    let [a, b, c, d] = index.to_ne_bytes();
+    let [low, high] = NUD_PERMANENT.to_ne_bytes();
+    let header = [family(ip), 0, 0, 0, a, b, c, d, low, high, 0, 0];
+    Message::new(kind, flags).bytes(&header).attr(NDA_DST, &octets(ip))
+}
+
+/// A neighbour as the kernel describes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LinkNeighbour {
+    /// The link it is reached by.
+    pub index: u32,
+    /// Its address.
+    pub ip: IpAddr,
+    /// Its MAC address.
+    pub mac: [u8; 6],
+    /// Is it never asked for?
+    pub permanent: bool,
+}
+
+impl LinkNeighbour {
+    /// Reads an `RTM_NEWNEIGH`; `None` for one without a MAC address and anything else.
+    pub fn read(reply: &Reply) -> Option<Self> {
+        if reply.kind != RTM_NEWNEIGH {
+            return None;
+        }
+        let attrs = reply.attrs(NDMSG);
+        let state = u16::from_ne_bytes(*reply.payload.get(8..)?.first_chunk()?);
+        Some(Self {
+            index: u32_at(&reply.payload, 4)?,
+            ip: ip(attrs.find(NDA_DST)?)?,
+            mac: attrs.find(NDA_LLADDR)?.try_into().ok()?,
+            permanent: state & NUD_PERMANENT != 0,
+        })
+    }
+}
+
 /// Where a static route leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hop {
     /// To this next hop.
     Via(IpAddr),
+    /// To this next hop on the link with this index.
+    ViaOn(IpAddr, u32),
+    /// To neighbours on the link with this index.
+    On(u32),
     /// Nowhere: `blackhole`, `unreachable` or `prohibit`.
     Nowhere(RouteType),
 }
@@ -449,17 +598,22 @@ fn rule_message(kind: u16, more: u16, ipv4: bool, priority: u32, mark: Option<u3
 
 fn route_message(kind: u16, more: u16, destination: IpAddr, len: u8, hop: Hop, metric: u32) -> Message {
     let of_route = match hop {
-        Hop::Via(_) => RouteType::Unicast,
+        Hop::Via(_) | Hop::ViaOn(..) | Hop::On(_) => RouteType::Unicast,
         Hop::Nowhere(of_route) => of_route,
     };
-    let header = [family(destination), len, 0, 0, RT_TABLE_MAIN, RTPROT_STATIC, 0, of_route.number(), 0, 0, 0, 0];
+    // IPv6 has no scopes of routes.
+    let scope = if matches!(hop, Hop::On(_)) && destination.is_ipv4() { SCOPE_LINK } else { 0 };
+    let header = [family(destination), len, 0, 0, RT_TABLE_MAIN, RTPROT_STATIC, scope, of_route.number(), 0, 0, 0, 0];
     let mut message = Message::new(kind, flags::ACK | more).bytes(&header);
     if len > 0 {
         message = message.attr(RTA_DST, &octets(destination));
     }
-    if let Hop::Via(gateway) = hop {
-        message = message.attr(RTA_GATEWAY, &octets(gateway));
-    }
+    message = match hop {
+        Hop::Via(gateway) => message.attr(RTA_GATEWAY, &octets(gateway)),
+        Hop::ViaOn(gateway, index) => message.attr(RTA_GATEWAY, &octets(gateway)).attr_u32(RTA_OIF, index),
+        Hop::On(index) => message.attr_u32(RTA_OIF, index),
+        Hop::Nowhere(_) => message,
+    };
     message.attr_u32(RTA_PRIORITY, metric)
 }
 
@@ -515,8 +669,14 @@ pub struct Link {
     pub alias: String,
     /// The index of the bridge it is a member of, if any.
     pub master: Option<u32>,
-    /// The index of a veth's peer, in the peer's namespace.
+    /// The index of a veth's peer, in the peer's namespace; of a macvlan or ipvlan link's parent, in the parent's.
     pub peer: Option<u32>,
+    /// The mode of a macvlan link (`MACVLAN_MODE_*`).
+    pub macvlan_mode: Option<u32>,
+    /// A macvlan link's `IFLA_MACVLAN_BC_CUTOFF`, where the kernel has one.
+    pub bclim: Option<i32>,
+    /// The mode of an ipvlan link (`IPVLAN_MODE_*`).
+    pub ipvlan_mode: Option<u16>,
     /// `IFF_*`
     pub flags: u32,
     /// Hairpin mode of a bridge member.
@@ -551,6 +711,12 @@ impl Link {
         let data = linkinfo.nested(IFLA_INFO_DATA);
         Some(Self {
             filters_vlans: kind == "bridge" && data.find(IFLA_BR_VLAN_FILTERING) == Some(&[1]),
+            macvlan_mode: data.u32(IFLA_MACVLAN_MODE).filter(|_| kind == "macvlan"),
+            bclim: data.u32(IFLA_MACVLAN_BC_CUTOFF).filter(|_| kind == "macvlan").map(u32::cast_signed),
+            ipvlan_mode: data
+                .find(IFLA_IPVLAN_MODE)
+                .filter(|_| kind == "ipvlan")
+                .and_then(|mode| Some(u16::from_ne_bytes(*mode.first_chunk()?))),
             vrf_table: data.u32(IFLA_VRF_TABLE).filter(|_| kind == "vrf"),
             index: u32_at(&reply.payload, 4)?,
             name: attrs.text(IFLA_IFNAME)?.to_owned(),
@@ -712,6 +878,26 @@ mod tests {
         let member = Link::read(&echo(&finish_member("pw0123456789a0", "podwire:a:b", true))).unwrap();
         assert_eq!((member.alias.as_str(), member.hairpin, member.is_up()), ("podwire:a:b", true, false));
         assert!(member.isolated && !Link::read(&echo(&finish_member("pw0", "", false))).unwrap().isolated);
+    }
+
+    #[test]
+    fn a_child_reads_as_it_was_built() {
+        let kind = ChildKind::Macvlan { mode: 4, mac: Some([2, 0, 0, 0, 0, 1]), bclim: Some(-1) };
+        let link = Link::read(&echo(&create_child("pw0", 2, 0x7077, 1400, kind, None))).unwrap();
+        assert_eq!((link.kind.as_str(), link.peer, link.mtu, link.is_up()), ("macvlan", Some(2), 1400, false));
+        assert_eq!((link.macvlan_mode, link.bclim, link.ipvlan_mode), (Some(4), Some(-1), None));
+        let link = Link::read(&echo(&finish_child(7, "eth0", 1400, "m", ChildKind::Ipvlan { mode: 1 }))).unwrap();
+        assert_eq!((link.index, link.name.as_str(), link.alias.as_str(), link.is_up()), (7, "eth0", "m", true));
+        assert_eq!((link.macvlan_mode, link.ipvlan_mode, link.mac), (None, Some(1), None));
+    }
+
+    #[test]
+    fn a_neighbour_reads_as_it_was_built() {
+        for text in ["192.168.99.109", "fd99::109"] {
+            let (ip, mac) = (text.parse().unwrap(), [2, 0, 0, 0, 0, 1]);
+            let read = LinkNeighbour::read(&echo(&put_neighbour(4, ip, mac))).unwrap();
+            assert_eq!(read, LinkNeighbour { index: 4, ip, mac, permanent: true });
+        }
     }
 
     #[test]

@@ -139,6 +139,13 @@ impl Tx<'_> {
         id.map(|id| self.parsed("a container id", &id)).transpose()
     }
 
+    /// The containers that have a link on this link of the host.
+    pub fn children_of(&self, parent: &str) -> Result<Vec<ContainerId>> {
+        let sql = "SELECT DISTINCT container FROM attachment WHERE endpoint ->> '$.endpoint.parent' = ?1";
+        let rows = self.rows(sql, [parent], |row| row.get::<_, String>(0))?;
+        rows.iter().map(|id| self.parsed("a container id", id)).collect()
+    }
+
     /// The container that has this MAC address on a network.
     pub fn mac_holder(&self, network: &NetworkId, mac: &str) -> Result<Option<ContainerId>> {
         let sql = "SELECT container FROM attachment WHERE network = ?1 AND endpoint ->> '$.endpoint.mac' = ?2 LIMIT 1";

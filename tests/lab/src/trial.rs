@@ -27,6 +27,8 @@ pub enum Need {
     UidMap,
     /// `podman`, whose network files are read and written.
     Podman,
+    /// The kernel makes ipvlan links.
+    Ipvlan,
 }
 
 impl Need {
@@ -35,6 +37,7 @@ impl Need {
         match self {
             Self::Registry if !have("docker-registry") => Some("docker-registry is not installed"),
             Self::Registry if !have("skopeo") => Some("skopeo is not installed"),
+            Self::Ipvlan if !makes_ipvlan() => Some("this kernel has no ipvlan links"),
             Self::Sctp if !speaks_sctp() => Some("this kernel has no SCTP"),
             Self::Dig if !have("dig") => Some("dig (bind9-dnsutils) is not installed"),
             Self::UidMap if !have("newuidmap") || !have("newgidmap") => Some("uidmap is not installed"),
@@ -127,6 +130,11 @@ fn have(tool: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let sbin = ["/usr/sbin".into(), "/sbin".into()];
     std::env::split_paths(&path).chain(sbin).any(|dir| dir.join(tool).is_file())
+}
+
+fn makes_ipvlan() -> bool {
+    let ask = "ip link add name below type veth && ip link add name above link below type ipvlan";
+    Command::new("unshare").args(["--net", "sh", "-c", ask]).output().is_ok_and(|out| out.status.success())
 }
 
 fn speaks_sctp() -> bool {

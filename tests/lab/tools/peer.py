@@ -128,10 +128,12 @@ def dns_serve(address, ip):
             said = answer(question, "tcp")
             c.sendall(struct.pack("!H", len(said)) + said)
             c.close()
-    listener = socket.create_server((address, 53), family=family(address))
+    # A link-local address brings the number of its link along.
+    at = socket.getaddrinfo(address, 53, type=socket.SOCK_DGRAM)[0][4]
+    listener = socket.create_server(at, family=family(address))
     threading.Thread(target=by_tcp, args=[listener], daemon=True).start()
     s = socket.socket(family(address), socket.SOCK_DGRAM)
-    s.bind((address, 53))
+    s.bind(at)
     print("serving", flush=True)
     while True:
         question, peer = s.recvfrom(65535)

@@ -65,7 +65,9 @@ impl Command for Cp {
                     return Err(Failure::new("will not write a tar stream to a terminal: redirect standard output"));
                 }
                 let mut engine = podwire.engine()?;
-                engine.with_files(&name, |tree, _| Ok(pack(tree, &path, &name_in_stream(&path), io::stdout().lock())))??;
+                engine.with_files(&name, |tree, _| {
+                    Ok(pack(tree, &path, &name_in_stream(&path), io::stdout().lock()))
+                })??;
             }
             (Place::Stream, Place::Container(name, path)) => {
                 let mut engine = podwire.engine()?;
@@ -91,7 +93,10 @@ fn name_in_stream(path: &Path) -> PathBuf {
 
 fn unpack_stream(tree: &Tree, path: &Path, how: Unpacking) -> Result<(), Failure> {
     if tree.find(path).map_err(|e| at(path, &e))? != Found::Directory {
-        return Err(Failure::new(format!("destination must be a directory when copying from stdin: {}", path.display())));
+        return Err(Failure::new(format!(
+            "destination must be a directory when copying from stdin: {}",
+            path.display()
+        )));
     }
     tree.unpack(path, io::stdin().lock(), how).map_err(|e| at(path, &e))
 }
@@ -206,7 +211,11 @@ impl Copying {
     fn plan(from: &Place, source: Seen, to: &Place, target: Seen) -> Result<Self, Failure> {
         let typed = |place: &Place| place.path().to_string_lossy().into_owned();
         let missing = |place: &Place| {
-            let wherein = if let Place::Container(name, _) = place { format!(" on container {name}") } else { " on the host".to_owned() };
+            let wherein = if let Place::Container(name, _) = place {
+                format!(" on container {name}")
+            } else {
+                " on the host".to_owned()
+            };
             Failure::new(format!("{:?} could not be found{wherein}: no such file or directory", typed(place)))
         };
         let (source_path, target_path) = (absolute(from)?, absolute(to)?);
@@ -255,7 +264,10 @@ mod tests {
         let plan = |from: &str, source, to: &str, target| {
             let seen = |itself| Seen { itself, parent: Found::Directory };
             let planned = Copying::plan(&Place::parse(from), seen(source), &Place::parse(to), seen(target));
-            planned.map_or_else(|f| f.message, |c| format!("{} in {}{}", c.name.display(), c.below.display(), if c.replaces { "!" } else { "" }))
+            planned.map_or_else(
+                |f| f.message,
+                |c| format!("{} in {}{}", c.name.display(), c.below.display(), if c.replaces { "!" } else { "" }),
+            )
         };
         assert_eq!(plan("/a/f", Found::File, "c:/d", Found::Nothing), "d in /");
         assert_eq!(plan("/a/f", Found::File, "c:/d", Found::Directory), "f in /d");

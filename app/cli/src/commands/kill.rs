@@ -2,7 +2,7 @@
 
 use super::each;
 use crate::choice::Choice;
-use crate::flags::{Command};
+use crate::flags::Command;
 use crate::global::Podwire;
 use crate::outcome::Outcome;
 

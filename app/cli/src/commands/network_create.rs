@@ -27,7 +27,7 @@ pub(crate) struct NetworkCreate {
     /// A network of that name is no error
     #[arg(long)]
     ignore: bool,
-    /// The bridge's name
+    /// The bridge's name, or the parent
     #[arg(long, value_name = "string")]
     interface_name: Option<String>,
     /// No way out of the network
@@ -36,7 +36,7 @@ pub(crate) struct NetworkCreate {
     /// Take addresses of the nth subnet from this range (CIDR or FIRST-LAST)
     #[arg(long, value_name = "stringArray")]
     ip_range: Vec<String>,
-    /// Who chooses addresses: host-local or none
+    /// Who chooses addresses: host-local, dhcp or none
     #[arg(long, value_name = "string")]
     ipam_driver: Option<String>,
     /// Enable IPv6
@@ -96,12 +96,6 @@ impl NetworkCreate {
             return Err(Failure::new(format!(
                 "cannot create network with name {name:?} because it conflicts with a valid network mode"
             )));
-        }
-        if let driver @ ("macvlan" | "ipvlan") = &*self.driver {
-            return Err(Failure::new(format!("the network driver {driver} is not supported by podwire yet")));
-        }
-        if self.ipam_driver.as_deref() == Some("dhcp") {
-            return Err(Failure::new("the ipam driver dhcp is not supported by podwire yet"));
         }
         let gateways = strings(&self.gateway).iter().map(|text| address(podwire, text)).collect::<Result<_, _>>()?;
         let dns = |text: &String| {

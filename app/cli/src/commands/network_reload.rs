@@ -58,10 +58,11 @@ impl NetworkReload {
             Mode::DryRun => podwire.show(&healed.plan).map(drop)?,
             Mode::Apply => healed.containers.iter().try_for_each(say)?,
         }
-        for left in &healed.left_out {
+        let left_out = || healed.left_out.iter().chain(&healed.waiting);
+        for left in left_out() {
             complain(format_args!("Error: {} cannot be reloaded: {}", left.what, left.error));
         }
-        Ok(healed.left_out.iter().map(|left| left.error.exit_code()).max().unwrap_or(0))
+        Ok(left_out().map(|left| left.error.exit_code()).max().unwrap_or(0))
     }
 }
 

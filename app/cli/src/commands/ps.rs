@@ -154,9 +154,9 @@ impl<'a> Selection<'a> {
             && self.until.is_none_or(|until| c.created < until)
             && self.filters.any("restart-policy", |policy| policy.split(':').next() == Some(c.restart_policy))
             && self.filters.any("health", |health| c.health.as_deref().unwrap_or_default() == health)
-            && self.filters.any("should-start-on-boot", |wish| {
-                flags::switch(wish).is_ok_and(|wish| wish == c.starts_on_boot())
-            })
+            && self
+                .filters
+                .any("should-start-on-boot", |wish| flags::switch(wish).is_ok_and(|wish| wish == c.starts_on_boot()))
             && self.filters.any("ancestor", |image| image_id.starts_with(image.as_str()) || is_image(&c.image, image))
             && self.filters.any("network", |n| {
                 c.networks.iter().any(|(name, id)| name.as_str() == n || id.to_string().starts_with(n.as_str()))

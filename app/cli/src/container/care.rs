@@ -34,13 +34,31 @@ pub(crate) struct CareFlags {
     #[arg(long, visible_alias = "healthcheck-command", value_name = "string")]
     health_cmd: Option<String>,
     /// Time between checks; disable for only when asked (default 30s)
-    #[arg(long, visible_alias = "healthcheck-interval", value_name = "string", default_value = "30s", hide_default_value = true)]
+    #[arg(
+        long,
+        visible_alias = "healthcheck-interval",
+        value_name = "string",
+        default_value = "30s",
+        hide_default_value = true
+    )]
     health_interval: String,
     /// Time that a check may take (default 30s)
-    #[arg(long, visible_alias = "healthcheck-timeout", value_name = "string", default_value = "30s", hide_default_value = true)]
+    #[arg(
+        long,
+        visible_alias = "healthcheck-timeout",
+        value_name = "string",
+        default_value = "30s",
+        hide_default_value = true
+    )]
     health_timeout: String,
     /// Time after the start in which failures do not count (default 0s)
-    #[arg(long, visible_alias = "healthcheck-start-period", value_name = "string", default_value = "0s", hide_default_value = true)]
+    #[arg(
+        long,
+        visible_alias = "healthcheck-start-period",
+        value_name = "string",
+        default_value = "0s",
+        hide_default_value = true
+    )]
     health_start_period: String,
     /// So many failures in a row make it unhealthy
     #[arg(long, visible_alias = "healthcheck-retries", value_name = "uint", value_parser = unsigned, default_value = "3")]
@@ -62,7 +80,9 @@ impl CareFlags {
         let no_health = self.no_healthcheck || asked_off;
         let on_failure = on_unhealthy(&self.health_on_failure)?;
         if on_failure != OnUnhealthy::None && (self.health_cmd.is_none() || no_health) {
-            return Err(Failure::new("cannot set on-failure action to something other than none without a health check"));
+            return Err(Failure::new(
+                "cannot set on-failure action to something other than none without a health check",
+            ));
         }
         Ok(Care {
             restart: restart(&self.restart)?,
@@ -157,11 +177,13 @@ pub(crate) fn restart(text: &str) -> Result<Restart, Failure> {
         },
         Some(("on-failure", retries)) => match retries.parse::<u32>() {
             Ok(retries) => Ok(Restart::OnFailure(retries)),
-            Err(_) => Err(Failure::new(format!("parsing restart policy retry count: strconv.Atoi: parsing {retries:?}: invalid syntax"))),
+            Err(_) => Err(Failure::new(format!(
+                "parsing restart policy retry count: strconv.Atoi: parsing {retries:?}: invalid syntax"
+            ))),
         },
-        Some(("no" | "always" | "unless-stopped", _)) => {
-            Err(Failure::new("restart policy retries can only be specified with on-failure restart policy: invalid argument"))
-        }
+        Some(("no" | "always" | "unless-stopped", _)) => Err(Failure::new(
+            "restart policy retries can only be specified with on-failure restart policy: invalid argument",
+        )),
         Some((other, _)) => Err(Failure::new(format!("{other:?} is not a valid restart policy: invalid argument"))),
     }
 }
@@ -174,9 +196,15 @@ pub(crate) fn log(driver: &str, options: &[String]) -> Result<Log, Failure> {
             "json-file" => LogDriver::JsonFile,
             "none" => LogDriver::None,
             "journald" | "passthrough" | "passthrough-tty" => {
-                return Err(Failure::new(format!("--log-driver {driver} is not supported by podwire: it has k8s-file, json-file and none")));
+                return Err(Failure::new(format!(
+                    "--log-driver {driver} is not supported by podwire: it has k8s-file, json-file and none"
+                )));
             }
-            other => return Err(Failure::new(format!("running container create option: invalid log driver {other:?}: invalid argument"))),
+            other => {
+                return Err(Failure::new(format!(
+                    "running container create option: invalid log driver {other:?}: invalid argument"
+                )));
+            }
         },
         ..Log::default()
     };
@@ -188,7 +216,11 @@ pub(crate) fn log(driver: &str, options: &[String]) -> Result<Log, Failure> {
                 log.max_size = Some(bytes).filter(|bytes| *bytes > 0);
             }
             Some(("tag", tag)) => log.tag = tag.to_owned(),
-            _ => return Err(Failure::new(format!("unknown log option {option:?}: podwire has path=, max-size= and tag="))),
+            _ => {
+                return Err(Failure::new(format!(
+                    "unknown log option {option:?}: podwire has path=, max-size= and tag="
+                )));
+            }
         }
     }
     Ok(log)
@@ -215,7 +247,10 @@ fn find_init() -> Result<PathBuf, Failure> {
 fn program(path: &Path) -> Result<PathBuf, Failure> {
     match path.is_absolute() && path.is_file() {
         true => Ok(path.to_owned()),
-        false => Err(Failure::new(format!("container-init binary not found on the host: stat {}: no such file or directory", path.display()))),
+        false => Err(Failure::new(format!(
+            "container-init binary not found on the host: stat {}: no such file or directory",
+            path.display()
+        ))),
     }
 }
 

@@ -144,7 +144,8 @@ pub(crate) fn ulimits(texts: &[String]) -> Result<Vec<Ulimit>, Failure> {
 }
 
 fn ulimit(text: &str) -> Result<Ulimit, Failure> {
-    let wrong = |why: &str| Failure::new(format!("ulimit option {text:?} requires name=SOFT:HARD, failed to be parsed: {why}"));
+    let wrong =
+        |why: &str| Failure::new(format!("ulimit option {text:?} requires name=SOFT:HARD, failed to be parsed: {why}"));
     let (name, values) = text.split_once('=').ok_or_else(|| wrong(&format!("invalid ulimit argument: {text}")))?;
     let name = name.to_ascii_lowercase();
     if !ULIMITS.contains(&name.as_str()) {
@@ -200,7 +201,8 @@ mod tests {
     #[test]
     fn devices_and_limits_are_read_as_podman_reads_them() {
         let check = |text: &str, means: &str| {
-            let said = device(text).map_or_else(|f| f.message, |d| format!("{} {} {}", d.host.display(), d.target, d.access));
+            let said =
+                device(text).map_or_else(|f| f.message, |d| format!("{} {} {}", d.host.display(), d.target, d.access));
             assert_eq!(said, means, "{text}");
         };
         check("/dev/fuse", "/dev/fuse /dev/fuse rwm");
@@ -208,7 +210,8 @@ mod tests {
         check("/dev/fuse:/dev/x:rwm", "/dev/fuse /dev/x rwm");
         check("/dev/fuse:/dev/x:y", "invalid device mode: y");
         assert!(device("/dev/fuse:r").unwrap_err().message.contains("not at all"));
-        let limit = |text: &str| ulimit(text).map_or_else(|f| f.message, |l| format!("{} {} {}", l.name, l.soft, l.hard));
+        let limit =
+            |text: &str| ulimit(text).map_or_else(|f| f.message, |l| format!("{} {} {}", l.name, l.soft, l.hard));
         assert_eq!(limit("nofile=10:20"), "nofile 10 20");
         assert_eq!(limit("NPROC=5"), "nproc 5 5");
         assert_eq!(limit("core=-1"), format!("core {0} {0}", u64::MAX));

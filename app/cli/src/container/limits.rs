@@ -90,13 +90,18 @@ impl LimitFlags {
 
 fn size(flag: &str, text: &Option<String>) -> Result<Option<u64>, Failure> {
     let Some(text) = text.as_deref().filter(|text| !text.is_empty()) else { return Ok(None) };
-    let bytes = sizes::parse(text).ok_or_else(|| Failure::new(format!("invalid value for {flag}: invalid size: '{text}'")))?;
+    let bytes =
+        sizes::parse(text).ok_or_else(|| Failure::new(format!("invalid value for {flag}: invalid size: '{text}'")))?;
     Ok(Some(bytes).filter(|bytes| *bytes > 0))
 }
 
 /// Billionths; 0 is no limit.
 fn cpus(text: &str) -> Result<Option<u64>, Failure> {
-    let wrong = || Failure::new(format!("invalid argument {text:?} for \"--cpus\" flag: strconv.ParseFloat: parsing {text:?}: invalid syntax"));
+    let wrong = || {
+        Failure::new(format!(
+            "invalid argument {text:?} for \"--cpus\" flag: strconv.ParseFloat: parsing {text:?}: invalid syntax"
+        ))
+    };
     let number: f64 = text.parse().map_err(|_| wrong())?;
     if !number.is_finite() || number < 0.0 {
         return Err(wrong());
@@ -109,5 +114,9 @@ fn set(flag: &str, text: &Option<String>) -> Result<Option<String>, Failure> {
     let Some(text) = text.as_deref().filter(|text| !text.is_empty()) else { return Ok(None) };
     let number = |text: &str| text.parse::<u32>().is_ok();
     let fits = text.split(',').all(|part| part.split_once('-').map_or(number(part), |(a, b)| number(a) && number(b)));
-    if fits { Ok(Some(text.to_owned())) } else { Err(Failure::new(format!("invalid value for --{flag}: {text:?} (0-3, 0,1)"))) }
+    if fits {
+        Ok(Some(text.to_owned()))
+    } else {
+        Err(Failure::new(format!("invalid value for --{flag}: {text:?} (0-3, 0,1)")))
+    }
 }

@@ -7,6 +7,7 @@ mod limits;
 mod mount;
 mod network;
 mod security;
+mod users;
 mod volume;
 
 use std::collections::BTreeMap;
@@ -19,15 +20,16 @@ use crate::flags::{strings, unsigned};
 use crate::global::{Podwire, complain};
 use crate::outcome::Failure;
 
-pub(crate) use env::environment;
-pub(crate) use network::MODES;
 use care::CareFlags;
 use engine::config::VolumeMount;
+pub(crate) use env::environment;
 use inside::InsideFlags;
 use limits::LimitFlags;
 use mount::Mounted;
+pub(crate) use network::MODES;
 use network::NetworkFlags;
 use security::SecurityFlags;
+use users::UserFlags;
 
 /// Flags that `run` and `create` have in common.
 #[derive(clap::Args, Debug, Default)]
@@ -139,9 +141,8 @@ pub(crate) struct ContainerFlags {
     inside: InsideFlags,
     #[command(flatten)]
     care: CareFlags,
-    /// The user namespace: host, which is podwire's own
-    #[arg(long, value_name = "string", default_value = "", hide_default_value = true)]
-    userns: String,
+    #[command(flatten)]
+    users: UserFlags,
     /// Show the plan for the machine's network; change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -177,10 +178,10 @@ impl ContainerFlags {
         if self.replace && self.dry_run {
             return Err(Failure::new("--dry-run and --replace cannot be used together yet"));
         }
-        check_userns(&self.userns)?;
         let platform = self.platform()?;
         let (volumes, tmpfs) = self.volumes()?;
         let (env, labels) = (self.environment()?, self.labels()?);
+        let users = self.users.parse(std::env::var("PODMAN_USERNS").ok())?;
         let mut remarks = Vec::new();
         let network = self.network.parse(&mut remarks)?;
         let inside = self.inside.parse()?;
@@ -223,6 +224,7 @@ impl ContainerFlags {
             inside,
             care,
             network,
+            users,
             tmpfs,
             platform,
             pull: pull_policy(&self.pull)?,
@@ -292,18 +294,6 @@ impl ContainerFlags {
 }
 
 /// A JSON array of words, or one word; nothing clears the image's.
-/// Root of a container is whoever runs podwire. Modes that change that need other owners of the image's files.
-fn check_userns(mode: &str) -> Result<(), Failure> {
-    let word = mode.split(':').next().unwrap_or_default();
-    match word {
-        "" | "host" => Ok(()),
-        "auto" | "container" | "keep-id" | "nomap" | "ns" | "pod" | "private" => {
-            Err(Failure::new(format_args!("--userns {word} is not supported by podwire yet")))
-        }
-        _ => Err(Failure::new(format_args!("unrecognized namespace mode {mode} passed"))),
-    }
-}
-
 fn entrypoint(text: &str) -> Vec<String> {
     match serde_json::from_str(text) {
         Ok(words) => words,
@@ -399,7 +389,6 @@ pub(super) mod tests {
         let check = |line: &[&str], message: &str| assert_eq!(wish(line).unwrap_err().message, message, "{line:?}");
         check(&[], "requires at least 1 arg(s), only received 0");
         check(&["--replace", "img"], "cannot replace container without --name being set");
-        check(&["--userns", "keep-id:uid=5", "img"], "--userns keep-id is not supported by podwire yet");
         check(&["--userns", "foo", "img"], "unrecognized namespace mode foo passed");
         assert!(wish(&["--userns", "host", "img"]).is_ok());
         check(&["--pull", "foo", "img"], "unsupported pull policy \"foo\"");

@@ -89,10 +89,14 @@ fn tmpfs_options<'a>(fields: impl Iterator<Item = (&'a str, &'a str)>) -> Result
             "tmpfs-size" | "size" => words.push(format!("size={value}")),
             "tmpfs-mode" | "mode" => words.push(format!("mode={value}")),
             "ro" | "readonly" => words.push(if switch(key, value)? { "ro" } else { "rw" }.to_owned()),
-            "rw" | "exec" | "noexec" | "dev" | "nodev" | "suid" | "nosuid" | "notmpcopyup" => words.push(key.to_owned()),
+            "rw" | "exec" | "noexec" | "dev" | "nodev" | "suid" | "nosuid" | "notmpcopyup" => {
+                words.push(key.to_owned())
+            }
             // What is done without being asked.
             "tmpcopyup" | "consistency" => {}
-            "U" | "chown" => return Err(Failure::new(format!("the mount option {key} is not supported by podwire yet"))),
+            "U" | "chown" => {
+                return Err(Failure::new(format!("the mount option {key} is not supported by podwire yet")));
+            }
             other => return Err(Failure::new(format!("{other}: invalid mount option"))),
         }
     }
@@ -111,7 +115,9 @@ pub(super) fn volumes_from(text: &str) -> Result<(String, Vec<String>), Failure>
     let (name, options) = text.split_once(':').unwrap_or((text, ""));
     let options = volume::mount_options(options)?;
     match options.iter().find(|option| !["ro", "rw", "z"].contains(&option.as_str())) {
-        Some(wrong) => Err(Failure::new(format!("invalid options {wrong:?}, can only specify 'ro', 'rw', and 'z' when using --volumes-from"))),
+        Some(wrong) => Err(Failure::new(format!(
+            "invalid options {wrong:?}, can only specify 'ro', 'rw', and 'z' when using --volumes-from"
+        ))),
         None if name.is_empty() => Err(Failure::new("--volumes-from needs the name of a container")),
         None => Ok((name.to_owned(), options)),
     }

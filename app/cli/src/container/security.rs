@@ -1,6 +1,6 @@
 //! `--privileged`, `--cap-add`, `--security-opt` and the like.
 
-use engine::config::{SecurityConfig, Seccomp};
+use engine::config::{Seccomp, SecurityConfig};
 
 use crate::flags::{self, strings};
 use crate::global::absolute;

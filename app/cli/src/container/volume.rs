@@ -16,11 +16,13 @@ const GROUPS: &[&[&str]] = &[
     &["suid", "nosuid"],
     &["bind", "rbind"],
     &["copy", "nocopy"],
+    &["U"],
+    &["idmap"],
     &["private", "rprivate", "shared", "rshared", "slave", "rslave", "unbindable", "runbindable"],
 ];
 
 /// Podman has them, we do not yet.
-const LATER: &[&str] = &["O", "U", "idmap"];
+const LATER: &[&str] = &["O"];
 
 /// `[SOURCE:]TARGET[:OPTIONS]`
 pub(super) fn parse(text: &str) -> Result<VolumeMount, Failure> {

@@ -7,16 +7,19 @@ use std::net::IpAddr;
 use ipam::address::{Holder, Leases, check, choose};
 use ipam::request::Fresh;
 use ipam::{NetworkRequest, Surroundings, default_network, plan_network};
-use model::{Addr, ContainerId, Driver, LinkName, Network, NetworkSubnet, PortMapping, PortSpec};
+use model::{
+    Addr, ContainerId, Driver, IpvlanOptions, LinkName, MacvlanOptions, Network, NetworkSubnet, PortMapping, PortSpec,
+};
 use plan::world::World;
 use plan::{Key, Mark, Object, Plan, SandboxName, forgotten, plan};
-use podwire_drivers::bridge::gives_default_route;
 use podwire_drivers::{
     Endpoint, NetworkWish, attachment, base, endpoint_mac, host_link, network, sandbox, shared_owner,
 };
 
 const INSTANCE: &str = "5f0c2a91";
 const BASE: &str = "base";
+/// The link of the host's default route, once a story has it.
+const UPLINK: &str = "eth0";
 
 /// The model kernel and the books.
 #[derive(Debug, Clone)]
@@ -27,6 +30,8 @@ pub(crate) struct Machine {
     made: BTreeMap<Key, (String, Object)>,
     /// An ordinary user's: his relay is the way out.
     pub(crate) relayed: bool,
+    /// The host's own addresses on its uplink.
+    pub(crate) host_addrs: Vec<IpAddr>,
 }
 
 /// What `run` was asked for.
@@ -54,13 +59,15 @@ impl Machine {
             containers: BTreeMap::new(),
             made: BTreeMap::new(),
             relayed: false,
+            host_addrs: vec!["192.168.99.109".parse().unwrap(), "fd99::109".parse().unwrap()],
         }
     }
 
     pub(crate) fn create_network(&mut self, request: &NetworkRequest) -> Result<(), String> {
         let networks: Vec<Network> = self.networks.values().cloned().collect();
         let name = request.name.clone().unwrap();
-        let around = Surroundings { networks: &networks, used: &[], links: &[] };
+        let links = [UPLINK.parse().unwrap()];
+        let around = Surroundings { networks: &networks, used: &[], links: &links };
         let fresh = Fresh { id: spelt(&name), prefix: spelt(&name), created: "" };
         let network = plan_network(request, &around, &fresh).map_err(|e| e.to_string())?;
         self.networks.insert(name, network);
@@ -90,7 +97,8 @@ impl Machine {
     /// The plan that takes a container away. `begun`: objects of a plan that was interrupted.
     pub(crate) fn rm(&mut self, name: &str, begun: &[Object]) -> Result<Pending, String> {
         let endpoints = self.containers.remove(name).unwrap_or_default();
-        let links: BTreeSet<&LinkName> = endpoints.iter().map(|(network, _)| &self.networks[network].link).collect();
+        let links: BTreeSet<&Option<LinkName>> =
+            endpoints.iter().map(|(network, _)| &self.networks[network].link).collect();
         let sharers = self.networks.iter().filter(|(_, network)| links.contains(&network.link));
         let mut owners: Vec<String> = sharers.map(|(name, _)| net_owner(name)).collect();
         owners.extend([BASE.to_owned(), ctr_owner(name)]);
@@ -131,7 +139,8 @@ impl Machine {
                 }
             }
         };
-        if !self.containers.is_empty() {
+        let behind_bridge = |(network, _): &(String, Endpoint)| self.networks[network].bridge().is_some();
+        if self.containers.values().any(|endpoints| endpoints.is_empty() || endpoints.iter().any(behind_bridge)) {
             add(BASE, base(self.relayed));
         }
         for (name, endpoints) in &self.containers {
@@ -159,11 +168,18 @@ impl Machine {
 
     fn wish(&self, net: &str) -> NetworkWish<'_> {
         let network = &self.networks[net];
-        let Driver::Bridge(options) = &network.driver;
-        let owner = if network.may_share() { shared_owner(&network.link) } else { network.id.short() };
+        let mtu = match &network.driver {
+            Driver::Bridge(options) => options.mtu,
+            Driver::Macvlan(MacvlanOptions { lan, .. }) | Driver::Ipvlan(IpvlanOptions { lan, .. }) => lan.mtu,
+        };
+        let link = network.link.clone().unwrap_or_else(|| UPLINK.parse().unwrap());
+        let shares = network.bridge().is_some() && network.may_share();
+        let owner = if shares { shared_owner(&link) } else { network.id.short() };
         NetworkWish {
             network,
-            mtu: options.mtu.unwrap_or(1500),
+            link,
+            host_addrs: self.host_addrs.clone(),
+            mtu: mtu.unwrap_or(1500),
             dns: None,
             relayed: self.relayed,
             apart: net == "apart",
@@ -181,6 +197,7 @@ impl Machine {
                 sandbox: sandbox_name(name),
                 link: format!("eth{n}").parse().unwrap(),
                 host_link: host_link(&id, n as u8).unwrap(),
+                parent: network.bridge().is_none().then(|| UPLINK.parse().unwrap()),
                 mac: endpoint_mac(&network.id, &addrs, &id, n as u8),
                 addrs,
                 gateways: gateways(network, &mut routed),
@@ -212,9 +229,7 @@ impl Machine {
 
 /// The network's gateways, for families that no earlier network routes.
 fn gateways(network: &Network, routed: &mut BTreeSet<bool>) -> Vec<IpAddr> {
-    let Driver::Bridge(options) = &network.driver;
-    let gives = gives_default_route(options, network.internal);
-    let gateways = network.subnets.iter().filter_map(|s| s.gateway).filter(|_| gives);
+    let gateways = network.subnets.iter().filter_map(|s| s.gateway).filter(|_| network.gives_default_route());
     gateways.filter(|gateway| routed.insert(gateway.is_ipv4())).collect()
 }
 

@@ -76,6 +76,26 @@ fn behind_a_relay_nothing_is_translated_and_members_may_be_kept_apart() {
 }
 
 #[test]
+fn on_a_lan_a_container_has_a_link_of_its_own_and_the_firewall_no_part() {
+    check("macvlan");
+}
+
+#[test]
+fn ipvlan_has_its_parents_mac_address() {
+    check("ipvlan");
+}
+
+#[test]
+fn with_host_access_the_host_has_a_link_and_routes_that_go_with_the_last_container() {
+    check("host_access");
+}
+
+#[test]
+fn links_that_went_with_their_parent_come_back_with_it() {
+    check("parent_gone");
+}
+
+#[test]
 fn a_container_goes_and_the_others_stay() {
     check("detach");
 }
@@ -212,6 +232,8 @@ fn request(words: &[&str]) -> NetworkRequest {
             "--internal" => request.internal = true,
             "--ipv6" => request.ipv6 = true,
             "--disable-dns" => request.disable_dns = true,
+            "-d" => request.driver = (*rest.next().unwrap()).to_owned(),
+            "--ip-range" => request.ranges.push((*rest.next().unwrap()).to_owned()),
             "--subnet" => request.subnets.push((*rest.next().unwrap()).to_owned()),
             "--interface-name" => request.link = Some((*rest.next().unwrap()).to_owned()),
             "--route" => request.routes.push((*rest.next().unwrap()).to_owned()),
@@ -230,6 +252,9 @@ fn theirs(command: &str) -> Deed {
     let words: Vec<&str> = command.split(' ').collect();
     match words[..] {
         ["ip", "link", "add", name, "type", kind] => Deed::AddLink(name.parse().unwrap(), kind.to_owned()),
+        ["ip", "-n", sandbox, "link", "del", name] => {
+            Deed::DeleteLinkInside(sandbox.parse().unwrap(), name.parse().unwrap())
+        }
         ["ip", "link", "del", name] => Deed::DeleteLink(name.parse().unwrap()),
         ["ip", "link", "set", name, "mtu", mtu] => Deed::SetMtu(name.parse().unwrap(), mtu.parse().unwrap()),
         ["ip", "link", "set", name, "nomaster"] => Deed::NoMaster(name.parse().unwrap()),

@@ -13,6 +13,7 @@ mod faults;
 mod guards;
 mod heal;
 mod images;
+mod macvlan;
 mod many;
 mod matrix;
 mod network_faults;
@@ -21,8 +22,10 @@ mod podman;
 mod ports;
 mod publish;
 mod reach;
+mod relay;
 mod rootless;
 mod rootless_user;
+mod users;
 mod words;
 
 fn main() {
@@ -36,6 +39,7 @@ fn main() {
         containers::sentences(),
         dns::sentences(),
         networks::sentences(),
+        macvlan::sentences(),
         guards::sentences(),
         heal::sentences(),
         errors::sentences(),
@@ -44,8 +48,10 @@ fn main() {
         everyday_volumes::sentences(),
         podman::sentences(),
         engine::sentences(),
+        relay::sentences(),
         rootless::sentences(),
         rootless_user::sentences(),
+        users::sentences(),
         many::sentences(),
         matrix::sentences(),
         faults::sentences(),

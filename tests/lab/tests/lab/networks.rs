@@ -224,12 +224,12 @@ fn files_that_cannot_be_taken_are_named_and_the_others_are_taken(lab: &Lab) {
     file("b.json", &network("b", &ids("b"), &format!(r#"{},"options":{{"sticky":"true"}}"#, subnet("10.94.0.0/24"))));
     file("c.json", &network("c", &ids("c"), &subnet("10.91.0.0/16")));
     file("d.json", &network("shop", &ids("d"), &subnet("10.95.0.0/24")));
-    file("e.json", &network("e", &ids("e"), &subnet("10.96.0.0/24")).replace("bridge\"", "macvlan\""));
+    let on_lan = network("e", &ids("e"), &format!(r#"{},"options":{{"mode":"x"}}"#, subnet("10.96.0.0/24")));
+    file("e.json", &on_lan.replace("bridge\"", "macvlan\""));
     file("f.json", &network("f", &ids("a"), &subnet("10.97.0.0/24")));
     file("g.json", "{");
-    let mv = network("i", &ids("e"), &subnet("10.92.0.0/24"))
-        .replace("\"bridge\",\"network_interface\":\"bri\"", "\"ipvlan\"");
-    file("i.json", &mv);
+    let dhcp = network("i", &ids("e"), r#""ipam_options":{"driver":"dhcp"}"#);
+    file("i.json", &dhcp.replace("bridge\"", "ipvlan\""));
     file(
         "h.conflist",
         r#"{"cniVersion":"0.4.0","name":"h","plugins":[{"type":"bridge","bridge":"cni-podman7","isGateway":true,"ipMasq":true,"ipam":{"type":"host-local","routes":[{"dst":"0.0.0.0/0"}],"ranges":[[{"subnet":"10.98.0.0/24","gateway":"10.98.0.1"}]]}},{"type":"portmap"},{"type":"firewall"},{"type":"dnsname"}]}"#,
@@ -240,10 +240,10 @@ fn files_that_cannot_be_taken_are_named_and_the_others_are_taken(lab: &Lab) {
         "b.json: unsupported bridge network option: sticky",
         "c.json: subnet 10.91.0.0/16 is already used on the host or by another config: 10.91.0.0/24 of network shop",
         "d.json: network already exists shop",
-        "e.json: network driver macvlan is not supported yet",
+        "e.json: invalid macvlan mode \"x\"",
         "f.json: network id aaaaaaaaaa",
         "g.json: ",
-        "i.json: network driver ipvlan is not supported yet",
+        "i.json: ipam driver dhcp is not supported with ipvlan",
     ] {
         assert!(run.err.contains(said), "{said:?} is not in:\n{}", run.err);
     }

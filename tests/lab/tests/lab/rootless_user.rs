@@ -26,6 +26,9 @@ pub(crate) fn sentences() -> Vec<Sentence> {
         a_machine_that_forbids_user_namespaces_is_told_apart,
         root_has_nothing_to_unshare,
     ]);
+    all.extend(sentences![LabOptions { cgroup2: false, ..with_user() }; &[Need::UidMap];
+        a_mixture_of_control_group_versions_is_in_no_ordinary_users_way,
+    ]);
     all
 }
 
@@ -53,6 +56,15 @@ fn processes(lab: &Lab) -> Vec<String> {
 fn nobody_stays(lab: &Lab) {
     let gone = eventually(|| lab.host("pgrep -a podwire-"), |run| run.code == 1);
     assert_eq!(gone.code, 1, "{}", gone.out);
+}
+
+/// As Debian boots it with systemd's hybrid hierarchy; crun alone refuses that.
+fn a_mixture_of_control_group_versions_is_in_no_ordinary_users_way(lab: &Lab) {
+    load(lab);
+    lab.user("podwire run -d --network none --name web banner sleep 100").ok();
+    lab.user("podwire exec web echo inside").ok().says("inside");
+    lab.user("podwire rm -f web").ok();
+    nobody_stays(lab);
 }
 
 fn text(run: Run) -> String {

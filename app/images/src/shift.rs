@@ -1,0 +1,276 @@
+//! Layers with other owners: for containers with users of their own, where the kernel cannot map owners in a mount.
+//!
+//! ```text
+//!   overlay/<n>/diff ──copy, owners as outside──> overlay/<n>/making-<maps> ──syncfs, rename──> mapped-<maps>
+//! ```
+//!
+//! A copy is made once for each layer and set of maps, and goes with the layer.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use linux::HostLock;
+use linux::userns::{IdMaps, IdRange};
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid};
+use sha2::{Digest as _, Sha256};
+
+use crate::error::{ImageError, Result};
+use crate::tree;
+
+/// The beginning of the name of a copy that is whole, and of one that is not.
+const WHOLE: &str = "mapped-";
+pub(crate) const MAKING: &str = "making-";
+
+/// The directory of a layer's copy, made when it is not there, in which an id of `layer`'s owners is what it is
+/// outside of `maps`. Fails when an owner is not in them.
+pub fn mapped_layer(layer: &Path, maps: &IdMaps) -> Result<PathBuf> {
+    let name = name_of(maps);
+    let beside = layer.parent().unwrap_or(layer);
+    let whole = beside.join(format!("{WHOLE}{name}"));
+    if whole.is_dir() {
+        return Ok(whole);
+    }
+    let path = beside.join(format!("{MAKING}{name}.lock"));
+    let lock = HostLock::take(&path).map_err(|e| ImageError::file(&path, e))?;
+    if !whole.is_dir() {
+        make(layer, beside, &format!("{MAKING}{name}"), &whole, maps)?;
+    }
+    // While it is still ours: whoever waited for it notices that the file is another, and tries again.
+    let _ = std::fs::remove_file(&path);
+    drop(lock);
+    Ok(whole)
+}
+
+fn make(layer: &Path, beside: &Path, name: &str, whole: &Path, maps: &IdMaps) -> Result<()> {
+    let directory = File::open(beside).map_err(|e| ImageError::file(beside, e))?;
+    // What somebody left who was killed.
+    tree::remove(directory.as_fd(), name.as_bytes()).map_err(|e| ImageError::file(beside, e))?;
+    let copied = copy_layer(layer, &beside.join(name), maps);
+    let done = copied
+        .and_then(|()| Ok(rustix::fs::syncfs(&directory)?))
+        .and_then(|()| std::fs::rename(beside.join(name), whole));
+    done.map_err(|e| {
+        // The error that matters is the first one.
+        let _ = tree::remove(directory.as_fd(), name.as_bytes());
+        ImageError::file(layer, e)
+    })
+}
+
+/// The highest number of an owner, user or group, of the files of these layers; `nobody` does not count.
+pub fn highest_owner(layers: &[PathBuf]) -> Result<u32> {
+    const NOBODY: u32 = 65534;
+    let mut highest = 0;
+    for layer in layers {
+        let mut pending = vec![layer.clone()];
+        while let Some(directory) = pending.pop() {
+            let failed = |e: io::Error| ImageError::file(&directory, e);
+            for entry in std::fs::read_dir(&directory).map_err(failed)? {
+                let entry = entry.map_err(failed)?;
+                let meta = entry.metadata().map_err(failed)?;
+                let owner = |id: u32| if id == NOBODY { 0 } else { id };
+                let (uid, gid) = {
+                    use std::os::unix::fs::MetadataExt;
+                    (meta.uid(), meta.gid())
+                };
+                highest = highest.max(owner(uid)).max(owner(gid));
+                if meta.is_dir() {
+                    pending.push(entry.path());
+                }
+            }
+        }
+    }
+    Ok(highest)
+}
+
+/// Maps have names that fit a file's.
+fn name_of(maps: &IdMaps) -> String {
+    let text =
+        |map: &[IdRange]| map.iter().map(|r| format!("{}:{}:{},", r.inside, r.outside, r.count)).collect::<String>();
+    let digest = Sha256::digest(format!("{};{}", text(&maps.uids), text(&maps.gids)));
+    digest[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn copy_layer(from: &Path, to: &Path, maps: &IdMaps) -> io::Result<()> {
+    std::fs::create_dir(to)?;
+    let (source, target) = (
+        tree::open_directory(CWD, from.as_os_str().as_bytes())?,
+        tree::open_directory(CWD, to.as_os_str().as_bytes())?,
+    );
+    let mut copy = Copy { maps, root: target.try_clone()?, linked: HashMap::new(), path: PathBuf::new() };
+    copy.directory(&source, &target)?;
+    copy.dress(&source, &target, &rustix::fs::fstat(&source)?)
+}
+
+struct Copy<'a> {
+    maps: &'a IdMaps,
+    root: OwnedFd,
+    /// Where the first name is of files that have several.
+    linked: HashMap<(u64, u64), PathBuf>,
+    /// Where we are, from the root.
+    path: PathBuf,
+}
+
+impl Copy<'_> {
+    fn directory(&mut self, from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
+        for entry in rustix::fs::Dir::read_from(from)? {
+            let name = entry?.file_name().to_bytes().to_vec();
+            if name == b"." || name == b".." {
+                continue;
+            }
+            self.path.push(OsString::from_vec(name.clone()));
+            self.entry(from, to, &name)
+                .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", self.path.display())))?;
+            self.path.pop();
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, from: &OwnedFd, to: &OwnedFd, name: &[u8]) -> io::Result<()> {
+        let stat = rustix::fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        if kind != FileType::Directory && stat.st_nlink > 1 {
+            if let Some(first) = self.linked.get(&(stat.st_dev, stat.st_ino)) {
+                return Ok(rustix::fs::linkat(&self.root, first, to, name, AtFlags::empty())?);
+            }
+            self.linked.insert((stat.st_dev, stat.st_ino), self.path.clone());
+        }
+        let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match kind {
+            FileType::Directory => {
+                rustix::fs::mkdirat(to, name, Mode::RWXU)?;
+                let (below, copy) = (tree::open_directory(from, name)?, tree::open_directory(to, name)?);
+                self.directory(&below, &copy)?;
+                self.dress(&below, &copy, &stat)
+            }
+            FileType::RegularFile => {
+                let original = rustix::fs::openat(from, name, flags | OFlags::RDONLY, Mode::empty())?;
+                let made = flags | OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+                let copy = rustix::fs::openat(to, name, made, Mode::RUSR | Mode::WUSR)?;
+                // Shares the blocks where the file system can (copy_file_range(2)).
+                io::copy(&mut File::from(original.try_clone()?), &mut File::from(copy.try_clone()?))?;
+                self.dress(&original, &copy, &stat)
+            }
+            FileType::Symlink => {
+                rustix::fs::symlinkat(rustix::fs::readlinkat(from, name, Vec::new())?, to, name)?;
+                self.dress_unopened(to, name, &stat)
+            }
+            // Whiteouts among them.
+            _ => {
+                rustix::fs::mknodat(to, name, kind, Mode::from_raw_mode(stat.st_mode), stat.st_rdev)?;
+                self.dress_unopened(to, name, &stat)?;
+                Ok(rustix::fs::chmodat(to, name, Mode::from_raw_mode(stat.st_mode), AtFlags::empty())?)
+            }
+        }
+    }
+
+    fn owner(&self, stat: &Stat) -> io::Result<(Uid, Gid)> {
+        let of = |map: &[IdRange], id: u32| {
+            let range = map.iter().find(|range| id.checked_sub(range.inside).is_some_and(|n| n < range.count))?;
+            Some(range.outside + (id - range.inside))
+        };
+        match (of(&self.maps.uids, stat.st_uid), of(&self.maps.gids, stat.st_gid)) {
+            (Some(uid), Some(gid)) => Ok((Uid::from_raw(uid), Gid::from_raw(gid))),
+            _ => Err(io::Error::other(ImageError::Content(format!(
+                "potentially insufficient UIDs or GIDs available in user namespace (requested {}:{} for /{}): \
+                 the container's user namespace does not have them",
+                stat.st_uid,
+                stat.st_gid,
+                self.path.display()
+            )))),
+        }
+    }
+
+    /// Owner, then permissions (a change of owner clears set-user-id), then attributes (it clears capabilities
+    /// too), then times.
+    fn dress(&self, from: &OwnedFd, to: &OwnedFd, stat: &Stat) -> io::Result<()> {
+        let (uid, gid) = self.owner(stat)?;
+        rustix::fs::fchown(to, Some(uid), Some(gid))?;
+        rustix::fs::fchmod(to, Mode::from_raw_mode(stat.st_mode))?;
+        self.attributes(from, to)?;
+        Ok(rustix::fs::futimens(to, &times(stat))?)
+    }
+
+    fn dress_unopened(&self, to: &OwnedFd, name: &[u8], stat: &Stat) -> io::Result<()> {
+        let (uid, gid) = self.owner(stat)?;
+        rustix::fs::chownat(to, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+        Ok(rustix::fs::utimensat(to, name, &times(stat), AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+
+    fn attributes(&self, from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
+        let names = match read(|buffer| rustix::fs::flistxattr(from, buffer)) {
+            Err(e) if e.raw_os_error() == Some(rustix::io::Errno::NOTSUP.raw_os_error()) => return Ok(()),
+            names => names?,
+        };
+        for name in names.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+            let value = read(|buffer| rustix::fs::fgetxattr(from, name, buffer))?;
+            let value = match name {
+                b"security.capability" => self.capability(value),
+                _ if name.starts_with(b"system.posix_acl_") => self.access_list(value)?,
+                _ => value,
+            };
+            rustix::fs::fsetxattr(to, name, &value, rustix::fs::XattrFlags::empty())?;
+        }
+        Ok(())
+    }
+
+    /// A program's capabilities count where the root is whom they name (capabilities(7), "version 3"): the
+    /// container's.
+    fn capability(&self, mut value: Vec<u8>) -> Vec<u8> {
+        /// VFS_CAP_REVISION_2 and _3, VFS_CAP_REVISION_MASK in include/uapi/linux/capability.h
+        const REVISIONS: (u32, u32, u32) = (0x0200_0000, 0x0300_0000, 0xff00_0000);
+        let (Some(magic), Some(root)) =
+            (value.first_chunk::<4>(), self.maps.uids.iter().find(|range| range.inside == 0))
+        else {
+            return value;
+        };
+        let magic = u32::from_le_bytes(*magic);
+        if magic & REVISIONS.2 == REVISIONS.0 && value.len() == 20 {
+            value[..4].copy_from_slice(&(magic & !REVISIONS.2 | REVISIONS.1).to_le_bytes());
+            value.extend(root.outside.to_le_bytes());
+        }
+        value
+    }
+
+    /// Users and groups that an access control list names (include/uapi/linux/posix_acl_xattr.h).
+    fn access_list(&self, mut value: Vec<u8>) -> io::Result<Vec<u8>> {
+        /// ACL_USER and ACL_GROUP in include/uapi/linux/posix_acl.h
+        const NAMED: [u16; 2] = [0x02, 0x08];
+        let entries = value.get_mut(4..).unwrap_or_default();
+        for entry in entries.chunks_exact_mut(8) {
+            let tag = u16::from_le_bytes([entry[0], entry[1]]);
+            let map = if tag == NAMED[0] { &self.maps.uids } else { &self.maps.gids };
+            let id = u32::from_le_bytes([entry[4], entry[5], entry[6], entry[7]]);
+            let range = map.iter().find(|range| id.checked_sub(range.inside).is_some_and(|n| n < range.count));
+            if let (true, Some(range)) = (NAMED.contains(&tag), range) {
+                entry[4..].copy_from_slice(&(range.outside + (id - range.inside)).to_le_bytes());
+            }
+        }
+        Ok(value)
+    }
+}
+
+/// An attribute, or the list of their names, whatever its length.
+fn read(get: impl Fn(&mut [u8]) -> rustix::io::Result<usize>) -> io::Result<Vec<u8>> {
+    let mut buffer = vec![0; 256];
+    loop {
+        match get(&mut buffer) {
+            Ok(length) => {
+                buffer.truncate(length);
+                return Ok(buffer);
+            }
+            // The kernel allows 64 KiB (XATTR_SIZE_MAX, XATTR_LIST_MAX).
+            Err(rustix::io::Errno::RANGE) if buffer.len() < 1 << 17 => buffer.resize(buffer.len() * 4, 0),
+            Err(e) => return Err(e.into()),
+        }
+    }
+}
+
+fn times(stat: &Stat) -> Timestamps {
+    let time = Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec.cast_signed() };
+    Timestamps { last_access: time, last_modification: time }
+}

@@ -1,0 +1,315 @@
+//! Load and its measure: this program again, as the client or the server of one kind of work, in some namespace.
+//!
+//! ```text
+//!   podwire-bench --load serve ADDRESS              a server of all kinds, until its standard input ends
+//!   podwire-bench --load KIND ADDRESS N MS …        one piece of work; prints its numbers on one line
+//! ```
+//!
+//! **Protocol.** A connection's first octet says what it is for: `u` count what comes and say how much at the end,
+//! `d` send until it is closed, `e` echo, `c` answer one octet and close. Datagrams likewise: `u` count, `q` say how
+//! many, `d` send for as many milliseconds as follow.
+
+use std::collections::HashMap;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rustix::event::epoll;
+
+/// The argument that makes this program a load.
+pub(crate) const ARGUMENT: &str = "--load";
+
+/// No answer is waited for longer.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Octets of a datagram.
+const DATAGRAM: usize = 1400;
+/// Octets of a question, and of its answer.
+const QUESTION: usize = 64;
+
+/// Runs what the arguments after [`ARGUMENT`] say.
+pub(crate) fn main(arguments: &[String]) -> Result<()> {
+    linux::fds::raise_limit()?;
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let work = |to: &str, n: &str, ms: &str| -> Result<Work> {
+        Ok(Work { to: to.parse()?, n: n.parse()?, time: Duration::from_millis(ms.parse()?) })
+    };
+    match words[..] {
+        ["serve", address] => serve(address.parse()?),
+        [kind, to, n, ms] => {
+            let (value, octets) = work(to, n, ms)?.measure(kind)?;
+            println!("{value} {octets}");
+            Ok(())
+        }
+        ["idle", to, n, ms, pid] => idle(&work(to, n, ms)?, pid),
+        _ => bail!("{ARGUMENT} serve ADDRESS | KIND ADDRESS N MS"),
+    }
+}
+
+struct Work {
+    to: SocketAddr,
+    /// How many at once.
+    n: usize,
+    time: Duration,
+}
+
+impl Work {
+    /// What is measured, and how many octets were moved.
+    fn measure(&self, kind: &str) -> Result<(f64, u64)> {
+        match kind {
+            "up" => self.stream(upload),
+            "down" => self.stream(download),
+            "ask" => self.ask(),
+            "connect" => self.connect(),
+            "udp-up" => self.datagrams_up(),
+            "udp-down" => self.datagrams_down(),
+            _ => bail!("there is no load {kind}"),
+        }
+    }
+
+    fn open(&self) -> io::Result<TcpStream> {
+        let stream = TcpStream::connect_timeout(&self.to, PATIENCE)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        Ok(stream)
+    }
+
+    /// Gb/s of some streams together.
+    fn stream(&self, one: fn(&Self) -> io::Result<(u64, Duration)>) -> Result<(f64, u64)> {
+        let done = self.all(one)?;
+        let rate = done.iter().map(|(octets, time)| *octets as f64 * 8.0 / 1e9 / time.as_secs_f64()).sum();
+        Ok((rate, done.iter().map(|(octets, _)| octets).sum()))
+    }
+
+    fn all<T: Send>(&self, one: impl Fn(&Self) -> io::Result<T> + Sync) -> Result<Vec<T>> {
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..self.n).map(|_| scope.spawn(|| one(self))).collect();
+            threads.into_iter().map(|thread| Ok(thread.join().map_err(|_| anyhow::anyhow!("a panic"))??)).collect()
+        })
+    }
+
+    /// Median microseconds of a question and its answer.
+    fn ask(&self) -> Result<(f64, u64)> {
+        let mut stream = self.open()?;
+        stream.set_nodelay(true)?;
+        stream.write_all(b"e")?;
+        let (begun, mut times, mut room) = (Instant::now(), Vec::new(), [7; QUESTION]);
+        while begun.elapsed() < self.time {
+            let asked = Instant::now();
+            stream.write_all(&room)?;
+            stream.read_exact(&mut room)?;
+            times.push(asked.elapsed());
+        }
+        times.sort();
+        Ok((times[times.len() / 2].as_secs_f64() * 1e6, 0))
+    }
+
+    /// Connections per second, each with an octet there and back.
+    fn connect(&self) -> Result<(f64, u64)> {
+        let begun = Instant::now();
+        let counts = self.all(|work| {
+            let mut count = 0_u64;
+            while begun.elapsed() < work.time {
+                let mut stream = work.open()?;
+                stream.write_all(b"c")?;
+                stream.read_exact(&mut [0])?;
+                count += 1;
+            }
+            Ok(count)
+        })?;
+        Ok((counts.iter().sum::<u64>() as f64 / begun.elapsed().as_secs_f64(), 0))
+    }
+
+    fn datagrams(&self) -> Result<UdpSocket> {
+        let any = if self.to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let socket = UdpSocket::bind(any)?;
+        socket.connect(self.to)?;
+        Ok(socket)
+    }
+
+    /// Thousands of datagrams per second that arrived.
+    fn datagrams_up(&self) -> Result<(f64, u64)> {
+        let socket = self.datagrams()?;
+        let begun = Instant::now();
+        let room = [b'u'; DATAGRAM];
+        while begun.elapsed() < self.time {
+            // What finds no room is lost like what is lost on the way.
+            let _ = socket.send(&room);
+        }
+        let took = begun.elapsed();
+        socket.set_read_timeout(Some(Duration::from_millis(200)))?;
+        let mut answer = [0; 9];
+        for _ in 0..20 {
+            let _ = socket.send(b"q");
+            if socket.recv(&mut answer).is_ok_and(|length| length == 8) {
+                let count = u64::from_le_bytes(answer[..8].try_into()?);
+                return Ok((count as f64 / 1e3 / took.as_secs_f64(), count * DATAGRAM as u64));
+            }
+        }
+        bail!("the server of datagrams does not answer")
+    }
+
+    fn datagrams_down(&self) -> Result<(f64, u64)> {
+        let socket = self.datagrams()?;
+        let ms = u16::try_from(self.time.as_millis())?.to_le_bytes();
+        socket.send(&[b'd', ms[0], ms[1]])?;
+        socket.set_read_timeout(Some(Duration::from_millis(300)))?;
+        let (mut count, mut room) = (0_u64, [0; DATAGRAM]);
+        let begun = Instant::now();
+        while begun.elapsed() < self.time + PATIENCE && socket.recv(&mut room).is_ok() {
+            count += 1;
+        }
+        Ok((count as f64 / 1e3 / self.time.as_secs_f64(), count * DATAGRAM as u64))
+    }
+}
+
+/// What has arrived when the other side says so, and how long it took.
+fn upload(work: &Work) -> io::Result<(u64, Duration)> {
+    let mut stream = work.open()?;
+    let room = vec![b'u'; 256 << 10];
+    let begun = Instant::now();
+    while begun.elapsed() < work.time {
+        stream.write_all(&room)?;
+    }
+    stream.shutdown(Shutdown::Write)?;
+    let mut answer = [0; 8];
+    stream.read_exact(&mut answer)?;
+    Ok((u64::from_le_bytes(answer), begun.elapsed()))
+}
+
+fn download(work: &Work) -> io::Result<(u64, Duration)> {
+    let mut stream = work.open()?;
+    stream.write_all(b"d")?;
+    let (mut octets, mut room) = (0, vec![0; 256 << 10]);
+    let begun = Instant::now();
+    while begun.elapsed() < work.time {
+        match stream.read(&mut room)? {
+            0 => break,
+            length => octets += length as u64,
+        }
+    }
+    Ok((octets, begun.elapsed()))
+}
+
+/// Opens connections on which nothing is said, and prints how much memory a process has then, in MB; after `ms` more.
+fn idle(work: &Work, pid: &str) -> Result<()> {
+    let streams = (0..work.n).map(|_| work.open()).collect::<io::Result<Vec<_>>>()?;
+    std::thread::sleep(work.time);
+    println!("{:.1} {}", memory(pid)?, streams.len());
+    Ok(())
+}
+
+/// Resident megabytes of a process.
+fn memory(pid: &str) -> Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    Ok(line.trim_matches([' ', '\t', 'k', 'B']).parse::<f64>()? / 1024.0)
+}
+
+/// Serves until the standard input ends.
+fn serve(address: SocketAddr) -> Result<()> {
+    let listener = TcpListener::bind(address)?;
+    rustix::net::listen(&listener, 4096)?;
+    let datagrams = UdpSocket::bind(address)?;
+    println!("listening");
+    std::thread::spawn(move || serve_datagrams(&datagrams));
+    std::thread::spawn(move || serve_streams(&listener));
+    io::stdin().read_to_end(&mut Vec::new())?;
+    Ok(())
+}
+
+/// Waits for the first octet of each; connections that say nothing cost no thread.
+fn serve_streams(listener: &TcpListener) -> Result<()> {
+    let wait = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    let watch = |fd: std::os::fd::BorrowedFd<'_>, number: usize| {
+        epoll::add(&wait, fd, epoll::EventData::new_u64(number as u64), epoll::EventFlags::IN)
+    };
+    watch(listener.as_fd(), 0)?;
+    let mut streams: Vec<Option<TcpStream>> = vec![None];
+    let mut free = Vec::new();
+    loop {
+        let mut events = [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }; 64];
+        let count = rustix::io::retry_on_intr(|| epoll::wait(&wait, &mut events, None))?;
+        for event in &events[..count] {
+            let number = event.data.u64() as usize;
+            if number == 0 {
+                let Ok((stream, _)) = listener.accept() else { continue };
+                let place = free.pop().unwrap_or_else(|| {
+                    streams.push(None);
+                    streams.len() - 1
+                });
+                watch(stream.as_fd(), place)?;
+                streams[place] = Some(stream);
+                continue;
+            }
+            let Some(mut stream) = streams[number].take() else { continue };
+            free.push(number);
+            let mut first = [0];
+            match stream.read(&mut first) {
+                Ok(1) if first == *b"c" => {
+                    let _ = stream.write_all(b"c");
+                }
+                Ok(1) => {
+                    let _ = epoll::delete(&wait, &stream);
+                    std::thread::spawn(move || serve_stream(first[0], stream));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+fn serve_stream(kind: u8, mut stream: TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut room = vec![0; 256 << 10];
+    match kind {
+        b'u' => {
+            let mut octets = 1_u64;
+            loop {
+                match stream.read(&mut room)? {
+                    0 => return stream.write_all(&octets.to_le_bytes()),
+                    length => octets += length as u64,
+                }
+            }
+        }
+        b'd' => loop {
+            stream.write_all(&room)?;
+        },
+        _ => loop {
+            match stream.read(&mut room)? {
+                0 => return Ok(()),
+                length => stream.write_all(&room[..length])?,
+            }
+        },
+    }
+}
+
+fn serve_datagrams(socket: &UdpSocket) -> Result<()> {
+    let mut counts: HashMap<SocketAddr, u64> = HashMap::new();
+    let mut room = [0; 2048];
+    loop {
+        let (length, from) = match socket.recv_from(&mut room) {
+            Ok(got) => got,
+            // A client that has gone.
+            Err(_) => continue,
+        };
+        match room[..length] {
+            [b'q', ..] => {
+                let count = counts.remove(&from).unwrap_or_default();
+                let _ = socket.send_to(&count.to_le_bytes(), from);
+            }
+            [b'd', low, high, ..] => {
+                let (socket, time) =
+                    (socket.try_clone()?, Duration::from_millis(u16::from_le_bytes([low, high]).into()));
+                std::thread::spawn(move || {
+                    let begun = Instant::now();
+                    while begun.elapsed() < time {
+                        let _ = socket.send_to(&[0; DATAGRAM], from);
+                    }
+                });
+            }
+            _ => *counts.entry(from).or_default() += 1,
+        }
+    }
+}

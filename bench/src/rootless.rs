@@ -1,0 +1,427 @@
+//! The rootless path: podwire's relay beside pasta and slirp4netns, and plain veth as the limit, all in one lab.
+//!
+//! ```text
+//!   outside 192.168.99.1 ──veth── the lab's host 192.168.99.109 ─┬─ relay ─────── a container of podwire's, for each MTU
+//!                                                                ├─ pasta ─────── a namespace, for each MTU
+//!                                                                ├─ slirp4netns ─ a namespace
+//!                                                                └─ veth ──────── a namespace, forwarded by the kernel
+//! ```
+//!
+//! **How it works.** All stand ready beside each other; each round does one short piece of work by each in turn, so
+//! what else the machine does hits all alike. Ratios are medians of the rounds' own ratios. Who uses the paths is
+//! `load.rs`, the same for all.
+//!
+//! **Limits.** The round-trip time is nearly zero, as between processes of one machine: pasta's uploads suffer from
+//! that more than they do on real networks (docs/book/performance.md).
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use lab::{Background, HOST4, Lab, OUTSIDE4, USER_ID};
+
+use crate::{load, peers};
+
+/// Where the servers of all namespaces listen.
+const PORT: u16 = 7000;
+/// Milliseconds of one piece of work.
+const WORK_MS: u32 = 400;
+
+/// One way between a namespace and the rest.
+struct Via {
+    name: &'static str,
+    mtu: u32,
+    /// A process in the namespace.
+    pid: String,
+    /// The process that does the work.
+    worker: Option<String>,
+    /// The host, and a published port, as seen from the namespace, the outside and the host.
+    host: String,
+    from_outside: String,
+    from_host: String,
+    /// What runs for it.
+    _running: Vec<Background>,
+}
+
+/// Measures and prints.
+pub(crate) fn measure(rounds: usize) -> Result<()> {
+    let site = Site::make()?;
+    site.memory()?;
+    let mut table = Table::new(&site.all);
+    for case in cases() {
+        table.measure(&site, &case, rounds)?;
+    }
+    table.print();
+    start::measure(&site, rounds)
+}
+
+/// Who begins the connections.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum From {
+    Container,
+    Outside,
+    Host,
+}
+
+/// One kind of work.
+struct Case {
+    name: String,
+    from: From,
+    /// To the host, where a container begins.
+    to_host: bool,
+    kind: &'static str,
+    n: usize,
+    unit: &'static str,
+}
+
+fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    let sides = [
+        ("container to outside", From::Container, false),
+        ("container to host", From::Container, true),
+        ("published, from outside", From::Outside, false),
+        ("published, from the host's loopback", From::Host, false),
+    ];
+    for (side, from, to_host) in sides {
+        for (n, streams) in [(1, "1 stream"), (4, "4 streams")] {
+            for kind in ["up", "down"] {
+                cases.push(Case {
+                    name: format!("TCP {side}, {streams}, {kind}"),
+                    from,
+                    to_host,
+                    kind,
+                    n,
+                    unit: "Gb/s",
+                });
+            }
+        }
+    }
+    for (side, from, to_host) in sides {
+        cases.push(Case {
+            name: format!("question and answer, {side}"),
+            from,
+            to_host,
+            kind: "ask",
+            n: 1,
+            unit: "µs p50",
+        });
+        for n in [1, 16] {
+            let name = format!("new connections, {side}, {n} at once");
+            cases.push(Case { name, from, to_host, kind: "connect", n, unit: "per second" });
+        }
+    }
+    for (kind, way) in [("udp-up", "out"), ("udp-down", "back")] {
+        let name = format!("UDP of 1,400 B, container to outside, {way}");
+        cases.push(Case { name, from: From::Container, to_host: false, kind, n: 1, unit: "1,000/s" });
+    }
+    cases
+}
+
+/// The lab with everything in it.
+struct Site {
+    lab: Lab,
+    /// podwire's first.
+    all: Vec<Via>,
+    _servers: Vec<Background>,
+}
+
+impl Site {
+    fn make() -> Result<Self> {
+        let lab = peers::lab_with_user()?;
+        let mut servers = vec![lab.background(&server()), lab.background_outside(&server())];
+        let mut all = podwire(&lab)?;
+        all.extend(pastas(&lab)?);
+        all.extend(slirp(&lab)?);
+        all.extend(veths(&lab)?);
+        for via in &all {
+            servers.push(lab.background(&format!("exec nsenter -t {} -n {}", via.pid, server())));
+        }
+        servers.iter_mut().for_each(|server| drop(server.until("listening")));
+        Ok(Self { lab, all, _servers: servers })
+    }
+
+    /// One piece of work; `None` when it fails.
+    fn work(&self, via: &Via, case: &Case) -> Option<Done> {
+        let to = match (case.from, case.to_host) {
+            (From::Container, false) => format!("{OUTSIDE4}:{PORT}"),
+            (From::Container, true) => via.host.clone(),
+            (From::Outside, _) => via.from_outside.clone(),
+            (From::Host, _) => via.from_host.clone(),
+        };
+        let line = format!("{} {} {to} {} {WORK_MS}", us(), case.kind, case.n);
+        let before = self.cpu(via);
+        let run = match case.from {
+            From::Container => self.lab.quietly(&format!("exec nsenter -t {} -n {line}", via.pid)),
+            From::Outside => self.lab.outside(&line),
+            From::Host => self.lab.quietly(&line),
+        };
+        let cpu = self.cpu(via).zip(before).map(|(after, before)| after - before);
+        let mut words = run.out.split_whitespace();
+        let (value, octets) = (words.next()?.parse().ok()?, words.next()?.parse::<f64>().ok()?);
+        let cpu_per_gb = cpu.filter(|_| case.unit == "Gb/s").map(|cpu| cpu / octets * 1e9);
+        Some(Done { value, cpu_per_gb })
+    }
+
+    /// Seconds of processor time that the worker has had.
+    fn cpu(&self, via: &Via) -> Option<f64> {
+        let tasks = self.lab.path(&format!("/proc/{}/task", via.worker.as_ref()?)).read_dir().ok()?;
+        let times = tasks.filter_map(|task| {
+            let stat = std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
+            stat.split(' ').next()?.parse::<f64>().ok()
+        });
+        Some(times.sum::<f64>() / 1e9)
+    }
+
+    /// How much memory the workers have with connections on which nothing happens.
+    fn memory(&self) -> Result<()> {
+        println!("\n## Memory with idle connections, MB resident\n\n| | 0 | 1,000 | 10,000 |\n|---|---|---|---|");
+        let largest = |via: &&Via| via.mtu > 1500 && via.worker.is_some();
+        for via in self.all.iter().filter(largest) {
+            let worker = via.worker.as_deref().context("it has one")?;
+            let with = |count: usize| {
+                let line = format!("{} idle {OUTSIDE4}:{PORT} {count} 200 {worker}", us());
+                let run = self.lab.quietly(&format!("exec timeout 30 nsenter -t {} -n {line}", via.pid));
+                run.out.split_whitespace().next().map_or_else(|| "fails".to_owned(), str::to_owned)
+            };
+            println!("| {} | {} | {} | {} |", via.name, with(0), with(1000), with(10_000));
+        }
+        Ok(())
+    }
+}
+
+/// This program as a load.
+fn us() -> String {
+    let path = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("podwire-bench"));
+    format!("{} {}", path.display(), load::ARGUMENT)
+}
+
+fn server() -> String {
+    format!("{} serve 0.0.0.0:{PORT}", us())
+}
+
+fn file(name: &str) -> String {
+    format!("/run/user/{USER_ID}/{name}")
+}
+
+/// What a line as the user says.
+fn said(lab: &Lab, line: &str) -> Result<String> {
+    let run = lab.user(line);
+    ensure!(run.code == 0, "{line}: {}{}", run.out, run.err);
+    Ok(run.out.trim().to_owned())
+}
+
+fn podwire(lab: &Lab) -> Result<Vec<Via>> {
+    let mut all = Vec::new();
+    for (mtu, network, port) in [(1500, "--network pasta:--mtu,1500", 8101), (65520, "", 8102)] {
+        said(lab, &format!("podwire run -d --name m{mtu} {network} -p {port}:{PORT} banner"))?;
+        let pid = said(lab, &format!("podwire inspect -f '{{{{.State.Pid}}}}' m{mtu}"))?;
+        all.push(Via {
+            name: "podwire",
+            mtu,
+            pid,
+            worker: None,
+            host: format!("{HOST4}:{PORT}"),
+            from_outside: format!("{HOST4}:{port}"),
+            from_host: format!("127.0.0.1:{port}"),
+            _running: Vec::new(),
+        });
+    }
+    let relay = lab.quietly(&format!("pgrep -u {USER_ID} -x podwire-relay")).out.trim().to_owned();
+    ensure!(relay.parse::<u32>().is_ok(), "one relay expected: {relay:?}");
+    all.iter_mut().for_each(|via| via.worker = Some(relay.clone()));
+    Ok(all)
+}
+
+/// A namespace of the user's, and a program that serves it; the pids of a process in it, and of the program.
+fn beside(lab: &Lab, name: &str, program: &str) -> Result<(String, String, Background)> {
+    let (inside, worker) = (file(&format!("{name}.inside")), file(&format!("{name}.worker")));
+    let mut running = lab.background_user(&format!(
+        "unshare -Urn sleep 7200 & echo $! >{inside}; sleep 0.3; echo $$ >{worker}; exec {program}"
+    ));
+    let link = format!(
+        "timeout 10 sh -c 'until nsenter -t $(cat {inside}) -n ip route | grep -q default; do sleep 0.1; done'"
+    );
+    let there = lab.host(&link);
+    ensure!(there.code == 0, "{name} does not come up: {}", running.output());
+    let read = |path: &str| lab.host(&format!("cat {path}")).out.trim().to_owned();
+    Ok((read(&inside), read(&worker), running))
+}
+
+fn pastas(lab: &Lab) -> Result<Vec<Via>> {
+    if !Path::new("/usr/bin/pasta").exists() {
+        eprintln!("pasta (package passt) is not installed: it is not measured");
+        return Ok(Vec::new());
+    }
+    let mut all = Vec::new();
+    for (mtu, port) in [(1500, 8201), (65520, 8202)] {
+        // Its gateway address means the host; the neighbour's own shall stay the neighbour.
+        let ports = format!("-t {port}:{PORT} -u none -T none -U none");
+        let program = format!("pasta --config-net -g 192.168.99.254 --mtu {mtu} {ports} -f $!");
+        let (pid, worker, running) = beside(lab, &format!("pasta{mtu}"), &program)?;
+        all.push(Via {
+            name: "pasta",
+            mtu,
+            pid,
+            worker: Some(worker),
+            host: format!("192.168.99.254:{PORT}"),
+            from_outside: format!("{HOST4}:{port}"),
+            from_host: format!("127.0.0.1:{port}"),
+            _running: vec![running],
+        });
+    }
+    Ok(all)
+}
+
+fn slirp(lab: &Lab) -> Result<Option<Via>> {
+    if !Path::new("/usr/bin/slirp4netns").exists() {
+        eprintln!("slirp4netns is not installed: it is not measured");
+        return Ok(None);
+    }
+    let (port, api) = (8302, file("slirp.api"));
+    let program = format!("slirp4netns -c -m 65520 --api-socket {api} $! tap0");
+    let (pid, worker, running) = beside(lab, "slirp", &program)?;
+    let request = format!(
+        r#"{{"execute":"add_hostfwd","arguments":{{"proto":"tcp","host_addr":"0.0.0.0","host_port":{port},"guest_addr":"10.0.2.100","guest_port":{PORT}}}}}"#
+    );
+    let script = format!(
+        "import socket; s = socket.socket(socket.AF_UNIX); s.connect(\"{api}\"); s.send(b\"\"\"{request}\"\"\"); s.shutdown(1); print(s.recv(999))"
+    );
+    let told = lab.host(&format!("python3 -c '{script}'"));
+    ensure!(told.out.contains("return"), "slirp4netns: {}{}", told.out, told.err);
+    Ok(Some(Via {
+        name: "slirp4netns",
+        mtu: 65520,
+        pid,
+        worker: Some(worker),
+        host: format!("10.0.2.2:{PORT}"),
+        from_outside: format!("{HOST4}:{port}"),
+        from_host: format!("127.0.0.1:{port}"),
+        _running: vec![running],
+    }))
+}
+
+/// The kernel alone: nobody's process is between.
+fn veths(lab: &Lab) -> Result<Vec<Via>> {
+    let made = lab.host(&format!(
+        "set -e
+         echo 1 >/proc/sys/net/ipv4/ip_forward
+         for mtu in 1500 65520; do
+             net=10.77.$((mtu / 1000))
+             ip netns add v$mtu
+             ip link add v$mtu mtu $mtu type veth peer name eth0 mtu $mtu netns v$mtu
+             ip addr add $net.1/24 dev v$mtu; ip link set v$mtu up
+             ip -n v$mtu link set lo up; ip -n v$mtu addr add $net.2/24 dev eth0; ip -n v$mtu link set eth0 up
+             ip -n v$mtu route add default via $net.1
+             nsenter --net=/run/lab/outside ip route add $net.0/24 via {HOST4}
+         done"
+    ));
+    ensure!(made.code == 0, "veth: {}", made.err);
+    let mut all = Vec::new();
+    for mtu in [1500, 65520] {
+        let net = format!("10.77.{}", mtu / 1000);
+        let inside = file(&format!("veth{mtu}.inside"));
+        let running = lab.background(&format!("echo $$ >{inside}; exec ip netns exec v{mtu} sleep 7200"));
+        let pid = lab.host(&format!("timeout 10 sh -c 'until [ -s {inside} ]; do sleep 0.05; done'; cat {inside}"));
+        let there = format!("{net}.2:{PORT}");
+        all.push(Via {
+            name: "veth",
+            mtu,
+            pid: pid.out.trim().to_owned(),
+            worker: None,
+            host: format!("{net}.1:{PORT}"),
+            from_outside: there.clone(),
+            from_host: there,
+            _running: vec![running],
+        });
+    }
+    // `ip netns exec` enters before it becomes `sleep`.
+    lab.host("sleep 0.2");
+    Ok(all)
+}
+
+/// One piece of work.
+#[derive(Debug, Clone, Copy)]
+struct Done {
+    value: f64,
+    cpu_per_gb: Option<f64>,
+}
+
+struct Table<'a> {
+    all: &'a [Via],
+    lines: Vec<String>,
+    cpu: Vec<String>,
+}
+
+impl<'a> Table<'a> {
+    fn new(all: &'a [Via]) -> Self {
+        Self { all, lines: Vec::new(), cpu: Vec::new() }
+    }
+
+    fn measure(&mut self, site: &Site, case: &Case, rounds: usize) -> Result<()> {
+        eprintln!("measuring {} …", case.name);
+        let all: Vec<Vec<Option<Done>>> =
+            (0..rounds).map(|_| self.all.iter().map(|via| site.work(via, case)).collect()).collect();
+        let value = |round: &[Option<Done>], at: usize| round[at].map(|done| done.value);
+        let digits = if case.unit == "Gb/s" { 1 } else { 0 };
+        let mut shown: Vec<String> =
+            (0..self.all.len()).map(|at| cell(all.iter().map(|round| value(round, at)), digits)).collect();
+        for (name, mtu) in [("veth", 1500), ("veth", 65520), ("pasta", 1500), ("pasta", 65520)] {
+            let ours = self.at("podwire", mtu);
+            let theirs = self.at(name, mtu);
+            let ratio = |round: &Vec<Option<Done>>| Some(value(round, ours?)? / value(round, theirs?)?);
+            shown.push(cell(all.iter().map(ratio), 2));
+        }
+        self.lines.push(format!("| {}, {} | {} |", case.name, case.unit, shown.join(" | ")));
+        if case.unit == "Gb/s" {
+            let cpu = |at: usize| cell(all.iter().map(|round| round[at].and_then(|done| done.cpu_per_gb)), 3);
+            let cells: Vec<String> = self.workers().map(|(at, _)| cpu(at)).collect();
+            self.cpu.push(format!("| {} | {} |", case.name, cells.join(" | ")));
+        }
+        Ok(())
+    }
+
+    fn at(&self, name: &str, mtu: u32) -> Option<usize> {
+        self.all.iter().position(|via| via.name == name && via.mtu == mtu)
+    }
+
+    fn workers(&self) -> impl Iterator<Item = (usize, &Via)> {
+        self.all.iter().enumerate().filter(|(_, via)| via.worker.is_some())
+    }
+
+    fn print(&self) {
+        let name = |via: &Via| format!("{} {}", via.name, via.mtu);
+        let mut columns: Vec<String> = self.all.iter().map(name).collect();
+        columns
+            .extend(["/veth 1500", "/veth 65520", "/pasta 1500", "/pasta 65520"].map(|text| format!("podwire{text}")));
+        println!("\n## The rootless path\n\n| | {} |\n|---|{}", columns.join(" | "), "---|".repeat(columns.len()));
+        self.lines.iter().for_each(|line| println!("{line}"));
+        let columns: Vec<String> = self.workers().map(|(_, via)| name(via)).collect();
+        println!(
+            "\n## Seconds of the worker's processor time per GB\n\n| | {} |\n|---|{}",
+            columns.join(" | "),
+            "---|".repeat(columns.len())
+        );
+        self.cpu.iter().for_each(|line| println!("{line}"));
+    }
+}
+
+/// The median, or what there is instead.
+fn cell(values: impl Iterator<Item = Option<f64>>, digits: usize) -> String {
+    let (all, mut there) = (values.collect::<Vec<_>>(), Vec::new());
+    there.extend(all.iter().flatten().copied());
+    if there.is_empty() {
+        return "–".to_owned();
+    }
+    there.sort_by(f64::total_cmp);
+    let failed = all.len() - there.len();
+    let failures = if failed > 0 { format!(" ({failed} of {} failed)", all.len()) } else { String::new() };
+    format!("{:.digits$}{failures}", there[there.len() / 2])
+}
+
+/// From a namespace that exists to the first octet through it.
+mod start {
+    use super::{Result, Site};
+
+    pub(super) fn measure(_site: &Site, _rounds: usize) -> Result<()> {
+        Ok(())
+    }
+}

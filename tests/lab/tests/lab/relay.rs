@@ -1,0 +1,156 @@
+//! An ordinary user's relay: its cage, and what goes on in it.
+
+use lab::trial::{Need, Sentence};
+use lab::{HOST4, Lab, LabOptions, OUTSIDE4, USER, sentences};
+
+use crate::words::{archive, banner_comes, eventually, get, peer};
+
+pub(crate) fn sentences() -> Vec<Sentence> {
+    let user = || LabOptions { user: true, ..LabOptions::default() };
+    sentences![user(); &[Need::UidMap];
+        the_relay_has_no_file_no_capability_outside_its_namespace_and_few_system_calls,
+        a_caged_relay_follows_the_hosts_name_servers_links_and_routes,
+        a_relay_that_is_killed_under_load_comes_back_and_no_command_notices,
+        seven_hundred_and_more_ports_are_published_one_by_one,
+    ]
+}
+
+fn load(lab: &Lab) {
+    lab.host(&format!("install -m 644 {} /home/{USER}/banner.tar", archive().display())).ok();
+    lab.user("podwire load -q -i banner.tar").ok();
+}
+
+/// The number of a process by its name.
+fn pid(lab: &Lab, name: &str) -> String {
+    lab.ok(&format!("pgrep -x {name}"))
+}
+
+/// What /proc says of each of its threads, a line `NAME FIELD VALUE` for each field.
+fn threads(lab: &Lab, pid: &str) -> Vec<(String, String, String)> {
+    let awk = "awk '/^Name:/ {name=$2} /^(Cap|NoNewPrivs|Seccomp:)/ {print name, $1, $2}'";
+    let said = lab.ok(&format!("cat /proc/{pid}/task/*/status | {awk}"));
+    let words = |line: &str| -> Option<_> {
+        let mut words = line.split(' ').map(|word| word.trim_end_matches(':').to_owned());
+        Some((words.next()?, words.next()?, words.next()?))
+    };
+    said.lines().filter_map(words).collect()
+}
+
+fn the_relay_has_no_file_no_capability_outside_its_namespace_and_few_system_calls(lab: &Lab) {
+    load(lab);
+    lab.user("podwire run -d --name web -p 8080:80 banner").ok();
+    banner_comes(|| lab.outside(&get(&format!("{HOST4}:8080"))));
+    let relay = pid(lab, "podwire-relay");
+    let threads = threads(lab, &relay);
+    // NET_BIND_SERVICE and NET_ADMIN, where sockets speak as clients and peers.
+    let inside = ["datagrams", "published"];
+    for (name, field, value) in &threads {
+        let expected = match field.as_str() {
+            "NoNewPrivs" => "1",
+            "Seccomp" => "2",
+            "CapEff" | "CapPrm" if inside.contains(&name.as_str()) => "0000000000001400",
+            _ => "0000000000000000",
+        };
+        assert_eq!(value, expected, "{field} of {name} in {threads:?}");
+    }
+    for name in ["podwire-relay", "outside", "outbound", "datagrams", "published"] {
+        assert_eq!(threads.iter().filter(|(of, ..)| of == name).count(), 7, "{name} in {threads:?}");
+    }
+    assert_eq!(lab.ok(&format!("ls -A /proc/{relay}/root/ | wc -l; readlink /proc/{relay}/cwd")), "0\n/");
+    let mounts = lab.ok(&format!("cat /proc/{relay}/mounts"));
+    assert!(mounts.lines().count() == 1 && mounts.contains("tmpfs ro,nosuid,nodev,noexec"), "{mounts}");
+    lab.host(&format!("mkdir /proc/{relay}/root/x")).code(1);
+    // Its log is the only file, and no directory is open; the rest are sockets, the TUN, and the kernel's own kinds.
+    let files = lab.ok(&format!("for fd in /proc/{relay}/fd/*; do stat -L -c '%F' $fd; done | sort | uniq -c"));
+    let kinds: Vec<&str> = files.lines().map(str::trim).collect();
+    assert!(kinds.iter().any(|kind| kind.ends_with(" regular empty file") || *kind == "1 regular file"), "{files}");
+    assert!(!files.contains("directory") && !files.contains("symbolic"), "{files}");
+    let limits = lab.ok(&format!("grep -E 'core file|data size' /proc/{relay}/limits"));
+    assert!(limits.contains("Max core file size        0 ") && !limits.contains("unlimited"), "{limits}");
+    let lookout = pid(lab, "podwire-lookout");
+    for (name, field, value) in self::threads(lab, &lookout) {
+        let expected = if field == "NoNewPrivs" {
+            "1"
+        } else if field == "Seccomp" {
+            "2"
+        } else {
+            "0000000000000000"
+        };
+        assert_eq!(value, expected, "{field} of {name}");
+    }
+    let sockets = lab.ok(&format!("ls -l /proc/{lookout}/fd | grep -c socket:"));
+    assert_eq!(sockets, "1", "the one to the relay");
+    lab.user("podwire rm -f -t 0 web").ok();
+    eventually(|| lab.host("pgrep -x 'podwire-(relay|lookout)'"), |run| run.code == 1).code(1);
+}
+
+fn a_caged_relay_follows_the_hosts_name_servers_links_and_routes(lab: &Lab) {
+    load(lab);
+    lab.host("echo >/run/resolv.conf; mount --bind /run/resolv.conf /etc/resolv.conf").ok();
+    lab.user("podwire run -d --name box banner").ok();
+    let serve = |address: &str, ip: &str| {
+        let mut server = lab.background_outside(&peer(lab, &format!("dns-serve {address} {ip}")));
+        server.until("serving");
+        server
+    };
+    let asked = |ip: &str| {
+        eventually(|| lab.user("podwire exec box nslookup www.example"), |run| run.out.contains(ip)).says(ip);
+    };
+    let link_local = lab.outside("ip -6 -br addr show dev eth0 scope link | grep -o 'fe80[^/]*'").ok().out;
+    let link_local = link_local.trim();
+    let _first = serve(OUTSIDE4, "192.0.2.7");
+    let _second = serve(&format!("{link_local}%eth0"), "192.0.2.8");
+    let write = |text: &str| lab.host(&format!("echo '{text}' >/run/resolv.conf")).ok();
+    write(&format!("nameserver {OUTSIDE4}"));
+    asked("192.0.2.7");
+    // Of the host's link by its name, which in the relay's namespace would be nobody's.
+    write(&format!("nameserver {link_local}%eth0"));
+    asked("192.0.2.8");
+    // A VPN comes, whose address is the host's towards the outside from then on.
+    let mut server = lab.background(&peer(lab, "http 7000"));
+    server.until("listening");
+    let fetch = "podwire exec box timeout 2 wget -q -O - http://169.254.1.2:7000/";
+    eventually(|| lab.user(fetch), |run| run.out.contains(HOST4)).says(HOST4);
+    lab.host(
+        "ip link add vpn0 type veth peer name vpn1; ip addr add 10.99.0.1/24 dev vpn0; ip link set vpn0 up; \
+              ip link set vpn1 up; ip route replace default via 10.99.0.2 dev vpn0",
+    )
+    .ok();
+    eventually(|| lab.user(fetch), |run| run.out.contains("10.99.0.1")).says("10.99.0.1");
+    lab.host("ip link del vpn0; ip route replace default via 192.168.99.1").ok();
+    eventually(|| lab.user(fetch), |run| run.out.contains(HOST4)).says(HOST4);
+    lab.user("podwire rm -f -t 0 box").ok();
+}
+
+fn a_relay_that_is_killed_under_load_comes_back_and_no_command_notices(lab: &Lab) {
+    load(lab);
+    let before = lab.settled_state();
+    lab.user("podwire run -d --name web -p 8080:80 banner").ok();
+    banner_comes(|| lab.outside(&get(&format!("{HOST4}:8080"))));
+    let mut load = lab.background_outside(&peer(lab, &format!("tcp-keep {HOST4} 8080")));
+    load.until("asking");
+    for round in 0..5 {
+        lab.host("pkill -9 -x podwire-relay").ok();
+        // At once: the old one dies, a monitor and this command want a new one.
+        lab.user(&format!("podwire run --rm --name c{round} -p 808{}:80 banner true", round + 1)).ok();
+        banner_comes(|| lab.outside(&get(&format!("{HOST4}:8080"))));
+        let still = lab.user("podwire inspect -f '{{.State.Status}} {{.RestartCount}}' web").ok();
+        assert_eq!(still.out.trim(), "running 0");
+    }
+    load.close_stdin();
+    load.wait().ok().says("asked");
+    lab.user("podwire rm -f -t 0 web").ok();
+    before.same(lab, "after the relay was killed");
+}
+
+fn seven_hundred_and_more_ports_are_published_one_by_one(lab: &Lab) {
+    load(lab);
+    let ports = (0..1500).fold(String::new(), |text, n| format!("{text} -p {}:{}", 10_000 + 2 * n, 80 + 2 * n));
+    lab.user(&format!("podwire run -d --name web {ports} banner")).ok();
+    banner_comes(|| lab.outside(&get(&format!("{HOST4}:10000"))));
+    let refused = lab.outside(&get(&format!("{HOST4}:10002")));
+    assert_ne!(refused.code, 28, "answered: {}", refused.err);
+    lab.user("podwire rm -f -t 0 web").ok();
+    let refused = lab.outside(&get(&format!("{HOST4}:10000")));
+    assert_eq!(refused.code, 7, "{}", refused.err);
+}
