@@ -49,7 +49,7 @@ impl Engine {
         if runtime.wants_cgroup2() {
             call.runtime_mounts();
         }
-        call.join(crate::groups::doors(&places));
+        call.join(crate::groups::doors(&places)?);
         let command = call.command();
         command.arg("exec").arg("--process").arg(session.process());
         let foreground = match attach {

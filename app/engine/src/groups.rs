@@ -36,8 +36,9 @@ pub(crate) fn of(places: &Places) -> Option<Group> {
 }
 
 /// What a process writes to in order to be in the container's group.
-pub(crate) fn doors(places: &Places) -> Vec<OwnedFd> {
-    of(places).map(|group| group.doors()).unwrap_or_default()
+pub(crate) fn doors(places: &Places) -> Result<Vec<OwnedFd>> {
+    let Some(group) = of(places) else { return Ok(Vec::new()) };
+    group.doors().map_err(|e| Error::cannot_start(format!("cannot use the container's control group: {e}")))
 }
 
 /// Makes the group of a container that is being started, with its limits; a warning for each that cannot be held.

@@ -152,7 +152,7 @@ impl Engine {
         if runtime.wants_cgroup2() {
             call.runtime_mounts();
         }
-        call.join(crate::groups::doors(&places));
+        call.join(crate::groups::doors(&places)?);
         let pid_file = places.run_data().join(format!("{}.pid", session.name()));
         let (mut output, theirs) = std::io::pipe().map_err(Error::usage)?;
         let errors = theirs.try_clone().map_err(Error::usage)?;

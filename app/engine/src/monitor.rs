@@ -187,6 +187,8 @@ impl Monitor {
             layers: self.engine.images()?.by_id(&record.image)?.layers,
             runtime: self.engine.runtime()?,
             spaces: self.engine.spaces(record)?,
+            // Here, where nothing is mounted over them.
+            doors: crate::groups::doors(&self.places)?,
             oom_score_adj: self.oom_score_adj,
         };
         let mut started = std::thread::scope(|scope| {
@@ -324,6 +326,8 @@ struct Launch<'a> {
     layers: Vec<PathBuf>,
     runtime: Runtime,
     spaces: spec::Spaces,
+    /// Of its control group.
+    doors: Vec<OwnedFd>,
     oom_score_adj: i32,
 }
 
@@ -484,7 +488,9 @@ impl Launch<'_> {
         let mut call = runtime.call(&log);
         // The runtime must not go on when we are killed: nobody would know of what it starts.
         call.dies_with_us();
-        call.join(crate::groups::doors(self.places));
+        for door in &self.doors {
+            call.join([door.try_clone().map_err(Error::usage)?]);
+        }
         let command = call.command();
         command.args(["run", "--detach", "--bundle"]).arg(self.places.static_data());
         command.arg("--pid-file").arg(self.places.pid_file());

@@ -234,9 +234,9 @@ impl Group {
     }
 
     /// What a process writes `0` to in order to be in the group: for [`crate::Spawn::join`].
-    pub fn doors(&self) -> Vec<OwnedFd> {
+    pub fn doors(&self) -> io::Result<Vec<OwnedFd>> {
         let open = |path: &Path| OpenOptions::new().write(true).open(path.join("cgroup.procs")).map(OwnedFd::from);
-        self.directories().into_iter().filter_map(|path| open(path).ok()).collect()
+        self.directories().into_iter().map(open).collect()
     }
 
     /// The processes in it, by number.
@@ -395,7 +395,7 @@ mod tests {
         }
         let mut call = crate::Spawn::new("sleep");
         call.command().arg("100");
-        call.join(group.doors());
+        call.join(group.doors().unwrap());
         let mut child = call.spawn().unwrap();
         assert_eq!(group.processes(), [child.id()]);
         group.freeze(true).unwrap();
