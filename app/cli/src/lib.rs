@@ -19,6 +19,7 @@
 mod ages;
 mod choice;
 mod commands;
+mod conf;
 mod confirm;
 mod container;
 mod filters;

@@ -11,7 +11,7 @@ const FLAGS: &[(&str, &str)] = &[
          health-startup-cmd health-startup-interval health-startup-retries health-startup-success \
          health-startup-timeout hosts-file hostuser image-volume intel-rdt-closid memory-swappiness \
          no-hostname oom-kill-disable passwd passwd-entry personality pod pod-id-file preserve-fd \
-         preserve-fds rdt-class requires retry retry-delay rmi rootfs sdnotify seccomp-policy secret \
+         preserve-fds rdt-class retry retry-delay rmi rootfs sdnotify seccomp-policy secret \
          shm-size-systemd systemd",
     ),
     ("create", "attach/a init-ctr"),
@@ -21,7 +21,6 @@ const FLAGS: &[(&str, &str)] = &[
     ("load", ""),
     ("import", "arch os variant"),
     ("rmi", "no-prune"),
-    ("logs", "color latest/l"),
     ("exec", "cidfile detach-keys latest/l no-session preserve-fd preserve-fds privileged"),
     ("inspect", "latest/l size/s"),
     (
@@ -33,7 +32,7 @@ const FLAGS: &[(&str, &str)] = &[
          health-startup-success health-startup-timeout health-timeout latest/l memory/m memory-reservation \
          memory-swap memory-swappiness no-healthcheck pids-limit restart ulimit unsetenv",
     ),
-    ("wait", "condition interval/i exit-first-match latest/l return-on-first"),
+    ("wait", "exit-first-match return-on-first"),
     ("info", "debug/D"),
     (
         "",

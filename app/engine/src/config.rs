@@ -30,6 +30,8 @@ pub struct ContainerConfig {
     pub command: Vec<String>,
     /// `--entrypoint`: a JSON array or one word; `Some(vec![])` clears the image's.
     pub entrypoint: Option<Vec<String>>,
+    /// `NAME=VALUE` that are there unless the image or `-e` says otherwise.
+    pub default_env: Vec<String>,
     /// `-e`: later ones win over earlier ones and over the image's. `None`: taken from podwire's own environment.
     pub env: Vec<(String, Option<String>)>,
     /// `--unsetenv`: not even the image's, nor our own.
@@ -165,6 +167,9 @@ pub struct SecurityConfig {
     pub cap_add: Vec<String>,
     /// `--cap-drop`: as above.
     pub cap_drop: Vec<String>,
+    /// Instead of Podman's default ones, which `cap_add` and `cap_drop` then change.
+    #[serde(default)]
+    pub default: Option<Vec<String>>,
     /// `--security-opt no-new-privileges`
     #[serde(default)]
     pub no_new_privileges: bool,

@@ -187,7 +187,7 @@ impl Engine {
             security: config.security.clone(),
             limits: config.limits.clone(),
             inside: self.look_up_inside(&config.inside)?,
-            care: care(config, image),
+            care: self.look_up_care(care(config, image))?,
             unset_env: config.unset_env.clone(),
             ports: published(&network, &expose, warn)?,
             network,
@@ -365,8 +365,8 @@ fn argv(config: &ContainerConfig, says: &ImageConfig) -> Result<(Vec<String>, Ve
 
 fn environment(config: &ContainerConfig, says: &ImageConfig) -> Vec<String> {
     let mut env = Vec::new();
-    let image = says.env().iter().flatten().filter(|_| !config.unset_env.all);
-    for text in image {
+    let defaults = config.default_env.iter().chain(says.env().iter().flatten());
+    for text in defaults.filter(|_| !config.unset_env.all) {
         let (name, value) = text.split_once('=').unwrap_or((text, ""));
         spec::set_env(&mut env, name, value);
     }

@@ -42,6 +42,14 @@ impl Engine {
         Ok(inside)
     }
 
+    /// With the containers it requires by their ids.
+    pub(crate) fn look_up_care(&self, mut care: Care) -> Result<Care> {
+        for name in &mut care.requires {
+            *name = self.find(name)?.to_string();
+        }
+        Ok(care)
+    }
+
     fn space_owner(&self, kind: &str, name: &str) -> Result<ContainerId> {
         self.find(name).map_err(|e| match e.kind {
             Kind::NotFound => Error::usage(format!("looking up container to share {kind} namespace with: {e}")),
@@ -138,12 +146,13 @@ const DEFAULT_INTERVAL: Duration = Duration::from_secs(30);
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 const DEFAULT_RETRIES: u32 = 3;
 
-/// Whoever must be up before this container: by the namespaces of theirs that it uses.
+/// Whoever must be up before this container: by the namespaces of theirs that it uses, or by name.
 pub(crate) fn needs(record: &ContainerRecord) -> Vec<String> {
     let inside = &record.settings.inside;
     [&inside.pid, &inside.ipc, &inside.uts]
         .into_iter()
         .filter_map(|space| if let Space::Container(id) = space { Some(id.clone()) } else { None })
+        .chain(record.settings.care.requires.iter().cloned())
         .collect()
 }
 

@@ -304,11 +304,14 @@ pub(crate) fn capabilities(security: &SecurityConfig) -> Vec<String> {
     if security.privileged || names_all(&security.cap_add) {
         return all().filter(|name| !listed(&security.cap_drop, name)).collect();
     }
-    let default = DEFAULT_CAPABILITIES.iter().map(|name| (*name).to_owned());
+    let default: Vec<String> = match &security.default {
+        Some(names) => names.iter().map(|name| full_name(name)).collect(),
+        None => DEFAULT_CAPABILITIES.map(str::to_owned).into(),
+    };
     let mut granted: Vec<String> = if names_all(&security.cap_drop) {
         Vec::new()
     } else {
-        default.filter(|c| !listed(&security.cap_drop, c)).collect()
+        default.into_iter().filter(|c| !listed(&security.cap_drop, c)).collect()
     };
     granted.extend(added(security));
     granted.sort_unstable();
@@ -343,7 +346,7 @@ fn allowed_to_us(name: &str) -> bool {
 
 /// Checks that the names are known, in Podman's words.
 pub(crate) fn check_capabilities(security: &SecurityConfig) -> Result<()> {
-    let mut names = security.cap_add.iter().chain(&security.cap_drop);
+    let mut names = security.cap_add.iter().chain(&security.cap_drop).chain(security.default.iter().flatten());
     match names.find(|name| !name.eq_ignore_ascii_case("all") && !ALL_CAPABILITIES.contains(&full_name(name).as_str()))
     {
         None => Ok(()),

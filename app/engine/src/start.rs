@@ -43,6 +43,8 @@ impl Engine {
 
     /// Starts a container that is down; before it those whose namespaces it uses.
     pub fn start(&mut self, id: &ContainerId, attach: Attach) -> Result<RunResult> {
+        // Whoever starts it at the same time is waited for: it then runs, or is ours to start.
+        self.wait_settled(id)?;
         self.start_if(id, attach, |record| {
             record.restarts = 0;
             true
@@ -89,7 +91,11 @@ impl Engine {
             let owner = self.named(&name)?.id;
             self.wait_settled(&owner)?;
             if self.record(&owner)?.state.at_rest() {
-                self.start(&owner, Attach::Detached)?;
+                match self.start(&owner, Attach::Detached) {
+                    // Somebody else was faster, and may not have finished.
+                    Err(error) if error.kind == Kind::WrongState => self.wait_settled(&owner)?,
+                    started => drop(started?),
+                }
             }
         }
         Ok(())

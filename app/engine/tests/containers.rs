@@ -177,6 +177,7 @@ fn config(command: &[&str]) -> ContainerConfig {
         image: "box".to_owned(),
         command: command.iter().map(|word| (*word).to_owned()).collect(),
         entrypoint: None,
+        default_env: Vec::new(),
         env: Vec::new(),
         unset_env: engine::config::UnsetEnv::default(),
         volumes: Vec::new(),

@@ -6,6 +6,7 @@ use engine::{LogLine, LogOptions, Stream};
 use jiff::Timestamp;
 
 use crate::ages;
+use crate::choice;
 use crate::flags::{Command, signed};
 use crate::global::{Podwire, complain};
 use crate::outcome::{Failure, Outcome, USAGE};
@@ -15,6 +16,12 @@ pub(crate) struct Logs {
     /// Wait for more
     #[arg(short, long)]
     follow: bool,
+    /// A colour of its own for the name of each container
+    #[arg(long)]
+    color: bool,
+    /// The container created last
+    #[arg(short, long)]
+    latest: bool,
     /// Print the container's name before each line
     #[arg(short, long)]
     names: bool,
@@ -36,7 +43,7 @@ pub(crate) struct Logs {
 
 impl Command for Logs {
     fn run(self, podwire: &Podwire) -> Outcome {
-        if self.arguments.is_empty() {
+        if self.arguments.is_empty() && !self.latest {
             return Err(Failure::new("specify at least one container name or ID to log"));
         }
         let now = Timestamp::now();
@@ -53,14 +60,19 @@ impl Command for Logs {
             tail: usize::try_from(self.tail).ok(),
         };
         let engine = podwire.engine()?;
-        let several = self.arguments.len() > 1;
+        let names = match self.latest {
+            true => vec![choice::one(podwire, &engine, self.arguments.first(), true)?],
+            false => self.arguments,
+        };
+        let several = names.len() > 1;
         let mut code = 0;
-        for name in &self.arguments {
+        for (n, name) in names.iter().enumerate() {
             let label = match (self.names, several) {
                 (true, _) => Some(name.clone()),
                 (false, true) => Some(engine.find(name)?.short()),
                 (false, false) => None,
             };
+            let label = label.map(|text| if self.color { coloured(n, &text) } else { text });
             let mut printer = Printer { label, timestamps: self.timestamps, begins: true };
             let mut unread = false;
             let printed = engine.logs(name, &options, &mut |line| {
@@ -76,6 +88,11 @@ impl Command for Logs {
         }
         Ok(code)
     }
+}
+
+/// In one of the terminal's six colours.
+fn coloured(n: usize, text: &str) -> String {
+    format!("\x1b[3{}m{text}\x1b[0m", 1 + n % 6)
 }
 
 /// Writes lines of the log to where the container wrote them.

@@ -86,5 +86,7 @@ impl Command for Start {
 }
 
 fn runs(engine: &Engine, id: &ContainerId) -> Result<bool, engine::Error> {
+    // Whoever is starting it was faster; then it runs, or has failed.
+    engine.wait_until(id, &|container| container.state != State::Starting)?;
     Ok(engine.list()?.iter().any(|c| c.id == *id && c.state == State::Running))
 }

@@ -12,6 +12,9 @@ use crate::sizes;
 
 #[derive(clap::Args, Debug, Default)]
 pub(crate) struct CareFlags {
+    /// Containers that are started before it
+    #[arg(long, value_name = "strings")]
+    requires: Vec<String>,
     /// What follows when the container ends: no, on-failure[:N], always, unless-stopped
     #[arg(long, value_name = "string", default_value = "", hide_default_value = true)]
     restart: String,
@@ -97,6 +100,7 @@ impl CareFlags {
                 (true, None) => Some(find_init()?),
                 (false, _) => None,
             },
+            requires: strings(&self.requires),
             log: log(self.log_driver.as_deref().unwrap_or_default(), &strings(&self.log_opt))?,
         })
     }

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use engine::config::{ContainerConfig, PullPolicy, Restart, Space, UnsetEnv};
 use model::Hostname;
 
+use crate::conf::Conf;
 use crate::flags::{strings, unsigned};
 use crate::global::{Podwire, complain};
 use crate::outcome::Failure;
@@ -197,7 +198,11 @@ impl ContainerFlags {
                 "invalid config provided: cannot set hostname when running in the host UTS namespace: invalid configuration",
             ));
         }
+        let conf = Conf::read()?;
+        let mut security = self.security.parse()?;
+        security.default = conf.capabilities();
         let config = ContainerConfig {
+            default_env: conf.env(),
             name: self.name.as_deref().filter(|name| !name.is_empty()).map(str::parse).transpose()?,
             image: image.clone(),
             command: command.to_vec(),
@@ -219,7 +224,7 @@ impl ContainerFlags {
             annotations: annotations(&strings(&self.annotation))?,
             stop_signal: self.stop_signal.filter(|signal| !signal.is_empty()),
             stop_timeout: self.stop_timeout,
-            security: self.security.parse()?,
+            security,
             limits: self.limits.parse()?,
             inside,
             care,

@@ -21,6 +21,8 @@ pub struct Care {
     pub init: Option<PathBuf>,
     /// `--log-driver`, `--log-opt`
     pub log: Log,
+    /// `--requires`: containers that are started before it; by id in a record.
+    pub requires: Vec<String>,
 }
 
 /// `--restart`: what follows when its first process ends by itself.

@@ -7,6 +7,7 @@ mod dns;
 mod engine;
 mod errors;
 mod everyday_commands;
+mod everyday_conf;
 mod everyday_run;
 mod everyday_volumes;
 mod faults;
@@ -44,6 +45,7 @@ fn main() {
         heal::sentences(),
         errors::sentences(),
         everyday_commands::sentences(),
+        everyday_conf::sentences(),
         everyday_run::sentences(),
         everyday_volumes::sentences(),
         podman::sentences(),
