@@ -15,6 +15,7 @@ mod load;
 mod names;
 mod networks;
 mod peers;
+mod pods;
 mod rootless;
 mod table;
 
@@ -36,6 +37,8 @@ struct Wish {
     only_names: bool,
     /// Commands of networks, and many published ports, alone.
     only_networks: bool,
+    /// Pods alone.
+    only_pods: bool,
 }
 
 fn main() -> Result<()> {
@@ -53,6 +56,9 @@ fn main() -> Result<()> {
     }
     let peers = peers::found()?;
     table::machine(&peers)?;
+    if wish.only_pods {
+        return pods::measure(wish.rounds, &peers);
+    }
     networks::commands(&wish, &peers);
     networks::published(&wish, &peers)?;
     if wish.only_networks {
@@ -61,6 +67,7 @@ fn main() -> Result<()> {
     one_command(&wish, &peers)?;
     with_others(&wish, &peers)?;
     with_ports(&wish, &peers)?;
+    pods::measure(wish.rounds, &peers)?;
     names::measure(wish.rounds)?;
     rootless::measure(wish.rounds.min(7))?;
     peers::netavark_alone(wish.rounds)
@@ -74,6 +81,7 @@ fn wish() -> Result<Wish> {
         only_rootless: false,
         only_names: false,
         only_networks: false,
+        only_pods: false,
     };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
@@ -85,9 +93,10 @@ fn wish() -> Result<Wish> {
             "rootless" | "--rootless" => wish.only_rootless = true,
             "--names" => wish.only_names = true,
             "--networks" => wish.only_networks = true,
-            _ => {
-                bail!("usage: ./x bench [--rounds 15] [--existing 0,100,500] [--all | --names | --networks | rootless]")
-            }
+            "--pods" => wish.only_pods = true,
+            _ => bail!(
+                "usage: ./x bench [--rounds 15] [--existing 0,100,500] [--all | --names | --networks | --pods | rootless]"
+            ),
         }
     }
     Ok(wish)

@@ -32,6 +32,7 @@ mod global;
 mod help;
 mod networks;
 mod outcome;
+mod pods;
 mod ports;
 mod progress;
 mod sizes;
@@ -60,6 +61,9 @@ pub fn main() -> ExitCode {
     }
     if named(engine::KEEPER_NAME) {
         return ExitCode::from((engine::keeper_main() & 0xff) as u8);
+    }
+    if named(engine::pods::PAUSE_NAME) {
+        return ExitCode::from((engine::pods::pause_main() & 0xff) as u8);
     }
     if named(engine::relay_client::RELAY_NAME) {
         return ExitCode::from((relay::relay_main() & 0xff) as u8);

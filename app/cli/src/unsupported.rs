@@ -10,12 +10,26 @@ const FLAGS: &[(&str, &str)] = &[
          group-entry gpus health-log-destination health-max-log-count health-max-log-size \
          health-startup-cmd health-startup-interval health-startup-retries health-startup-success \
          health-startup-timeout hosts-file hostuser image-volume intel-rdt-closid memory-swappiness \
-         no-hostname oom-kill-disable passwd passwd-entry personality pod pod-id-file preserve-fd \
+         no-hostname oom-kill-disable passwd passwd-entry personality preserve-fd \
          preserve-fds rdt-class retry retry-delay rmi rootfs sdnotify seccomp-policy secret \
          shm-size-systemd systemd",
     ),
     ("create", "attach/a init-ctr"),
-    ("ps", "external ns pod/p size/s sort sync watch/w"),
+    ("ps", "external ns size/s sort sync watch/w"),
+    (
+        "pod create",
+        "blkio-weight blkio-weight-device cgroup-parent cpu-shares/c cpus cpuset-cpus cpuset-mems device \
+         device-read-bps device-write-bps gidmap gpus hosts-file infra-conmon-pidfile label-file memory/m memory-swap \
+         no-hostname pid security-opt shm-size-systemd subgidname subuidname sysctl uidmap userns uts volume/v \
+         volumes-from",
+    ),
+    (
+        "kube play",
+        "annotation authfile build cert-dir context-dir creds log-driver log-opt no-hostname no-trunc \
+         seccomp-profile-root service-container userns wait/w",
+    ),
+    ("kube generate", "podman-only replicas/r service/s"),
+    ("pod prune", "filter"),
     ("images", "history sort"),
     ("pull", "all-tags/a arch authfile cert-dir creds decryption-key os policy retry retry-delay variant"),
     ("load", ""),
@@ -43,8 +57,8 @@ const FLAGS: &[(&str, &str)] = &[
 ];
 
 /// Commands, and nouns with all that belongs to them.
-const COMMANDS: &str = "artifact auto-update build commit diff export farm generate history \
-    init kube login logout machine manifest mount play pod push quadlet save search secret stats \
+const COMMANDS: &str = "artifact auto-update build commit diff export farm history \
+    init login logout machine manifest mount push quadlet save search secret stats \
     system tag umount unmount untag";
 
 const CONTAINER_COMMANDS: &str = "checkpoint cleanup clone commit diff export init mount prune \
@@ -52,11 +66,18 @@ const CONTAINER_COMMANDS: &str = "checkpoint cleanup clone commit diff export in
 const IMAGE_COMMANDS: &str =
     "build diff history mount prune push save scp search sign tag tree trust umount unmount untag";
 
+const KUBE_COMMANDS: &str = "apply";
+const GENERATE_COMMANDS: &str = "spec systemd";
+const POD_COMMANDS: &str = "clone pause stats top unpause";
+
 /// Is `words` (`pod`, `network connect`) a command that Podman has?
 pub(crate) fn is_command(words: &str) -> bool {
     let (list, word) = match words.split_once(' ') {
         Some(("container", word)) => (CONTAINER_COMMANDS, word),
         Some(("image", word)) => (IMAGE_COMMANDS, word),
+        Some(("pod", word)) => (POD_COMMANDS, word),
+        Some(("kube", word)) => (KUBE_COMMANDS, word),
+        Some(("generate", word)) => (GENERATE_COMMANDS, word),
         _ => (COMMANDS, words),
     };
     list.split_whitespace().any(|known| known == word)

@@ -50,6 +50,8 @@ pub struct ContainerConfig {
     pub tty: bool,
     /// `-i`
     pub interactive: bool,
+    /// `--pod`
+    pub pod: Option<PodChoice>,
     /// `--rm`
     pub remove: bool,
     /// `--replace`: a container that has the name goes, as by `rm -f`.
@@ -97,6 +99,15 @@ pub struct UnsetEnv {
     pub all: bool,
     /// `--unsetenv`
     pub names: Vec<String>,
+}
+
+/// `--pod`
+#[derive(Debug, Clone)]
+pub enum PodChoice {
+    /// A name or an id: this one.
+    Join(String),
+    /// `new:NAME`: one that is made for the container, and goes again if that cannot be made or started.
+    New(Box<crate::pods::PodConfig>),
 }
 
 /// Which users a container has.
@@ -245,6 +256,23 @@ pub struct NetworkConfig {
     pub dns_search: Option<Vec<DnsName>>,
     /// `--dns-option`
     pub dns_options: Vec<String>,
+}
+
+impl Default for NetworkConfig {
+    /// What nothing said means.
+    fn default() -> Self {
+        Self {
+            mode: NetworkMode::Private(AttachmentConfig::default()),
+            publish: Vec::new(),
+            publish_all: false,
+            expose: Vec::new(),
+            add_hosts: Vec::new(),
+            no_hosts: false,
+            dns: Dns::Host,
+            dns_search: None,
+            dns_options: Vec::new(),
+        }
+    }
 }
 
 /// A [`PortSpec`] in its serde form: the text it was parsed from.

@@ -88,6 +88,7 @@ impl Engine {
             }
             let written = self.change_attachments(&record, |tx, attachments| {
                 tx.addresses_unkeep(&record.id, &network.id, true)?;
+                tx.lan_leases_forget(&record.id, &network.id)?;
                 attachments.retain(|a| !means(&networks, a, &network));
                 tx.event_add(&events::of_attachment(&record, "disconnect", &network))
             });

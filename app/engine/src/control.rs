@@ -14,9 +14,10 @@ use crate::engine::{Engine, load, no_such_container, save};
 use crate::error::{Error, Kind, Result};
 use crate::foreground::{self, Connection, Watch};
 use crate::monitor::through;
+use crate::pods::PodRemoval;
 use crate::protocol::Frame;
 use crate::pump::ATTACH;
-use crate::record::{ContainerRecord, Fate, State};
+use crate::record::{ContainerRecord, State};
 use crate::talk::{Attach, RunEnd, RunResult};
 
 /// What became of a stop.
@@ -85,11 +86,7 @@ impl Engine {
             return Err(Error::new(Kind::WrongState, text));
         }
         self.event(&record, "restart")?;
-        self.store.write(|tx| {
-            let Some(mut record) = load(tx, &record.id)?.filter(|r| r.state == State::Running) else { return Ok(()) };
-            record.fate = Some(Fate::Return(State::Exited));
-            save(tx, &record)
-        })?;
+        self.keep_when_ended(&record.id)?;
         let stopped = self.stop(&record.id.to_string(), timeout)?;
         match self.start(&record.id, Attach::Detached) {
             // Somebody else was faster: it was started anew, as was wished.
@@ -168,15 +165,26 @@ impl Engine {
         Ok(RunResult { id: record.id, end: foreground::follow(connection, watch, init)? })
     }
 
-    /// Published ports of a running container; none when it does not run.
+    /// Published ports of a running container, or of the one whose network it uses; none when it does not run.
     pub fn port(&self, name: &str) -> Result<Vec<PortMapping>> {
         let record = self.named(name)?;
+        if let NetworkMode::Container(owner) = &record.settings.network.mode
+            && record.state == State::Running
+        {
+            return self.port(owner);
+        }
         Ok(if record.state == State::Running { record.settings.ports } else { Vec::new() })
     }
 
     /// Removes a container; those that were removed, in that order.
     pub fn remove(&mut self, name: &str, options: &RemoveOptions) -> Result<Vec<ContainerId>> {
         let record = self.named(name)?;
+        if let Some(pod) = record.pod().filter(|_| record.is_infra()) {
+            return Err(Error::usage(format!(
+                "container {} is the infra container of pod {pod} and cannot be removed without removing the pod",
+                record.id
+            )));
+        }
         if !record.state.at_rest() && !options.force {
             return Err(in_the_way(&record));
         }
@@ -199,8 +207,12 @@ impl Engine {
         Ok(removed)
     }
 
-    /// Removes a container whatever it does, `time` seconds after its stop signal.
+    /// Removes a container whatever it does, `time` seconds after its stop signal; with an infra container its pod.
     pub(crate) fn remove_forced(&mut self, id: &ContainerId, time: Option<u32>) -> Result<()> {
+        let record = self.record(id)?;
+        if let Some(pod) = record.pod().filter(|_| record.is_infra()) {
+            return self.remove_pod(&pod.to_string(), &PodRemoval { force: true, time }).map(drop);
+        }
         let options = RemoveOptions { force: true, time, depend: true, volumes: false };
         self.remove(&id.to_string(), &options).map(drop)
     }
@@ -223,7 +235,7 @@ impl Engine {
         images::Images::open(&self.options().root, &self.store)
     }
 
-    fn remove_one(&mut self, id: &ContainerId, options: &RemoveOptions) -> Result<()> {
+    pub(crate) fn remove_one(&mut self, id: &ContainerId, options: &RemoveOptions) -> Result<()> {
         loop {
             let Some(record) = self.store.read(|tx| load(tx, id))? else { return Ok(()) };
             if !record.state.at_rest() && !options.force {
@@ -301,8 +313,8 @@ fn exit_code(mut connection: Connection) -> Result<Option<i32>> {
 }
 
 /// How a first process was ended.
-#[derive(PartialEq, Eq)]
-enum Ended {
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
     /// Without waiting in vain.
     InTime,
     /// By SIGKILL, after it had its time.
@@ -310,7 +322,7 @@ enum Ended {
 }
 
 /// Sends `signal`, and after `patience` SIGKILL; SIGKILL at once when waiting is futile. Waits for the end.
-fn end(init: ProcessRef, signal: Signal, patience: Duration) -> Result<Ended> {
+pub(crate) fn end(init: ProcessRef, signal: Signal, patience: Duration) -> Result<Ended> {
     let gone = |result: io::Result<()>| match result {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         done => done.map_err(|e| Error::at("cannot signal the container", e)),

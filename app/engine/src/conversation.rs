@@ -70,7 +70,13 @@ pub(crate) fn say(packets: &Packets, peer: &Peer, message: &impl Serialize) -> R
 
 /// The next message, with the descriptor that came along.
 pub(crate) fn hear<T: DeserializeOwned>(packets: &Packets, peer: &Peer) -> Result<(T, Option<OwnedFd>), Broken> {
-    let Some((text, fd)) = packets.receive().map_err(|e| cannot_talk(peer, e))? else {
+    // Who ends without having read all we said leaves an error before his last words (unix_release_sock() in
+    // net/unix/af_unix.c).
+    let received = packets.receive().or_else(|e| match e.kind() {
+        io::ErrorKind::ConnectionReset => packets.receive(),
+        _ => Err(e),
+    });
+    let Some((text, fd)) = received.map_err(|e| cannot_talk(peer, e))? else {
         let error = Error::usage(format!("{} has ended{}", peer.name, peer.hint));
         return Err(Broken { error, has_ended: true });
     };

@@ -498,7 +498,10 @@ impl Engine {
     ) -> Result<T> {
         let before = self.borrow(record)?;
         let places = self.places(&record.id);
-        let layers = self.images()?.by_id(&record.image)?.layers;
+        let Some(image) = &record.image else {
+            return Err(Error::usage(format!("container {} has no files: it is a pod's own", record.id)));
+        };
+        let layers = self.images()?.by_id(image)?.layers;
         let rootless = self.options().rootless;
         let done = std::thread::scope(|scope| {
             let run = || {

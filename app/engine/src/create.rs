@@ -31,6 +31,11 @@ use crate::users;
 impl Engine {
     /// Makes a container, without starting it. Pulls the image when the policy says so.
     pub fn create(&mut self, config: ContainerConfig, talk: &mut Talk<'_>) -> Result<ContainerId> {
+        let (config, pod) = self.make_pod_of(config, talk)?;
+        self.create_in_its_pod(config, talk).inspect_err(|_| self.unmake_pod(pod))
+    }
+
+    fn create_in_its_pod(&mut self, config: ContainerConfig, talk: &mut Talk<'_>) -> Result<ContainerId> {
         let mut record = self.prepare(config, talk)?;
         self.insert(&mut record)?;
         self.make_volumes(&record)?;
@@ -80,7 +85,7 @@ impl Engine {
     /// A container that is to be replaced is gone then, as Podman does it.
     pub(crate) fn prepare(&mut self, config: ContainerConfig, talk: &mut Talk<'_>) -> Result<ContainerRecord> {
         if let Some(path) = config.id_file.as_ref().filter(|path| path.exists()) {
-            return Err(id_file_exists(path));
+            return Err(id_file_exists(path, "container"));
         }
         let image = self.image(&config, talk)?;
         if config.replace {
@@ -97,7 +102,7 @@ impl Engine {
         }
     }
 
-    fn image(&self, config: &ContainerConfig, talk: &Talk<'_>) -> Result<Image> {
+    pub(crate) fn image(&self, config: &ContainerConfig, talk: &Talk<'_>) -> Result<Image> {
         let images = self.images()?;
         let pull = || -> Result<Image> {
             let platform = config.platform.clone();
@@ -117,17 +122,28 @@ impl Engine {
         }
     }
 
-    fn resolve(&self, config: &ContainerConfig, image: &Image, warn: &mut dyn FnMut(&str)) -> Result<ContainerRecord> {
+    pub(crate) fn resolve(
+        &self,
+        typed: &ContainerConfig,
+        image: &Image,
+        warn: &mut dyn FnMut(&str),
+    ) -> Result<ContainerRecord> {
         let id = ContainerId::from_bytes(linux::machine::random().map_err(Error::usage)?);
+        let in_pod = self.place_in_pod(typed)?;
+        let config = in_pod.as_ref().map_or(typed, |(config, _)| config);
+        let pod = in_pod.as_ref().map(|(_, place)| place.clone());
         let name = match &config.name {
             Some(name) => name.clone(),
             None => self.free_name()?,
         };
-        let settings = self.settings(config, image, &id, warn)?;
+        let mut settings = self.settings(config, image, &id, warn)?;
+        // The pod's is none of the container's own names.
+        settings.hostname_given &= typed.hostname.is_some();
+        settings.pod = pod;
         Ok(ContainerRecord {
             id,
             name,
-            image: image.id,
+            image: Some(image.id),
             image_name: full_name(image, &config.image),
             image_digest: image.digest.to_string(),
             settings,
@@ -146,6 +162,7 @@ impl Engine {
             restarts: 0,
             stopped_by_user: false,
             netns: None,
+            mount_namespace: None,
         })
     }
 
@@ -195,11 +212,12 @@ impl Engine {
             mounts: self.mounts(config, &says)?,
             tmpfs: config.tmpfs.clone(),
             create_command: config.create_command.clone(),
+            pod: None,
         })
     }
 
     /// The wish with what it names looked up.
-    fn look_up_network(&self, wish: &NetworkConfig) -> Result<NetworkConfig> {
+    pub(crate) fn look_up_network(&self, wish: &NetworkConfig) -> Result<NetworkConfig> {
         let mut network = NetworkConfig { mode: settle_mode(&wish.mode, self.options().rootless)?, ..wish.clone() };
         rootless_net::check_outbound(&network.mode)?;
         match &network.mode {
@@ -262,7 +280,11 @@ impl Engine {
     /// Writes the record, and the id file if one is asked for; its image must still be there.
     pub(crate) fn insert(&self, record: &mut ContainerRecord) -> Result<()> {
         self.insert_record(record)?;
-        let written = record.settings.id_file.as_ref().map_or(Ok(()), |path| write_id_file(path, &record.id));
+        let written = record
+            .settings
+            .id_file
+            .as_ref()
+            .map_or(Ok(()), |path| write_id_file(path, "container", &record.id.to_string()));
         written.inspect_err(|_| {
             // Nothing else is there yet. What cannot be removed now, the next command finds.
             let _ = self.forget(record, true);
@@ -272,7 +294,8 @@ impl Engine {
     fn insert_record(&self, record: &mut ContainerRecord) -> Result<()> {
         let asked = self.addresses_asked(record)?;
         self.store.write(|tx| {
-            if tx.image_doc::<serde_json::Value>(&record.image)?.is_none() {
+            let image = record.image.map(|image| tx.image_doc::<serde_json::Value>(&image)).transpose()?;
+            if image.is_some_and(|found| found.is_none()) {
                 return Err(Error::new(Kind::NotFound, format!("{}: image not known", record.image_name)));
             }
             self.choose_ids(tx, record)?;
@@ -282,7 +305,7 @@ impl Engine {
     }
 
     /// The addresses that a user asked for, with their networks.
-    fn addresses_asked(&self, record: &ContainerRecord) -> Result<Vec<(NetworkId, IpAddr)>> {
+    pub(crate) fn addresses_asked(&self, record: &ContainerRecord) -> Result<Vec<(NetworkId, IpAddr)>> {
         let NetworkMode::Networks(attachments) = &record.settings.network.mode else { return Ok(Vec::new()) };
         let mut asked = Vec::new();
         for attachment in attachments.iter().filter(|attachment| !attachment.static_ips.is_empty()) {
@@ -292,7 +315,7 @@ impl Engine {
         Ok(asked)
     }
 
-    fn free_name(&self) -> Result<ContainerName> {
+    pub(crate) fn free_name(&self) -> Result<ContainerName> {
         let random: [u8; 64] = linux::machine::random().map_err(Error::usage)?;
         let words = random.chunks(4).map(|r| {
             let pick =
@@ -302,7 +325,10 @@ impl Engine {
         // With thousands of containers all words may be taken; digits then tell.
         let numbered = format!("container_{}", random_hex::<6>()?);
         for name in words.chain([numbered]) {
-            if self.store.read(|tx| tx.container_named(&name))?.is_none() {
+            if self
+                .store
+                .read(|tx| Ok::<_, Error>(tx.container_named(&name)?.is_none() && tx.pod_named(&name)?.is_none()))?
+            {
                 return Ok(name.parse()?);
             }
         }
@@ -315,16 +341,17 @@ fn is_for(image: &Image, wish: &images::Platform) -> bool {
     image.config.architecture().to_string() == wish.architecture && image.config.os().to_string() == wish.os
 }
 
-fn id_file_exists(path: &Path) -> Error {
+/// `kind`: of what it is the id.
+pub(crate) fn id_file_exists(path: &Path, kind: &str) -> Error {
     let path = path.display();
-    Error::usage(format!("container ID file exists. Ensure another container is not using it or delete {path}"))
+    Error::usage(format!("{kind} ID file exists. Ensure another {kind} is not using it or delete {path}"))
 }
 
 /// Made by us, or by nobody: another container's is not touched.
-fn write_id_file(path: &Path, id: &ContainerId) -> Result<()> {
+pub(crate) fn write_id_file(path: &Path, kind: &str, id: &str) -> Result<()> {
     let wrong = |e: io::Error| match e.kind() {
-        io::ErrorKind::AlreadyExists => id_file_exists(path),
-        _ => Error::at(format!("cannot write the container ID file {}", path.display()), e),
+        io::ErrorKind::AlreadyExists => id_file_exists(path, kind),
+        _ => Error::at(format!("cannot write the {kind} ID file {}", path.display()), e),
     };
     let mut file = File::options().write(true).create_new(true).mode(0o644).open(path).map_err(wrong)?;
     write!(file, "{id}").map_err(|e| {
@@ -424,7 +451,7 @@ fn exposed(network: &NetworkConfig, says: &ImageConfig) -> Result<Vec<(u16, u16,
 }
 
 /// What `-p` and `-P` mean, with the host ports chosen that were left open.
-fn published(
+pub(crate) fn published(
     network: &NetworkConfig,
     expose: &[(u16, u16, Protocol)],
     warn: &mut dyn FnMut(&str),

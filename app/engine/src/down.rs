@@ -12,6 +12,7 @@ use crate::engine::{Engine, FIRST_OWNED_STATE, change_if_owned, load, owner_in, 
 use crate::error::{Error, Result};
 use crate::monitor::{self, Mode, Order};
 use crate::networking::Leaving;
+use crate::pods::unmount_shm;
 use crate::ports::hold_what_is_free;
 use crate::pump::UNKNOWN;
 use crate::record::{ContainerRecord, Fate, State};
@@ -52,12 +53,15 @@ impl Engine {
         if code.is_none() {
             kill_for_sure(&record)?;
         }
+        self.kill_in_pod(&record)?;
+        self.end_with_last_member(&record)?;
         // Without a runtime there is nothing it could have made, or it was deinstalled since.
         if let Ok(runtime) = self.runtime() {
             if code.is_some() { runtime.forget(id)? } else { runtime.kill(id)? }
         }
         crate::groups::remove(&self.places(id))?;
         self.unshare_hosts(&record)?;
+        unmount_shm(&record, &self.places(id))?;
         let mode = &record.settings.network.mode;
         let ours = mode.is_networked() || (*mode == NetworkMode::None && !self.options().rootless);
         let leaving = ours.then(|| self.networking().down(id)).transpose()?;
@@ -79,6 +83,7 @@ impl Engine {
             record.init = None;
             record.monitor = None;
             record.netns = None;
+            record.mount_namespace = None;
         })?;
         Ok(leaving)
     }
@@ -97,6 +102,7 @@ impl Engine {
                 }
             }
         }
+        self.finish_removals()?;
         // What a killed pull left takes space and nothing else: no reason not to go on.
         if let Err(error) = self.images().and_then(|images| Ok(images.leftovers()?)) {
             tracing::warn!(%error, "cannot remove what a process that died has left of an image");

@@ -44,6 +44,9 @@ pub(crate) struct AttachedEndpoint {
     /// Does the network's gateway answer for names?
     #[serde(default)]
     pub(crate) dns: bool,
+    /// What a DHCP server told, for its files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) learned: Option<crate::dhcp::Learned>,
     /// As [`AttachmentConfig::gw_priority`].
     #[serde(default)]
     pub(crate) gw_priority: i32,
@@ -66,9 +69,14 @@ impl Identity {
         let hostname = settings.hostname_given.then_some(settings.hostname.as_str());
         // A container may be called what no host can be: then it is found by its id.
         let name = |text: &str| text.parse::<DnsName>().ok();
+        // Who looks for a pod looks for its infra container.
+        let pod = settings.pod.as_ref().filter(|_| record.is_infra()).map(|place| place.name.as_str());
+        let own = record.name.as_str();
+        let short = record.id.short();
+        let others = [Some(short.as_str()), hostname, pod.map(|_| own)];
         Self {
-            name: name(record.name.as_str()),
-            others: [Some(record.id.short().as_str()), hostname].into_iter().flatten().filter_map(name).collect(),
+            name: name(pod.unwrap_or(own)),
+            others: others.into_iter().flatten().filter_map(name).collect(),
             dns_servers: match &settings.network.dns {
                 Dns::Servers(servers) => servers.clone(),
                 Dns::Host | Dns::Image => Vec::new(),
@@ -151,6 +159,8 @@ impl Newcomer<'_> {
             mac,
             addrs,
             gateways: Vec::new(),
+            routes: Vec::new(),
+            mtu: None,
             ports: Vec::new(),
             mark: self.mark.clone(),
         };
@@ -164,6 +174,7 @@ impl Newcomer<'_> {
             network_gateways: network.subnets.iter().filter_map(|s| s.gateway).collect(),
             internal: network.internal,
             dns: network.serves_names(),
+            learned: None,
             gw_priority: asked.gw_priority,
         })
     }
@@ -465,6 +476,8 @@ mod tests {
             mac: drivers::endpoint_mac(&network.id, &addrs, &container, n),
             addrs,
             gateways: Vec::new(),
+            routes: Vec::new(),
+            mtu: None,
             ports: Vec::new(),
             mark: Mark::new("00000000", "070707070707"),
         };
@@ -478,6 +491,7 @@ mod tests {
             network_gateways: network.subnets.iter().filter_map(|s| s.gateway).collect(),
             internal,
             dns: true,
+            learned: None,
             gw_priority,
         };
         (network, attached)

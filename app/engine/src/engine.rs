@@ -222,6 +222,7 @@ pub(crate) fn insert(tx: &Tx<'_>, record: &ContainerRecord) -> Result<()> {
         state: state_column(record),
         created: i64::try_from(record.created.as_nanosecond()).unwrap_or(i64::MAX),
     };
+    crate::pods::check_join(tx, record)?;
     tx.container_insert(&row, record).map_err(|e| name_in_use(&record.name, e))?;
     Ok(tx.event_add(&events::of_container(record, "create"))?)
 }

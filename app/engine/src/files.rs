@@ -7,6 +7,7 @@ use std::path::Path;
 use model::PastaOptions;
 
 use crate::config::{Dns, HostEntry, NetworkConfig, NetworkMode};
+use crate::dhcp::Learned;
 use crate::names::DNS_SUFFIX;
 
 /// What a hosts file is made of.
@@ -86,6 +87,8 @@ pub(crate) struct ResolvAround {
     pub(crate) gateways: Vec<IpAddr>,
     /// Where an ordinary user's relay asks the host's servers for it, also those on the host's loopback address.
     pub(crate) forwarders: Vec<IpAddr>,
+    /// What DHCP servers told, of each network.
+    pub(crate) learned: Vec<Learned>,
 }
 
 impl ResolvConf {
@@ -116,6 +119,10 @@ impl ResolvConf {
                 self.search.insert(0, DNS_SUFFIX.to_owned());
             }
             Dns::Servers(servers) => self.servers = servers.clone(),
+            // As a host does that is on that LAN: the host's own servers may not be reached from there.
+            Dns::Host if around.learned.iter().any(|learned| learned.dns().next().is_some()) => {
+                self.servers = each_once(around.learned.iter().flat_map(Learned::dns));
+            }
             Dns::Host | Dns::Image if around.own_stack => {
                 if let NetworkMode::Pasta(PastaOptions { dns: Some(servers), .. }) = &network.mode {
                     self.servers.clone_from(servers);
@@ -130,6 +137,10 @@ impl ResolvConf {
         }
         if let NetworkMode::Pasta(PastaOptions { search: Some(search), .. }) = &network.mode {
             self.search = search.iter().map(|domain| domain.to_string()).collect();
+        }
+        let learned = each_once(around.learned.iter().flat_map(Learned::search));
+        if !learned.is_empty() && around.gateways.is_empty() {
+            self.search = learned.iter().map(ToString::to_string).collect();
         }
         if let Some(search) = &network.dns_search {
             self.search = search.iter().map(|domain| domain.to_string()).collect();
@@ -173,6 +184,16 @@ pub fn nameservers(text: &str) -> impl Iterator<Item = (IpAddr, Option<&str>)> {
 
 fn resolv_conf_words(line: &str) -> impl Iterator<Item = &str> {
     line.split(['#', ';']).next().unwrap_or_default().split_whitespace()
+}
+
+fn each_once<'a, T: Clone + PartialEq + 'a>(all: impl Iterator<Item = &'a T>) -> Vec<T> {
+    let mut once = Vec::new();
+    for one in all {
+        if !once.contains(one) {
+            once.push(one.clone());
+        }
+    }
+    once
 }
 
 /// Podman's choice when the host has no server that a container can reach.

@@ -30,7 +30,8 @@ use crate::endpoints::AttachedEndpoint;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::networking::{
-    BASE, Desired, Journaled, Machine, Networking, container_ips, owner_of, owner_of_network, usage,
+    BASE, Desired, Journaled, Machine, Networking, add_network, container_ips, missing_parent, owner_of,
+    owner_of_network, usage,
 };
 
 /// What may be amiss.
@@ -116,7 +117,7 @@ impl Engine {
     }
 
     /// Can the container's namespace be seen from here? Made so, where it is mounted somewhere else.
-    fn shown(&self, id: &ContainerId) -> bool {
+    pub(crate) fn shown(&self, id: &ContainerId) -> bool {
         let file = host::sandbox_file(&SandboxName::of(id));
         if linux::NetNs::open(&file).is_ok() {
             return true;
@@ -187,8 +188,16 @@ impl Networking<'_> {
             for link in &suspicion.links {
                 owners.extend(tx.made_for(&Key::Link(link.clone()))?);
             }
-            for parent in &suspicion.parents {
-                owners.extend(tx.children_of(parent.as_str())?.iter().map(owner_of));
+            if suspicion.parents.is_empty() {
+                return Ok(owners);
+            }
+            // Whose parent was left to be found may be on any.
+            let may_be_on = |network: &&Network| {
+                let parent = network.link.as_ref();
+                network.bridge().is_none() && parent.is_none_or(|parent| suspicion.parents.contains(parent))
+            };
+            for network in tx.networks_of_all_scopes()?.iter().filter(may_be_on) {
+                owners.extend(tx.attachments_on(&network.id)?.iter().map(|(container, _)| owner_of(container)));
             }
             Ok::<_, store::StoreError>(owners)
         })?;
@@ -298,9 +307,7 @@ impl Networking<'_> {
             }
             for network in networks.iter().filter(|n| !obstacles.contains_key(&owner_of_network(&n.id))) {
                 let (owner, wish) = (owner_of_network(&network.id), self.network_wish(tx, network, mtu)?);
-                if is_there(host, network, &wish.link)? {
-                    everybody.desired.add(&owner, drivers::network(&wish));
-                }
+                add_network(&mut everybody.desired, &owner, &wish)?;
                 owners.insert(owner);
                 wishes.insert(network.id, wish);
             }
@@ -318,13 +325,13 @@ impl Networking<'_> {
                 let sandbox = Object::Sandbox(plan::Sandbox { name: SandboxName::of(&id) });
                 everybody.desired.add(&owner, vec![sandbox]);
                 for (wish, attached) in members().zip(&endpoints) {
-                    let parent = attached.endpoint.parent.as_ref().unwrap_or(&wish.link);
-                    match is_there(host, wish.network, parent)? {
-                        true => everybody.desired.add(&owner, drivers::attachment(wish, &attached.endpoint)),
-                        false => {
-                            let why = usage(format!("parent interface {parent} does not exist"));
-                            everybody.waiting.insert(owner.clone(), why);
-                        }
+                    let objects = drivers::attachment(wish, &attached.endpoint);
+                    if let Some(parent) = missing_parent(wish, Some(attached))? {
+                        everybody.desired.leave(&objects);
+                        let why = usage(format!("parent interface {parent} does not exist"));
+                        everybody.waiting.insert(owner.clone(), why);
+                    } else {
+                        everybody.desired.add(&owner, objects);
                     }
                 }
                 owners.insert(owner);
@@ -332,8 +339,9 @@ impl Networking<'_> {
             }
             let made = tx.made_all()?.into_iter().filter(|(owner, _)| owners.contains(owner)).map(|(_, object)| object);
             // A setting that is not desired is left as it is in any case.
-            let matters =
-                |o: &Object| !matches!(o, Object::Sysctl(_)) || everybody.desired.owners.contains_key(&o.key());
+            let Desired { owners: wanted, left, .. } = &everybody.desired;
+            let is_setting = |o: &Object| matches!(o, Object::Sysctl(_));
+            let matters = |o: &Object| !left.contains(&o.key()) && (!is_setting(o) || wanted.contains_key(&o.key()));
             everybody.recorded = made.filter(matters).collect();
             Ok(everybody)
         })
@@ -373,11 +381,6 @@ impl Networking<'_> {
         };
         Ok(obstacles.into_iter().map(|(owner, error)| LeftOut { what: name(owner), error }).collect())
     }
-}
-
-/// Is the parent there, of a network that has one?
-fn is_there(host: &mut Host, network: &Network, parent: &LinkName) -> Result<bool> {
-    Ok(network.bridge().is_some() || host.needed_by_network(parent).map_err(usage)?.is_some())
 }
 
 /// The plan as text, though a thousand containers shall not fill the log.

@@ -34,7 +34,9 @@ impl Engine {
         let record = self.record(id)?;
         let settings = &record.settings;
         let places = self.places(id);
-        let layers = self.images()?.by_id(&record.image).map(|image| image.layers).unwrap_or_default();
+        let images = self.images()?;
+        let image = record.image.and_then(|image| images.by_id(&image).ok());
+        let layers = image.map(|image| image.layers).unwrap_or_default();
         let capabilities = spec::capabilities(&settings.security);
         let argv = settings.argv();
         let lower: Vec<String> = layers.iter().map(|layer| layer.display().to_string()).collect();
@@ -44,11 +46,11 @@ impl Engine {
             "Path": argv.first(),
             "Args": argv.get(1..).unwrap_or_default(),
             "State": state_with_health(&record, &places),
-            "Image": record.image.to_string(),
+            "Image": record.image.map_or_else(String::new, |image| image.to_string()),
             "ImageDigest": record.image_digest,
             "ImageName": record.image_name,
             "Rootfs": "",
-            "Pod": "",
+            "Pod": record.pod().map_or_else(String::new, |pod| pod.to_string()),
             "ResolvConfPath": places.resolv_conf(),
             "HostnamePath": places.hostname(),
             "HostsPath": places.hosts(),
@@ -79,7 +81,7 @@ impl Engine {
             "Dependencies": dependencies(&record),
             "NetworkSettings": self.network_settings(&record)?,
             "Namespace": "",
-            "IsInfra": false,
+            "IsInfra": record.is_infra(),
             "IsService": false,
             "KubeExitCodePropagation": "invalid",
             "lockNumber": 0,
@@ -351,7 +353,7 @@ impl Shown {
 }
 
 /// `{"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}]}`; exposed only: null.
-fn ports(published: &[PortMapping], exposed: &[(u16, u16, Protocol)]) -> Value {
+pub(crate) fn ports(published: &[PortMapping], exposed: &[(u16, u16, Protocol)]) -> Value {
     let mut bindings: BTreeMap<(u16, Protocol), Vec<Value>> = BTreeMap::new();
     for &(first, range, protocol) in exposed {
         for port in (first..=u16::MAX).take(range.into()) {
@@ -599,7 +601,7 @@ fn bind_text(mount: &Mount) -> String {
     format!("{source}:{}:{}", mount.target, options.join(","))
 }
 
-fn host_text(entry: &HostEntry) -> String {
+pub(crate) fn host_text(entry: &HostEntry) -> String {
     let names: Vec<&str> = entry.names.iter().map(|name| name.as_str()).collect();
     format!("{}:{}", names.join(";"), entry.ip.map_or_else(|| "host-gateway".to_owned(), |ip| ip.to_string()))
 }

@@ -3,6 +3,7 @@
 //! ```text
 //!   cli ──> Engine ──┬─ create ─> start ──┬─ ports held ─> Networking::up ─> files ─> monitor ─> crun
 //!                    │                    └─ Stream <──── frames ────> monitor (stdin, output, exit code)
+//!                    ├─ pods (an infra container, and members that use its sandbox)
 //!                    ├─ stop · kill · remove · exec · logs · list · inspect
 //!                    ├─ networking: desired() ─> plan ─> journal ─> host::apply
 //!                    ├─ images (crate)
@@ -19,7 +20,7 @@
 //! owner dead takes over by writing itself into the same row. `run` is all or nothing: it fails before the
 //! command runs and leaves no container, or the command ran.
 //!
-//! **Limits.** As root, or as root of an ordinary user's namespaces ([`rootless`]). One container is one process tree; pods come later.
+//! **Limits.** As root, or as root of an ordinary user's namespaces ([`rootless`]). One container is one process tree.
 //!
 //! **Start reading** at [`Engine`], then [`config::ContainerConfig`], then `start.rs`.
 
@@ -33,6 +34,7 @@ mod copy;
 mod create;
 mod definitions;
 mod devices;
+mod dhcp;
 mod down;
 mod endpoints;
 mod engine;
@@ -62,6 +64,7 @@ mod names;
 pub mod netd;
 mod networking;
 mod networks;
+pub mod pods;
 mod ports;
 mod protocol;
 mod pump;
@@ -88,6 +91,7 @@ mod volumes;
 pub use connect::Mode;
 pub use control::{RemoveOptions, Stopped};
 pub use copy::{Found, Owner, Tree, Unpacking};
+pub use dhcp::{Given, LanBegin, LanWish, LeaseRow};
 pub use engine::{Engine, EngineOptions};
 pub use error::{Error, Kind};
 pub use events::EventSpan;
@@ -101,6 +105,7 @@ pub use host_servers::HostServers;
 pub use inspect::inspect_image;
 pub use ipam::NetworkRequest;
 pub use keeper::{KEEPER_NAME, keeper_main};
+pub use linux::machine::since_boot;
 pub use list::{MountSummary, Summary};
 pub use log::{LogLine, Stream};
 pub use logs::{LogOptions, LogSink};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use model::{ContainerId, ContainerName, ImageId, NetworkId, PortMapping, Protocol};
+use model::{ContainerId, ContainerName, ImageId, NetworkId, PodId, PortMapping, Protocol};
 
 use crate::config::NetworkMode;
 use crate::engine::Engine;
@@ -18,7 +18,7 @@ pub struct Summary {
     /// Its name.
     pub name: ContainerName,
     /// Its image.
-    pub image_id: ImageId,
+    pub image_id: Option<ImageId>,
     /// The image's name when it was created.
     pub image: String,
     /// Command and arguments, the entrypoint left out.
@@ -55,6 +55,10 @@ pub struct Summary {
     pub stopped_by_user: bool,
     /// How its health check finds it, while it runs and has one.
     pub health: Option<String>,
+    /// Its pod, with its name.
+    pub pod: Option<(PodId, String)>,
+    /// Does it hold its pod's namespaces?
+    pub is_infra: bool,
 }
 
 /// One volume of a container in a list.
@@ -86,7 +90,19 @@ impl Engine {
                 .or_else(|| networks.iter().find(|n| n.id.to_string().starts_with(wish)))
                 .map(|n| (n.name.to_string(), n.id))
         };
-        Ok(records.into_iter().map(|record| summary(self.health_word(&record), record, &known)).collect())
+        // Who uses another's network is reached by that one's ports.
+        let published: BTreeMap<String, Vec<PortMapping>> = records
+            .iter()
+            .filter(|record| !record.settings.ports.is_empty())
+            .map(|record| (record.id.to_string(), record.settings.ports.clone()))
+            .collect();
+        let with_ports = |mut record: ContainerRecord| {
+            if let NetworkMode::Container(owner) = &record.settings.network.mode {
+                record.settings.ports = published.get(owner).cloned().unwrap_or_default();
+            }
+            record
+        };
+        Ok(records.into_iter().map(|record| summary(self.health_word(&record), with_ports(record), &known)).collect())
     }
 }
 
@@ -99,6 +115,7 @@ fn summary(
     known: &dyn Fn(&str) -> Option<(String, NetworkId)>,
 ) -> Summary {
     let state = record.shown_state();
+    let is_infra = record.is_infra();
     let settings = record.settings;
     let networks = match &settings.network.mode {
         NetworkMode::Networks(attachments) => {
@@ -132,5 +149,7 @@ fn summary(
         restart_policy: settings.care.restart.word(),
         stopped_by_user: record.stopped_by_user,
         health,
+        pod: settings.pod.map(|place| (place.id, place.name.to_string())),
+        is_infra,
     }
 }

@@ -29,15 +29,17 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use jiff::Timestamp;
-use linux::userns::UserNs;
+use linux::userns::{IdRange, UserNs};
 use linux::{ProcessRef, Spawn, fds, mounts, userns};
-use model::ContainerId;
+use model::{ContainerId, ImageId};
 use serde::{Deserialize, Serialize};
 
 use crate::config::NetworkMode;
 use crate::engine::{Engine, EngineOptions, Places, change_if_owned, remove_if_says};
 use crate::error::{Error, Result};
 use crate::keeper::Keeper;
+use crate::pods::pause::Pause;
+use crate::pods::{Joined, Share, mount_shm};
 use crate::ports::Holds;
 use crate::pump::{Pump, Source};
 use crate::record::{ContainerRecord, State};
@@ -179,26 +181,15 @@ impl Monitor {
 
     /// Container running, record saying so, attach socket open.
     fn bring_up(&self, record: &ContainerRecord) -> Result<Up> {
-        let launch = Launch {
-            order: &self.order,
-            places: &self.places,
-            record,
-            users: self.users(record)?,
-            layers: self.engine.images()?.by_id(&record.image)?.layers,
-            runtime: self.engine.runtime()?,
-            spaces: self.engine.spaces(record)?,
-            // Here, where nothing is mounted over them.
-            doors: crate::groups::doors(&self.places)?,
-            oom_score_adj: self.oom_score_adj,
-        };
-        let mut started = std::thread::scope(|scope| {
-            let start = std::thread::Builder::new().spawn_scoped(scope, || launch.in_own_mounts());
-            let joined = start.map_err(Error::usage)?.join();
-            joined.unwrap_or_else(|_| Err(Error::usage("the container's monitor has a bug; see userdata/monitor.log")))
-        })?;
         let netns = match &self.order.mode {
             Mode::Start { netns, .. } => netns.clone(),
             Mode::Adopt { .. } => None,
+        };
+        mount_shm(record, &self.places)?;
+        let mut pause = None;
+        let mut started = match &record.image {
+            Some(image) => self.launch(record, image)?,
+            None => Up::without_streams(pause.insert(Pause::start(record, netns.as_deref())?).init),
         };
         // Before it counts as running: until then a monitor that is killed takes the container with it.
         started.keeper = started.kept().map(|kept| Keeper::start(&self.places, started.init, kept)).transpose()?;
@@ -206,6 +197,8 @@ impl Monitor {
             std::fs::write(path, started.init.pid.to_string())
                 .map_err(|e| Error::at(format!("cannot write the PID file {}", path.display()), e))?;
         }
+        let shares_numbers = record.shares().is_some_and(|(_, shares)| shares.contains(&Share::Pid));
+        let mounts = shares_numbers.then(|| started.init.mount_namespace()).transpose().map_err(Error::usage)?;
         let saved = change_if_owned(&self.engine.store, &record.id, self.me, |record| {
             record.state = State::Running;
             record.fate = None;
@@ -215,12 +208,16 @@ impl Monitor {
             record.exit_code = 0;
             record.error.clear();
             record.netns = netns;
+            record.mount_namespace = mounts;
         })?;
         if saved.is_none() {
             if let Some(path) = &record.settings.pid_file {
                 remove_if_says(path, &started.init.pid.to_string());
             }
             return Err(Error::usage(format!("container {} was taken away while it was being started", record.id)));
+        }
+        if let Some(pause) = pause {
+            pause.stay()?;
         }
         if matches!(self.order.mode, Mode::Start { watched: true, .. }) {
             // It runs: whoever cannot be told of it now does not stop it.
@@ -229,6 +226,28 @@ impl Monitor {
             }
         }
         Ok(started)
+    }
+
+    /// By the runtime, with a file system from its image.
+    fn launch(&self, record: &ContainerRecord, image: &ImageId) -> Result<Up> {
+        let launch = Launch {
+            order: &self.order,
+            places: &self.places,
+            record,
+            users: self.users(record)?,
+            layers: self.engine.images()?.by_id(image)?.layers,
+            runtime: self.engine.runtime()?,
+            joined: Joined::of(&self.engine, record)?,
+            spaces: self.engine.spaces(record)?,
+            // Here, where nothing is mounted over them.
+            doors: crate::groups::doors(&self.places)?,
+            oom_score_adj: self.oom_score_adj,
+        };
+        std::thread::scope(|scope| {
+            let start = std::thread::Builder::new().spawn_scoped(scope, || launch.in_own_mounts());
+            let joined = start.map_err(Error::usage)?.join();
+            joined.unwrap_or_else(|_| Err(Error::usage("the container's monitor has a bug; see userdata/monitor.log")))
+        })
     }
 
     /// The user namespace of the container, when it is not our own: the one that its network stack was made in.
@@ -295,6 +314,9 @@ impl Monitor {
 
     /// Our ends of the streams of a container that runs, of those that have outlived its monitor.
     fn find_up(&self, record: &ContainerRecord, init: ProcessRef) -> Result<Up> {
+        if record.image.is_none() {
+            return Ok(Up::without_streams(init));
+        }
         let mut sources = if record.settings.tty { Vec::new() } else { Streams::reopen(&self.places)? };
         let (keeper, kept) = Keeper::find(&self.places, init).unzip();
         let stdin = match kept {
@@ -328,6 +350,7 @@ struct Launch<'a> {
     spaces: spec::Spaces,
     /// Of its control group.
     doors: Vec<OwnedFd>,
+    joined: Joined,
     oom_score_adj: i32,
 }
 
@@ -393,6 +416,11 @@ impl Launch<'_> {
     /// other owners than they have on disk; else there are copies of them that have those. Changes have them on disk.
     fn mount_mapped_root(&self, stage: &mut Stage, users: &UserNs) -> Result<PathBuf> {
         let root = stage.directory()?;
+        if has_only_ourselves(users) {
+            // All files are ours already: there is nobody else.
+            mount_root(self.places, &self.layers, &root, self.order.options.rootless)?;
+            return Ok(root);
+        }
         let shifted = self.layers.iter().map(|layer| stage.show_mapped(layer, users));
         let layers = match shifted.collect::<io::Result<Vec<_>>>() {
             Ok(layers) => layers,
@@ -467,6 +495,7 @@ impl Launch<'_> {
                 (None, NetworkMode::None) => spec::Stack::New,
                 (None, _) => spec::Stack::Host,
             },
+            joined: &self.joined,
             groups: crate::rootless::id_maps().map(|(_, gids)| userns::mapped(&gids)),
             users: self.users.as_ref(),
             owns_stack: self.users.is_none() || users::own_stack(&record.settings.network.mode),
@@ -535,6 +564,12 @@ pub(crate) fn mount_root(places: &Places, layers: &[PathBuf], merged: &Path, roo
     }
 }
 
+/// Is it one of a user without subordinate ids?
+fn has_only_ourselves(users: &UserNs) -> bool {
+    let only_ours = |map: &[IdRange]| matches!(map, [IdRange { outside: 0, count: 1, .. }]);
+    only_ours(&users.maps().uids) && only_ours(&users.maps().gids) && users::we_have_one_id()
+}
+
 /// The conversation with the command that started us: our standard input.
 fn starter_socket() -> Result<Option<UnixStream>> {
     let stdin = io::stdin();
@@ -556,6 +591,11 @@ pub(crate) struct Up {
 }
 
 impl Up {
+    /// A pod's own first process.
+    fn without_streams(init: ProcessRef) -> Self {
+        Self { init, sources: Vec::new(), stdin: None, keeper: None }
+    }
+
     /// What must not be closed before the container has ended.
     fn kept(&self) -> Option<BorrowedFd<'_>> {
         let terminal = || self.sources.iter().find_map(Source::as_terminal);

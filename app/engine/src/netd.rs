@@ -14,13 +14,15 @@
 //! whoever needs it next starts it again. Each store has its own; those of one network namespace share one
 //! firewall socket, since the tables can be owned by one socket only.
 //!
-//! **Invariants.** Only who holds the host lock starts netd, and says anything but [`Request::Hello`] to it.
+//! **Invariants.** Only who holds the host lock starts netd, and says anything but [`Request::Hello`] and
+//! [`Request::Lease`] to it.
 
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use linux::{NsId, Packets, ProcessRef};
 use model::{ContainerId, NetworkId};
@@ -55,6 +57,21 @@ pub enum Request {
         gateways: Vec<IpAddr>,
         /// The port it had before.
         wished: Option<u16>,
+    },
+    /// Answered [`Answer::Done`] when the container has all that the servers of LANs lend it, or [`Answer::Failed`]. Its
+    /// network namespace comes along. Said without the host lock.
+    Lease {
+        /// Whose leases are waited for.
+        container: ContainerId,
+        /// How long, in milliseconds.
+        patience: u64,
+    },
+    /// Give back what servers of LANs have lent to the container. Answered [`Answer::Done`] when they are told.
+    Release {
+        /// Whose.
+        container: ContainerId,
+        /// On this network; on all, when there is none.
+        network: Option<NetworkId>,
     },
     /// The store has changed. Answered [`Answer::Done`] when names follow it. When nobody is attached any more, netd
     /// leaves after its answer.
@@ -175,6 +192,36 @@ impl Netd {
     /// Names follow the store when this returns.
     pub(crate) fn changed(&mut self, container: Option<ContainerId>) -> Result<()> {
         match self.ask(&Request::Changed { container })? {
+            Answer::Done => Ok(()),
+            answer => Err(unexpected(answer)),
+        }
+    }
+
+    /// Waits until the container has what servers of LANs lend it. `None`: netd has ended.
+    pub(crate) fn lease(
+        &mut self,
+        container: ContainerId,
+        patience: Duration,
+        sandbox: BorrowedFd<'_>,
+    ) -> Result<Option<()>> {
+        let Ok(_) = self.greeting() else { return Ok(None) };
+        let request = Request::Lease { container, patience: patience.as_millis() as u64 };
+        let text = serde_json::to_vec(&request).map_err(Error::usage)?;
+        if self.packets.send(&text, Some(sandbox)).is_err() {
+            return Ok(None);
+        }
+        match self.packets.receive() {
+            Ok(Some((answer, _))) => match serde_json::from_slice(&answer).map_err(Error::usage)? {
+                Answer::Done => Ok(Some(())),
+                answer => Err(unexpected(answer)),
+            },
+            Ok(None) | Err(_) => Ok(None),
+        }
+    }
+
+    /// Gives back what servers of LANs have lent to the container.
+    pub(crate) fn release(&mut self, container: ContainerId, network: Option<NetworkId>) -> Result<()> {
+        match self.ask(&Request::Release { container, network })? {
             Answer::Done => Ok(()),
             answer => Err(unexpected(answer)),
         }

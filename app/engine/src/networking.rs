@@ -29,7 +29,7 @@ use plan::{Conflict, Key, Mark, Object, Op, Plan, SandboxName};
 use store::{Store, StoreError, Tx};
 
 use crate::config::AttachmentConfig;
-use crate::definitions::{not_for_users, unknown_network};
+use crate::definitions::{DEFAULT_NETWORK, not_for_users, unknown_network};
 use crate::endpoints::{self, AttachedEndpoint, Identity, Newcomer, Parent};
 use crate::engine::EngineOptions;
 use crate::netd::Netd;
@@ -72,6 +72,8 @@ pub(crate) enum Change<'a> {
     Connect(&'a AttachmentConfig, &'a Identity),
     /// Leave a network.
     Disconnect(NetworkId),
+    /// Have what a LAN's DHCP server lends there, or nothing.
+    Lease(&'a NetworkId, &'a crate::dhcp::Given),
     /// Publish these ports and no others, of a container whose first process is this one.
     Ports(&'a [PortMapping], Option<ProcessRef>),
     /// Nothing: make the kernel as it should be.
@@ -91,9 +93,16 @@ pub(crate) struct Networking<'a> {
 pub(crate) struct Desired {
     pub(crate) objects: Vec<Object>,
     pub(crate) owners: BTreeMap<Key, String>,
+    /// What stays as it is, there or not: its parent is not there.
+    pub(crate) left: BTreeSet<Key>,
 }
 
 impl Desired {
+    /// These are neither made nor removed now.
+    pub(crate) fn leave(&mut self, objects: &[Object]) {
+        self.left.extend(objects.iter().map(Object::key));
+    }
+
     pub(crate) fn add(&mut self, owner: &str, objects: Vec<Object>) {
         for object in objects {
             // Two networks may want the same setting; the first owner keeps it.
@@ -196,16 +205,36 @@ impl<'a> Networking<'a> {
         if !wish.attachments.is_empty() {
             self.tell(&mut machine, Some(wish.container));
         }
-        if attached.is_err() {
-            self.leave_if_unused(machine)?;
+        let attached = match attached {
+            Ok(attached) => attached,
+            Err(error) => {
+                self.leave_if_unused(machine)?;
+                return Err(error);
+            }
+        };
+        // Others may go on while a server is waited for.
+        drop(machine);
+        self.with_leases(&wish.container, attached)
+    }
+
+    /// What was attached, with what LANs' servers have added to it; on failure nothing of it remains.
+    fn with_leases(&self, container: &ContainerId, attached: Attached) -> Result<Attached> {
+        match self.wait_for_leases(container) {
+            Ok(()) => Ok(Attached { endpoints: self.endpoints_of(container)?, ..attached }),
+            Err(error) => {
+                let leaving = self.down(container)?;
+                self.gone(leaving)?;
+                Err(error)
+            }
         }
-        attached
     }
 
     fn up_with(&self, machine: &mut Machine, wish: &SandboxWish<'_>) -> Result<Attached> {
         if self.options.rootless {
             rootless_net::check_ports(wish.ports)?;
-            self.ensure_relay(machine)?;
+            if let Some(closed) = self.relay_for(machine, rootless_net::needs_relay(wish))? {
+                tracing::warn!("{closed}");
+            }
             self.hold_relayed(machine, &wish.container, wish.ports)?;
         }
         machine.host.give_sandboxes_to(wish.users).map_err(usage)?;
@@ -277,7 +306,25 @@ impl<'a> Networking<'a> {
         self.repair_with(&mut machine)?;
         let after = self.change_or_restore(&mut machine, container, change);
         self.tell(&mut machine, Some(*container));
-        after
+        match (after, change) {
+            (Ok(_), Change::Connect(asked, _)) => {
+                drop(machine);
+                self.with_lease_of(container, asked)
+            }
+            (after, _) => after,
+        }
+    }
+
+    /// The endpoints, with what a LAN's server has added to the latest; without that one on failure.
+    fn with_lease_of(&self, container: &ContainerId, asked: &AttachmentConfig) -> Result<Vec<AttachedEndpoint>> {
+        match self.wait_for_leases(container) {
+            Ok(()) => self.endpoints_of(container),
+            Err(error) => {
+                let network = self.get(asked.network.as_deref().unwrap_or(DEFAULT_NETWORK))?;
+                self.change(container, &Change::Disconnect(network.id))?;
+                Err(usage(error.message))
+            }
+        }
     }
 
     fn change_or_restore(
@@ -287,8 +334,14 @@ impl<'a> Networking<'a> {
         change: &Change<'_>,
     ) -> Result<Vec<AttachedEndpoint>> {
         let before = self.endpoints_of(container)?;
+        if let Change::Reload = change {
+            check_parents(&mut machine.host, &before)?;
+        }
         let ports = self.store.read(|tx| tx.ports_of(container))?;
-        self.ensure_relay(machine)?;
+        self.relay_for(machine, matches!(change, Change::Ports(..))).map_err(|error| usage(error.message))?;
+        if let Change::Disconnect(network) = change {
+            self.give_back(machine, container, Some(network));
+        }
         if let (Change::Ports(now, _), true) = (change, self.options.rootless) {
             rootless_net::check_ports(now)?;
             let added: Vec<PortMapping> = now.iter().filter(|port| !ports.contains(port)).copied().collect();
@@ -361,6 +414,7 @@ impl<'a> Networking<'a> {
                     members.retain(|(network, _)| network.id != *id);
                     tx.attachment_remove(container, id)?;
                     tx.leases_release_on(id, container, linux::machine::boottime())?;
+                    tx.lan_leases_release(container, id)?;
                     owners.push(owner_of_network(id));
                 }
                 Change::Ports(ports, init) => {
@@ -368,6 +422,14 @@ impl<'a> Networking<'a> {
                     let added: Vec<_> = ports.iter().filter(|port| !before.contains(port)).copied().collect();
                     endpoints::check_ports(&members, &added).map_err(|error| usage(error.message))?;
                     ports::record(tx, container, ports, *init)?;
+                }
+                Change::Lease(id, given) => {
+                    let Some((_, attached)) = members.iter_mut().find(|(network, _)| network.id == **id) else {
+                        let text = format!("container {container} is not on that network any more");
+                        return Err(Error::new(Kind::WrongState, text).into());
+                    };
+                    crate::dhcp::learn(attached, given);
+                    crate::dhcp::keep(tx, container, id, given)?;
                 }
                 Change::Reload => {}
             }
@@ -386,7 +448,7 @@ impl<'a> Networking<'a> {
                 for network in networks.iter().filter(|n| touched.contains(&n.id)) {
                     let owner = owner_of_network(&network.id);
                     if tx.attachment_count(&network.id)? > 0 {
-                        desired.add(&owner, drivers::network(&self.network_wish(tx, network, mtu)?));
+                        add_network(&mut desired, &owner, &self.network_wish(tx, network, mtu)?)?;
                     }
                     owners.push(owner);
                 }
@@ -477,7 +539,7 @@ impl<'a> Networking<'a> {
                 let ips = container_ips(&endpoints);
                 machine.host.flush_udp(&all_udp_of(&ips), &ips).map_err(usage)?;
                 self.finish(&journaled)?;
-                self.ensure_relay(machine)?;
+                self.relay_for(machine, false)?;
                 self.put_relayed(machine, container, &endpoints)
             }
             // It was taken down since: then nothing of what was begun has a place any more.
@@ -494,6 +556,7 @@ impl<'a> Networking<'a> {
 
     /// `begun`: objects of an interrupted plan, which no record knows yet.
     fn begin_down(&self, machine: &mut Machine, container: &ContainerId, begun: &[Object]) -> Result<Journaled> {
+        self.give_back(machine, container, None);
         let ports = self.store.read(|tx| tx.ports_of(container))?;
         let one = std::slice::from_ref(container);
         let journaled = kept(self.plan_down(&mut machine.host, one, begun, Intent::Apply))?;
@@ -550,7 +613,7 @@ impl<'a> Networking<'a> {
             endpoints::settle(&mut members, wish.ports);
             endpoints::check_ports(&members, wish.ports)?;
             self.serve(tx, netd.as_mut(), &members)?;
-            if !members.is_empty() {
+            if members.iter().any(|(network, _)| network.bridge().is_some()) {
                 owners.push(BASE.to_owned());
             }
             self.put(tx, &wish.container, &members, wish.ports, mtu, &mut desired)?;
@@ -597,7 +660,7 @@ impl<'a> Networking<'a> {
     /// For a change that is meant, netd is there and has given us the firewall's socket.
     fn with_netd<'m>(&self, machine: &'m mut Machine, intent: Intent) -> Result<&'m mut Machine> {
         if intent == Intent::Apply && machine.netd.is_none() {
-            self.ensure_relay(machine)?;
+            self.relay_for(machine, false)?;
             machine.netd = Some(Netd::ensure(self.options, machine.host.namespace(), self.store.instance())?);
         }
         Ok(machine)
@@ -608,6 +671,11 @@ impl<'a> Networking<'a> {
             true => self.take_firewall(machine),
             false => Ok(()),
         }
+    }
+
+    /// netd, which is there when this returns.
+    pub(crate) fn netd<'m>(&self, machine: &'m mut Machine) -> Result<&'m mut Netd> {
+        self.with_netd(machine, Intent::Apply)?.netd.as_mut().ok_or_else(|| usage("netd is not there"))
     }
 
     /// netd is there, and its socket is the one by which the firewall is changed.
@@ -727,8 +795,14 @@ impl<'a> Networking<'a> {
         desired.add(&owner, drivers::sandbox(&SandboxName::of(container), ipv6 || members.is_empty()));
         for (order, (network, attached)) in (0..).zip(members) {
             let wish = self.network_wish(tx, network, mtu)?;
-            desired.add(&owner_of_network(&network.id), drivers::network(&wish));
-            desired.add(&owner, drivers::attachment(&wish, &attached.endpoint));
+            let (of_network, of_this) = (drivers::network(&wish), drivers::attachment(&wish, &attached.endpoint));
+            match missing_parent(&wish, Some(attached))? {
+                None => {
+                    desired.add(&owner_of_network(&network.id), of_network);
+                    desired.add(&owner, of_this);
+                }
+                Some(_) => [of_network, of_this].iter().for_each(|objects| desired.leave(objects)),
+            }
             let document = serde_json::to_value(attached).map_err(usage)?;
             tx.attachment_put(container, &network.id, order, &document)?;
         }
@@ -762,7 +836,7 @@ impl<'a> Networking<'a> {
             for network in networks.iter().filter(|n| touched.contains(&n.id)) {
                 let owner = owner_of_network(&network.id);
                 if tx.attachment_count(&network.id)? > 0 {
-                    desired.add(&owner, drivers::network(&self.network_wish(tx, network, mtu)?));
+                    add_network(&mut desired, &owner, &self.network_wish(tx, network, mtu)?)?;
                 }
                 owners.push(owner);
             }
@@ -795,6 +869,7 @@ impl<'a> Networking<'a> {
         let mut recorded: Vec<Object> = tx.made(&names)?.into_iter().map(|(_, object)| object).collect();
         let known: BTreeSet<Key> = recorded.iter().map(Object::key).collect();
         recorded.extend(begun.iter().filter(|o| !known.contains(&o.key())).cloned());
+        recorded.retain(|object| !desired.left.contains(&object.key()));
         let plan = desired.plan(&recorded, host)?.map_err(|conflict| Stop::Failed(cannot_start(conflict)))?;
         let forgotten = plan::forgotten(&desired.objects, &recorded);
         // What an interrupted plan has made and is to stay is in no later plan: it would never be recorded.
@@ -873,7 +948,9 @@ impl<'a> Networking<'a> {
         let planned = self.store.write(|tx| {
             let network = self.fresh(tx, host, request)?;
             let mut desired = Desired::default();
-            desired.add(BASE, drivers::base(self.options.rootless));
+            if network.bridge().is_some() {
+                desired.add(BASE, drivers::base(self.options.rootless));
+            }
             desired.add(BASE, drivers::network(&self.network_wish(tx, &network, mtu)?));
             let journaled = self.journal(tx, host, BASE, desired, &[BASE.to_owned()], &[])?;
             // Nothing of this transaction is kept.
@@ -978,6 +1055,38 @@ fn parent_link(tx: &Tx<'_>, host: &mut Host, network: &Network) -> Result<LinkNa
     })
 }
 
+/// What a network needs; left as it is while its parent is not there.
+pub(crate) fn add_network(desired: &mut Desired, owner: &str, wish: &NetworkWish<'_>) -> Result<()> {
+    let objects = drivers::network(wish);
+    match missing_parent(wish, None)? {
+        None => desired.add(owner, objects),
+        Some(_) => desired.leave(&objects),
+    }
+    Ok(())
+}
+
+/// The parent of such an attachment, or of the network, if it has one that is not there. What was on it went with it,
+/// or is there still when it was only given another name.
+pub(crate) fn missing_parent(wish: &NetworkWish<'_>, attached: Option<&AttachedEndpoint>) -> Result<Option<LinkName>> {
+    if wish.network.bridge().is_some() {
+        return Ok(None);
+    }
+    let parent = attached.and_then(|attached| attached.endpoint.parent.as_ref()).unwrap_or(&wish.link);
+    let there = Host::open().map_err(usage)?.needed_by_network(parent).map_err(usage)?.is_some();
+    Ok((!there).then(|| parent.clone()))
+}
+
+/// Nothing could be made on a parent that is not there.
+fn check_parents(host: &mut Host, endpoints: &[AttachedEndpoint]) -> Result<()> {
+    for attached in endpoints {
+        let Some(parent) = &attached.endpoint.parent else { continue };
+        if host.needed_by_network(parent).map_err(usage)?.is_none() {
+            return Err(usage(format!("network {}: parent interface {parent} does not exist", attached.network)));
+        }
+    }
+    Ok(())
+}
+
 /// The host's addresses on a parent, for containers that are to reach it there.
 fn host_addresses(network: &Network, parent: &LinkName) -> Result<Vec<IpAddr>> {
     match &network.driver {
@@ -1029,7 +1138,8 @@ fn restore(tx: &Tx<'_>, container: &ContainerId, endpoints: &[AttachedEndpoint],
     for (order, attached) in (0..).zip(endpoints) {
         let document = serde_json::to_value(attached).map_err(usage)?;
         tx.attachment_put(container, &attached.network_id, order, &document)?;
-        for addr in &attached.endpoint.addrs {
+        // Of addresses that a LAN's server lends, it keeps the book.
+        for addr in attached.endpoint.addrs.iter().filter(|_| attached.learned.is_none()) {
             tx.lease(&attached.network_id, &addr.ip, container)?;
         }
     }
@@ -1039,6 +1149,10 @@ fn restore(tx: &Tx<'_>, container: &ContainerId, endpoints: &[AttachedEndpoint],
 /// Drops the container's addresses (into quarantine), attachments and ports from the records.
 fn forget(tx: &Tx<'_>, container: &ContainerId) -> Result<(), StoreError> {
     tx.leases_release(container, linux::machine::boottime())?;
+    // What a boot that ended abruptly has left is asked for again.
+    for (network, _, _) in tx.attachments_of(container)?.iter().filter(|(_, _, document)| !document.is_null()) {
+        tx.lan_leases_release(container, network)?;
+    }
     tx.attachments_remove(container)?;
     tx.ports_remove(container)
 }

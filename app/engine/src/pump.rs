@@ -29,9 +29,6 @@ const FULL: usize = 1 << 20;
 /// Watching commands at a time.
 const CLIENTS: usize = 64;
 
-/// SIGCHLD, whose number is the same on every Linux we know but MIPS and SPARC (signal(7)).
-const CHLD: i32 = 17;
-
 /// Bytes read at once; a pipe holds 65,536.
 const CHUNK: usize = 1 << 16;
 
@@ -259,8 +256,7 @@ impl Pump {
         self.input = self.open_input(up.stdin)?;
         self.keeper = up.keeper;
         // Only now: the runtime, and the container, would have inherited it.
-        self.children =
-            Some(SignalFd::block(&Signal::new(CHLD).into_iter().collect::<Vec<_>>()).map_err(Error::usage)?);
+        self.children = Some(SignalFd::block(&[Signal::CHLD]).map_err(Error::usage)?);
         self.holds.serve();
         self.reap(init);
         // Our child, alive or a zombie: its number is its own until we reap it. If not our child, it may be

@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use jiff::Timestamp;
-use linux::ProcessRef;
+use linux::{NsId, ProcessRef};
 use model::{ContainerId, ContainerName, ImageId, PortMapping, Protocol};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Care, Inside, Limits, NetworkConfig, SecurityConfig, UnsetEnv};
+use crate::pods::PodPlace;
 use crate::users::Users;
 use crate::{Error, error::Result};
 
@@ -86,7 +87,8 @@ pub(crate) enum Fate {
 pub(crate) struct ContainerRecord {
     pub(crate) id: ContainerId,
     pub(crate) name: ContainerName,
-    pub(crate) image: ImageId,
+    /// None of a pod's own infra container, which has no file system.
+    pub(crate) image: Option<ImageId>,
     /// The image's full name when it was created.
     pub(crate) image_name: String,
     pub(crate) image_digest: String,
@@ -121,6 +123,9 @@ pub(crate) struct ContainerRecord {
     pub(crate) stopped_by_user: bool,
     /// Its network namespace while it runs; none with `host`.
     pub(crate) netns: Option<PathBuf>,
+    /// Its mount namespace while it runs, where its processes are told by that alone: it shares their numbers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) mount_namespace: Option<NsId>,
 }
 
 impl ContainerRecord {
@@ -182,6 +187,9 @@ pub(crate) struct Settings {
     /// `--tmpfs`: path and options.
     pub(crate) tmpfs: Vec<(String, String)>,
     pub(crate) create_command: Vec<String>,
+    /// Its place in a pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) pod: Option<PodPlace>,
 }
 
 impl Settings {

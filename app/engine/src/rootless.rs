@@ -21,7 +21,7 @@
 
 use std::fs::{DirBuilder, File};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -31,6 +31,7 @@ use linux::file::{Durability, write_atomic};
 use linux::lock::Share;
 use linux::userns::{self, IdMaps, IdRange, MapError};
 use linux::{HostLock, Packets, ProcessRef};
+use rustix::fs::inotify;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use store::{Store, StoreError, Tx};
@@ -582,6 +583,7 @@ fn refused(error: &io::Error) -> Error {
 /// Until nobody needs the namespaces any more.
 fn hold(options: &EngineOptions) -> Result<()> {
     let (share, me) = (options.runroot.join("holder-share.lock"), options.runroot.join("holder.json"));
+    let visits = Visits::to(&me);
     loop {
         let alone = HostLock::take(&share).map_err(|e| Error::at(share.display(), e))?;
         if owners(options).is_empty() {
@@ -590,7 +592,31 @@ fn hold(options: &EngineOptions) -> Result<()> {
         }
         drop(alone);
         // Containers whose monitors were killed have no share; the next command gives them monitors again.
-        std::thread::sleep(Duration::from_secs(5));
+        visits.wait();
+    }
+}
+
+/// Whoever joins has a share, and then looks who the holder is.
+struct Visits(Option<OwnedFd>);
+
+impl Visits {
+    fn to(path: &Path) -> Self {
+        let watch = || {
+            let watch = inotify::init(inotify::CreateFlags::CLOEXEC)?;
+            inotify::add_watch(&watch, path, inotify::WatchFlags::CLOSE_NOWRITE)?;
+            Ok::<_, Errno>(watch)
+        };
+        Self(watch().ok())
+    }
+
+    /// Until there was one since the last time.
+    fn wait(&self) {
+        let mut events = [0; 4096];
+        match &self.0 {
+            Some(watch) if rustix::io::retry_on_intr(|| rustix::io::read(watch, &mut events)).is_ok() => {}
+            // The user has too many of them: then we look now and then.
+            _ => std::thread::sleep(Duration::from_secs(5)),
+        }
     }
 }
 

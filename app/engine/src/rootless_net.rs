@@ -43,7 +43,7 @@ use crate::definitions::{now, random};
 use crate::endpoints::AttachedEndpoint;
 use crate::engine::{Engine, EngineOptions, load};
 use crate::error::{Error, Kind, Result};
-use crate::networking::{Machine, Networking, cannot_start, owner_of_network, usage};
+use crate::networking::{Machine, Networking, SandboxWish, cannot_start, owner_of_network, usage};
 use crate::relay_client::{
     FORWARDER, HOST, Order, RELAY_MTU, Refusal, Relay, RelaySettings, Relayed, pid_path, socket_path,
 };
@@ -138,7 +138,7 @@ impl Engine {
     pub fn in_rootless_namespace<T>(&self, f: impl FnOnce() -> T) -> Result<T> {
         let networking = self.networking();
         let mut machine = networking.lock()?;
-        networking.ensure_relay(&mut machine)?;
+        networking.ensure_relay(&mut machine).map_err(|error| Error::usage(error.message))?;
         let path = guests_path();
         let guest = Share::take(&path).map_err(|e| Error::at(path.display(), e))?;
         drop(machine);
@@ -198,6 +198,7 @@ fn pasta_wish(options: &PastaOptions) -> Result<AttachmentConfig> {
             .collect::<Result<_>>()?,
         ip4: wanted(Family::Ip4) && chosen(true),
         ip6: wanted(Family::Ip6) && chosen(false),
+        servers: Vec::new(),
         mtu: options.mtu.unwrap_or(RELAY_MTU),
     };
     let is_usual = request.subnets.is_empty() && request.ip4 && request.ip6 && request.mtu == RELAY_MTU;
@@ -229,11 +230,24 @@ fn slirp_wish(options: &SlirpOptions) -> Result<AttachmentConfig> {
         let subnet = slirp_subnet6();
         subnets.push(NetworkSubnet { subnet, gateway: subnet.nth(2), pool: None });
     }
-    let request =
-        HiddenRequest { name: String::new(), link: "slirp", subnets, ip4: false, ip6: false, mtu: options.mtu };
+    let servers = slirp_servers(options);
+    let request = HiddenRequest {
+        name: String::new(),
+        link: "slirp",
+        subnets,
+        ip4: false,
+        ip6: false,
+        servers,
+        mtu: options.mtu,
+    };
     let usual = SlirpOptions::default();
     let is_usual = (options.cidr, options.mtu, options.ipv6) == (usual.cidr, usual.mtu, usual.ipv6);
     Ok(AttachmentConfig { link: Some("tap0".parse()?), ..hidden("slirp4netns", request, is_usual) })
+}
+
+/// Where slirp4netns answers as the host's name servers: .3 of its subnet, before its pool.
+fn slirp_servers(options: &SlirpOptions) -> Vec<IpAddr> {
+    offset(options.cidr.network(), 3).into_iter().collect()
 }
 
 /// An attachment to a hidden network: all that want it alike share it.
@@ -297,6 +311,7 @@ fn settings(mode: &NetworkMode, endpoints: &[AttachedEndpoint], set: &NetworkSet
             let address = |outbound: &Outbound| if let Outbound::Address(ip) = outbound { Some(*ip) } else { None };
             RelaySettings {
                 loopback: gateways().filter(|_| options.allow_host_loopback).collect(),
+                dns: slirp_servers(options),
                 outbound: outbound().filter_map(address).collect(),
                 outbound_link4: outbound_link(&options.outbound4).cloned(),
                 outbound_link6: outbound_link(&options.outbound6).cloned(),
@@ -349,8 +364,27 @@ pub(crate) fn host_ip(mode: &NetworkMode) -> IpAddr {
 pub(crate) fn forwarders(mode: &NetworkMode) -> Vec<IpAddr> {
     match mode {
         NetworkMode::Pasta(options) if !options.dns_forward.is_empty() => options.dns_forward.clone(),
+        NetworkMode::Slirp4netns(options) => slirp_servers(options),
         _ => vec![FORWARDER.into()],
     }
+}
+
+/// Is a container of no use without the relay? It has ports published, or is on a network of its own.
+pub(crate) fn needs_relay(wish: &SandboxWish<'_>) -> bool {
+    !wish.ports.is_empty() || wish.attachments.iter().any(|attachment| attachment.hidden.is_some())
+}
+
+/// Why there is no relay, and what would change that.
+fn closed(error: &io::Error) -> Error {
+    let device = linux::tun::DEVICE;
+    let (what, remedy) = match error.kind() {
+        io::ErrorKind::PermissionDenied => ("is closed to users", format!("chmod 0666 {device}")),
+        _ => ("is not there", "modprobe tun".to_owned()),
+    };
+    cannot_start(format!(
+        "{device} {what}, so containers of an ordinary user have no way out: as root, `{remedy}`. Without it there are \
+         --network none, --network host, and bridge networks whose containers reach each other"
+    ))
 }
 
 /// Can an ordinary user's relay publish these?
@@ -427,8 +461,18 @@ impl Networking<'_> {
             machine.relay = Some(relay);
             return Ok(());
         }
+        linux::tun::check().map_err(|e| closed(&e))?;
         machine.relay = Some(Relay::start(&Order::of(runroot, &namespace_path()))?);
         self.put_all_relayed(machine)
+    }
+
+    /// As [`Networking::ensure_relay`], for who may do without where users are given no TUN links: then what is
+    /// to be said about it. A container's monitor goes on trying.
+    pub(crate) fn relay_for(&self, machine: &mut Machine, needed: bool) -> Result<Option<Error>> {
+        match self.ensure_relay(machine) {
+            Err(error) if !needed && linux::tun::check().is_err() => Ok(Some(error)),
+            done => done.map(|()| None),
+        }
     }
 
     /// Has the relay serve everybody who is up, as they are now.
@@ -540,6 +584,8 @@ impl Networking<'_> {
                 _ => {}
             }
         }
+        // One that was killed leaves it; one that is leaving finds it gone.
+        crate::engine::remove_tree(&crate::netd::directory(namespace))?;
         drop(machine._lock);
         Ok(())
     }
@@ -621,7 +667,9 @@ mod tests {
     fn the_relay_is_told_what_the_options_mean() {
         let settings = |mode: &NetworkMode| settings(mode, &[], &NetworkSettings::default());
         assert_eq!(settings(&pasta("")), RelaySettings::default());
-        assert_eq!(settings(&slirp("")), RelaySettings::default());
+        let server = vec!["10.0.2.3".parse().unwrap()];
+        assert_eq!(settings(&slirp("")), RelaySettings { dns: server, ..RelaySettings::default() });
+        assert_eq!(forwarders(&slirp("cidr=10.41.0.0/24")), ["10.41.0.3".parse::<IpAddr>().unwrap()]);
         let mapped =
             settings(&pasta("--map-host-loopback,10.9.9.9,--map-guest-addr,10.9.9.8,--dns-forward,10.9.9.7,--no-udp"));
         let ip = |text: &str| vec![text.parse::<IpAddr>().unwrap()];

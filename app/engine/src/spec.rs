@@ -14,6 +14,7 @@ use crate::config::{Inside, NetworkMode, SecurityConfig, Space, Ulimit};
 use crate::devices::devices;
 use crate::error::Result;
 use crate::lookup::ZONES;
+use crate::pods::{Joined, Share};
 use crate::record::{ContainerRecord, Mount, Settings};
 use crate::user::User;
 use crate::{Error, seccomp};
@@ -101,6 +102,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) user: &'a User,
     /// Its network stack.
     pub(crate) stack: Stack<'a>,
+    /// What it shares with its pod.
+    pub(crate) joined: &'a Joined,
     /// How many group ids there are, in a user namespace.
     pub(crate) groups: Option<u32>,
     /// The user namespace, when it is not our own.
@@ -186,7 +189,7 @@ pub(crate) fn document(record: &ContainerRecord, around: &Surroundings<'_>) -> R
         "annotations": annotations(settings),
         "linux": linux,
     });
-    if inside.uts == Space::Private {
+    if inside.uts == Space::Private && around.joined.path(Share::Uts).is_none() {
         document["hostname"] = json!(settings.hostname);
     }
     Ok(document)
@@ -368,12 +371,14 @@ fn id_mappings(map: &[IdRange]) -> Value {
 
 fn namespaces(around: &Surroundings<'_>, inside: &Inside) -> Value {
     let spaces = &around.spaces;
+    // Another container's, or the pod's.
+    let path = |path: &Option<PathBuf>, share| path.clone().or_else(|| around.joined.path(share));
     let mut list = vec![json!({ "type": "mount" })];
     for (kind, space, path) in [
-        ("pid", &inside.pid, &spaces.pid),
-        ("ipc", &inside.ipc, &spaces.ipc),
-        ("uts", &inside.uts, &spaces.uts),
-        ("cgroup", &inside.cgroup, &None),
+        ("pid", &inside.pid, path(&spaces.pid, Share::Pid)),
+        ("ipc", &inside.ipc, path(&spaces.ipc, Share::Ipc)),
+        ("uts", &inside.uts, path(&spaces.uts, Share::Uts)),
+        ("cgroup", &inside.cgroup, None),
     ] {
         match (space, path) {
             (Space::Host, _) => {}
@@ -408,7 +413,7 @@ fn shared_memory(settings: &Settings, around: &Surroundings<'_>) -> [Value; 2] {
         return ["/dev/mqueue", "/dev/shm"].map(|place| bound(place, Path::new(place)));
     }
     let size = format!("size={}", settings.inside.shm_size.unwrap_or(SHM_SIZE));
-    let memory = match around.memory {
+    let memory = match around.memory.or(around.joined.shm.as_deref()) {
         Some(source) => bound("/dev/shm", source),
         None => mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &size]),
     };

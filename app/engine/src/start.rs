@@ -24,16 +24,20 @@ use crate::monitor::{self, Mode, Order};
 use crate::networking::SandboxWish;
 use crate::record::{ContainerRecord, Fate, State};
 use crate::talk::{Attach, RunEnd, RunResult, Talk};
-use crate::users::Users;
 use crate::{config, rootless_net, spec};
 
 impl Engine {
     /// Makes a container and starts it: all or nothing. Fails before the command runs and leaves no
     /// container, or the command ran.
     pub fn run(&mut self, config: ContainerConfig, attach: Attach, talk: &mut Talk<'_>) -> Result<RunResult> {
+        let (config, pod) = self.make_pod_of(config, talk)?;
+        self.run_in_its_pod(config, attach, talk).inspect_err(|_| self.unmake_pod(pod))
+    }
+
+    fn run_in_its_pod(&mut self, config: ContainerConfig, attach: Attach, talk: &mut Talk<'_>) -> Result<RunResult> {
         let me = ProcessRef::me().map_err(Error::usage)?;
         let mut record = self.prepare(config, talk)?;
-        self.start_owners(&record)?;
+        self.start_needed(&record)?;
         record.state = State::Starting;
         record.owner = Some(me);
         record.fate = Some(Fate::Vanish { volumes: true });
@@ -41,7 +45,7 @@ impl Engine {
         self.start_claimed(&record, me, attach)
     }
 
-    /// Starts a container that is down; before it those whose namespaces it uses.
+    /// Starts a container that is down; before it those whose network and namespaces it uses.
     pub fn start(&mut self, id: &ContainerId, attach: Attach) -> Result<RunResult> {
         // Whoever starts it at the same time is waited for: it then runs, or is ours to start.
         self.wait_settled(id)?;
@@ -59,7 +63,7 @@ impl Engine {
         wanted: impl FnOnce(&mut ContainerRecord) -> bool,
     ) -> Result<RunResult> {
         let me = ProcessRef::me().map_err(Error::usage)?;
-        self.start_owners(&self.record(id)?)?;
+        self.start_needed(&self.record(id)?)?;
         let record = self.store.write(|tx| {
             let mut record = load(tx, id)?.ok_or_else(|| no_such_container(&id.to_string()))?;
             if !record.state.at_rest() || !wanted(&mut record) {
@@ -78,27 +82,27 @@ impl Engine {
         self.start_claimed(&record, me, attach)
     }
 
-    /// The containers whose namespaces it is to have.
-    fn start_owners(&mut self, record: &ContainerRecord) -> Result<()> {
-        let mut owners = crate::lookup::needs(record);
-        if let NetworkMode::Container(name) = &record.settings.network.mode {
-            owners.push(name.clone());
-        }
-        if let Some(Users::Of(id)) = &record.settings.users {
-            owners.push(id.to_string());
-        }
-        for name in owners {
-            let owner = self.named(&name)?.id;
-            self.wait_settled(&owner)?;
-            if self.record(&owner)?.state.at_rest() {
-                match self.start(&owner, Attach::Detached) {
-                    // Somebody else was faster, and may not have finished.
-                    Err(error) if error.kind == Kind::WrongState => self.wait_settled(&owner)?,
-                    started => drop(started?),
-                }
-            }
+    /// Those whose network and namespaces it uses.
+    fn start_needed(&mut self, record: &ContainerRecord) -> Result<()> {
+        for owner in self.needed_by(record)? {
+            self.start_unless_up(&owner)?;
         }
         Ok(())
+    }
+
+    /// Also when somebody else starts it at the same time.
+    pub(crate) fn start_unless_up(&mut self, id: &ContainerId) -> Result<()> {
+        self.wait_settled(id)?;
+        if !self.record(id)?.state.at_rest() {
+            return Ok(());
+        }
+        match self.start(id, Attach::Detached) {
+            Err(error) if error.kind == Kind::WrongState => {
+                self.wait_settled(id)?;
+                if self.record(id)?.state == State::Running { Ok(()) } else { Err(error) }
+            }
+            started => started.map(drop),
+        }
     }
 
     fn start_claimed(&mut self, record: &ContainerRecord, me: ProcessRef, attach: Attach) -> Result<RunResult> {
@@ -142,7 +146,10 @@ impl Engine {
         let sandbox = self.sandbox(record)?;
         self.write_files(record, &sandbox)?;
         crate::health::begin(record, &self.places(&record.id))?;
-        for warning in crate::groups::make(record, &self.places(&record.id))? {
+        // A pod's own process is no burden to anybody.
+        let wants_group = record.image.is_some();
+        let warnings = wants_group.then(|| crate::groups::make(record, &self.places(&record.id))).transpose()?;
+        for warning in warnings.unwrap_or_default() {
             tracing::warn!("{warning}");
         }
         let (ours, theirs) = UnixStream::pair().map_err(Error::usage)?;
@@ -283,7 +290,8 @@ impl Engine {
         owner: &crate::engine::Places,
     ) -> Result<()> {
         use std::io::Write;
-        for (theirs, ours) in [(owner.hosts(), places.hosts()), (owner.resolv_conf(), places.resolv_conf())] {
+        let hosts = (!record.settings.network.no_hosts).then(|| (owner.hosts(), places.hosts()));
+        for (theirs, ours) in hosts.into_iter().chain([(owner.resolv_conf(), places.resolv_conf())]) {
             match std::fs::hard_link(&theirs, &ours) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound && e.kind() != io::ErrorKind::AlreadyExists => {
                     return Err(Error::at(format!("cannot share {}", theirs.display()), e));
@@ -334,7 +342,8 @@ pub(crate) fn resolv_conf_text(
     }
     let forwarders =
         if rootless && network.mode.is_networked() { rootless_net::forwarders(&network.mode) } else { Vec::new() };
-    let around = ResolvAround { own_stack: spec::own_stack(&network.mode), ipv6, gateways, forwarders };
+    let learned = endpoints.iter().filter_map(|attached| attached.learned.clone()).collect();
+    let around = ResolvAround { own_stack: spec::own_stack(&network.mode), ipv6, gateways, forwarders, learned };
     host_resolv_conf().for_container(network, &around).text()
 }
 

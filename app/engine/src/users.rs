@@ -190,6 +190,11 @@ fn ours() -> Result<IdMaps> {
     Ok(IdMaps { uids: map(userns::uid_map())?, gids: map(userns::gid_map())? })
 }
 
+/// Is there nobody in our own user namespace but root?
+pub(crate) fn we_have_one_id() -> bool {
+    ours().is_ok_and(|ours| idmaps::total(&ours.uids) == 1)
+}
+
 /// The user and group whom root of our namespace is outside.
 fn outer_ids() -> Result<(u32, u32)> {
     let ours = ours()?;

@@ -201,8 +201,35 @@ impl Engine {
         Ok(name)
     }
 
-    fn volume_path(&self, name: &str) -> PathBuf {
-        self.options().root.join("volumes").join(name).join("_data")
+    /// Where volumes are: `NAME/_data` below it are the files of one.
+    pub fn volumes_path(&self) -> PathBuf {
+        self.options().root.join("volumes")
+    }
+
+    pub(crate) fn volume_path(&self, name: &str) -> PathBuf {
+        self.volumes_path().join(name).join("_data")
+    }
+
+    /// Removes a named volume that no container has; `false` when there is none.
+    pub fn remove_claimed_volume(&mut self, name: &str) -> Result<bool> {
+        check_name(name)?;
+        let has = |record: &ContainerRecord| record.settings.mounts.iter().any(|m| m.volume.as_deref() == Some(name));
+        if let Some(record) = self.records()?.iter().find(|record| has(record)) {
+            let text = format!(
+                "volume {name} is being used by the following container(s): {}: volume is being used",
+                record.id
+            );
+            return Err(Error::new(Kind::InUse, text));
+        }
+        if self.store.read(|tx| tx.volume::<Volume>(name))?.is_none() {
+            return Ok(false);
+        }
+        remove_tree(&self.volumes_path().join(name))?;
+        self.store.write(|tx| {
+            tx.volume_remove(name)?;
+            tx.event_add(&store::Event::volume("remove", name))
+        })?;
+        Ok(true)
     }
 
     /// Removes the volumes made for this container alone.

@@ -173,6 +173,7 @@ fn import(root: &Path) {
 
 fn config(command: &[&str]) -> ContainerConfig {
     ContainerConfig {
+        pod: None,
         name: None,
         image: "box".to_owned(),
         command: command.iter().map(|word| (*word).to_owned()).collect(),

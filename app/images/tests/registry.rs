@@ -572,7 +572,7 @@ fn removed(world: &World) {
     let row = store::ContainerRow {
         id: container,
         name: "web".parse().unwrap(),
-        image: id,
+        image: Some(id),
         state: "created".to_owned(),
         created: 0,
     };

@@ -1,10 +1,11 @@
 //! What commands say to netd, and what it then does.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use engine::error::Result;
 use engine::netd::{self, Answer, Request};
@@ -14,11 +15,12 @@ use linux::{HostLock, NsId, PacketListener, Packets, ProcessRef};
 use model::{ContainerId, NetworkId};
 use netlink::Socket;
 
+use crate::dhcp::Dhcp;
 use crate::dns::Dns;
 use crate::watch::Watch;
 
-/// Conversations at a time; more than that are ended at once. Only who holds the host lock has much to say.
-const CONVERSATIONS_MAX: usize = 64;
+/// Conversations at a time; more than that are ended at once. Who waits for a lease has one for some seconds.
+const CONVERSATIONS_MAX: usize = 256;
 
 /// Where a netd is found.
 #[derive(Debug)]
@@ -52,7 +54,8 @@ impl Places {
 
     fn remove(&self) {
         for path in [&self.socket, &self.pid] {
-            if let Err(error) = std::fs::remove_file(path) {
+            let gone = std::fs::remove_file(path);
+            if let Err(error) = gone.or_else(|e| if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) }) {
                 tracing::warn!(%error, path = %path.display(), "cannot remove");
             }
         }
@@ -69,6 +72,7 @@ pub(crate) struct Control {
     /// For as long as we are there.
     _watch: Watch,
     dns: Dns,
+    dhcp: Dhcp,
     places: Places,
     conversations: AtomicUsize,
 }
@@ -76,12 +80,14 @@ pub(crate) struct Control {
 impl Control {
     pub(crate) fn new(engine: Engine, firewall: Socket, watch: Watch, places: Places) -> Result<Self> {
         let dns = Dns::start(::dns::Limits::default()).map_err(|e| Error::at("cannot start the DNS server", e))?;
+        let dhcp = Dhcp::start(engine.options().clone()).map_err(|e| Error::at("cannot start the DHCP clients", e))?;
         Ok(Self {
             engine: Mutex::new(engine),
             served: Mutex::default(),
             firewall,
             _watch: watch,
             dns,
+            dhcp,
             places,
             conversations: AtomicUsize::new(0),
         })
@@ -115,6 +121,8 @@ impl Control {
         }
         self.dns.listen_only(directory.networks.iter().map(|network| network.id).collect());
         self.dns.follow(directory);
+        let wishes = engine.lan_wishes(container.as_ref())?;
+        self.dhcp.follow(container, wishes).map_err(Error::usage)?;
         Ok(served.is_anybody_attached())
     }
 
@@ -151,10 +159,10 @@ impl Control {
     fn talk(&self, packets: &Packets) -> io::Result<()> {
         // A command may hold the host lock for as long as it works.
         packets.wait_for_ever()?;
-        while let Some((message, _)) = packets.receive()? {
+        while let Some((message, descriptor)) = packets.receive()? {
             let request = serde_json::from_slice(&message).map_err(|e| Error::at("what netd was told", e));
             let (answer, then) = request
-                .and_then(|request| self.handle(request))
+                .and_then(|request| self.handle(request, descriptor))
                 .unwrap_or_else(|error| (Answer::Failed(error.to_string()), Then::Listen));
             let lent = (then == Then::Lend).then(|| self.firewall.as_fd());
             packets.send(&serde_json::to_vec(&answer)?, lent)?;
@@ -181,11 +189,20 @@ impl Control {
         Ok(())
     }
 
-    fn handle(&self, request: Request) -> Result<(Answer, Then)> {
+    fn handle(&self, request: Request, descriptor: Option<OwnedFd>) -> Result<(Answer, Then)> {
         match request {
             Request::Hello => Ok((Answer::Done, Then::Lend)),
             Request::Serve { network, gateways, wished } => {
                 Ok((Answer::Port(self.listen_at(network, &gateways, wished)?), Then::Listen))
+            }
+            Request::Lease { container, patience } => {
+                let waited = self.dhcp.wait(container, Duration::from_millis(patience), descriptor);
+                waited.map_err(Error::usage)?.map_err(Error::usage)?;
+                Ok((Answer::Done, Then::Listen))
+            }
+            Request::Release { container, network } => {
+                self.dhcp.release(container, network).map_err(Error::usage)?;
+                Ok((Answer::Done, Then::Listen))
             }
             Request::Changed { container } if self.follow_store(container)? => Ok((Answer::Done, Then::Listen)),
             Request::Changed { .. } => {

@@ -21,9 +21,11 @@
 //! **Start reading** at [`netd_main`], then `control.rs`, `dns/mod.rs`, `watch.rs`.
 
 mod control;
+mod dhcp;
 pub mod dns;
 mod firewall;
 mod log;
+mod poller;
 pub mod watch;
 
 use std::io;

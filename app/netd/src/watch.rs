@@ -238,12 +238,13 @@ impl Known {
             Event::Lost => suspicion.everything = true,
             Event::Link(link) => {
                 let before = self.ours.remove(&link.index);
+                let was_ours = before.is_some();
                 if let Some(before) = before.filter(|before| has_lost(before, &link)) {
                     suspect(suspicion, &before);
                 }
                 if is_ours(&link) {
                     self.ours.insert(link.index, link);
-                } else if let Some(name) = self.take_other(link) {
+                } else if let Some(name) = self.take_other(link).filter(|_| !was_ours) {
                     suspicion.parents.extend(name.parse());
                 }
             }

@@ -231,6 +231,40 @@ fn calls_of_lookout() -> Vec<Call> {
     [calls, usual()].concat()
 }
 
+/// For tests: goes into the cage and does what is not done there. 0 when that fails, and that is all that happens; 1
+/// when it can be done; 2 when there is no cage.
+pub fn try_in_cage(what: &str) -> i32 {
+    let bounds = Bounds { container: 1, all: 1 };
+    let directory = std::env::temp_dir();
+    if let Err(error) = begin().and_then(|()| of_outside(&directory)).and_then(|()| of_all(bounds)) {
+        eprintln!("no cage: {error}");
+        return 2;
+    }
+    let done = match what {
+        "read" => std::fs::read("/etc/passwd").map(drop),
+        "list" => std::fs::read_dir("/").map(drop),
+        "write" => std::fs::write("/file", "text"),
+        "thread" => std::thread::Builder::new().spawn(|| ()).map(drop),
+        "unix socket" => std::os::unix::net::UnixStream::pair().map(drop),
+        "netlink socket" => netlink::Socket::open(netlink::Protocol::Route).map(drop),
+        "epoll" => {
+            rustix::event::epoll::create(rustix::event::epoll::CreateFlags::CLOEXEC).map(drop).map_err(Into::into)
+        }
+        "memory" => Vec::<u8>::new().try_reserve_exact(1 << 30).map_err(io::Error::other),
+        "init" => {
+            rustix::process::kill_process(rustix::process::Pid::INIT, rustix::process::Signal::CONT).map_err(Into::into)
+        }
+        "transparent" => std::net::UdpSocket::bind("127.0.0.1:0")
+            .and_then(|socket| linux::transparent::set_transparent(&socket, true)),
+        "unshare" => linux::mounts::enter_private_namespace(),
+        "exec" => Err(std::os::unix::process::CommandExt::exec(&mut std::process::Command::new("/bin/true"))),
+        // What the relay does do.
+        "socket" => std::net::TcpListener::bind("127.0.0.1:0").map(drop),
+        _ => return 2,
+    };
+    i32::from(done.is_ok())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

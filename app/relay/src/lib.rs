@@ -4,7 +4,7 @@
 //!            the host's namespace            │            the relay's namespace (rns)
 //!                                            │
 //!   command ──relay.sock──> control          │   bridges, veths ── containers
-//!                             │ Book, ports  │        │
+//!   resolv.conf ── lookout ──>│ Book, ports  │        │
 //!   outside <── sockets ── outbound ─────────┼── TUN pwrelay, transparent listeners      containers' TCP
 //!   clients ──> listeners ───────────────────┼── published ── transparent sockets        TCP to published ports
 //!   outside <── sockets (by `outside`) ──────┼── datagrams ── transparent sockets        UDP, ICMP echo
@@ -16,7 +16,14 @@
 //! port's container the client appears as itself. See `tcp/mod.rs`, `udp.rs`, and `table.rs` for how packets get here.
 //!
 //! **Invariants.** Nothing is kept that the store does not have: a relay that was killed is started again and told
-//! again. Memory and descriptors are bounded for each container and in all; what is above that is not begun. The host's loopback is reached by nobody who may not.
+//! again. The host's loopback is reached by nobody who may not. Once it serves it is in its cage (`cage.rs`): no file
+//! system, no capability but of the two threads in the relay's namespace, few system calls. Only the lookout beside it
+//! opens files, and that never sees what containers send.
+//!
+//! **At the bounds.** Memory and descriptors are bounded for each container and in all. A container that has all its
+//! held SYNs or flows loses its own oldest for a new one, so many times a second; when all places are taken, who has
+//! most loses one (`relay_core::{syns, flows}`). Connections above the bound are not begun. What a container may have
+//! the relay read is rationed by the kernel, before it gets here (`table.rs`).
 //!
 //! **Limits.** Urgent data, TCP options and TTL end at the relay. A client of a published port is accepted before the
 //! container is asked, and gets a reset when nobody listens there.
@@ -34,6 +41,8 @@ pub mod place;
 mod table;
 pub mod tcp;
 pub mod udp;
+
+pub use cage::try_in_cage;
 
 use std::io;
 use std::os::fd::AsFd;

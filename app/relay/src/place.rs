@@ -37,6 +37,10 @@ const TAKEN_TABLE: u32 = 7078;
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 4096;
 
+/// Packets that may wait at the link. More than what any sender may send at once (`table.rs`): one that floods must not
+/// have the others' dropped.
+const QUEUE: u32 = 4096;
+
 /// How often it is tried to make the link while somebody has it: a second.
 const TRIES: u32 = 50;
 
@@ -60,7 +64,7 @@ impl Place {
         let link = route.get(rtnetlink::link_named(RELAY_LINK))?.as_ref().and_then(Link::read);
         let index = link.ok_or(io::ErrorKind::NotFound)?.index;
         link_settings()?;
-        let up = Changes { mtu: Some(mtu), ..Changes::default() };
+        let up = Changes { mtu: Some(mtu), queue: Some(QUEUE), ..Changes::default() };
         must(
             &mut route,
             &[rtnetlink::no_link_local(RELAY_LINK), rtnetlink::change_link(index, &up), rtnetlink::set_up(RELAY_LINK)],

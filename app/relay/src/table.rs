@@ -4,15 +4,16 @@
 //!   prerouting ── by pwrelay ──> from_relay:  a SYN that came back: to the transparent listener
 //!              ── TCP ──> a SYN that would leave by pwrelay: let it, to be held
 //!              │          of a connection that the relay has: to its socket, by mark
-//!              └─ UDP ──> of a flow that the relay has: to its socket; else to the wildcard socket
+//!              ├─ UDP ──> of a flow that the relay has: to its socket; else to the wildcard socket
+//!              └─ what else would leave by pwrelay: let it, so many a second
 //!   output     ── of this namespace itself, leaving by pwrelay: back in by `lo`, but SYNs
 //! ```
 //!
 //! All of it is exempt from connection tracking: both ends are sockets, or packets that the relay wrote. The rules
 //! are the same always; which addresses of this namespace mean something else to a container is in two sets.
 //!
-//! A SYN, or a flow's first datagram, costs the relay more than its sender, so the senders (by the MAC address, which
-//! is assigned) have a rate each: one that floods loses its own.
+//! A SYN, a flow's first datagram, or whatever else the relay has to read, costs it more than its sender, so the senders
+//! (by the MAC address, which is assigned) have a rate each: one that floods loses its own.
 
 use std::io;
 use std::net::IpAddr;
@@ -27,10 +28,13 @@ pub(crate) const TAKEN_MARK: u32 = 0x7077_0003;
 
 /// SYNs per second and sender that reach the relay, and how many may come at once.
 const SYN_RATE: u64 = 25_000;
-const SYN_BURST: u32 = 5_000;
+const SYN_BURST: u32 = 1_000;
 /// First datagrams, likewise: what one may send at once is less than the socket's buffer holds, which is for all.
 const FLOW_RATE: u64 = 5_000;
 const FLOW_BURST: u32 = 200;
+/// What else the relay reads, likewise: echo, segments of no connection.
+const REST_RATE: u64 = 5_000;
+const REST_BURST: u32 = 250;
 /// Senders that are counted at a time; more than a bridge has ports, several times.
 const SENDERS: u32 = 8192;
 /// After so many milliseconds without one a sender is forgotten.
@@ -39,6 +43,7 @@ const SENDER_TIMEOUT_MS: u64 = 10_000;
 const TABLE: &str = "podwire_relay";
 const SYN_SENDERS: &str = "senders";
 const FLOW_SENDERS: &str = "flow_senders";
+const REST_SENDERS: &str = "rest_senders";
 const TAKEN4: &str = "taken4";
 const TAKEN6: &str = "taken6";
 
@@ -51,8 +56,9 @@ pub(crate) fn make(socket: &mut Socket, tcp: u16, udp: u16) -> io::Result<()> {
         taken(2, TAKEN6, 8, 16),
         senders(3, SYN_SENDERS),
         senders(4, FLOW_SENDERS),
+        senders(5, REST_SENDERS),
     ]);
-    let chains = ["from_relay", "syn", "tcp", "flow", "udp"].map(|name| chain(name, None));
+    let chains = ["from_relay", "syn", "rest", "tcp", "flow", "udp"].map(|name| chain(name, None));
     messages.extend(chains);
     messages.push(chain("prerouting", Some(("filter", 0))));
     messages.push(chain("output", Some(("route", 3))));
@@ -126,7 +132,9 @@ fn rules(tcp: u16, udp: u16) -> Vec<Message> {
         ("tcp", syn(Rule::new()).verdict(ACCEPT)),
         ("tcp", ours(Rule::new()).notrack().mark(RELAY_MARK).verdict(ACCEPT)),
         // Of no connection: the relay says so.
-        ("tcp", Rule::new().leaves().notrack().verdict(ACCEPT)),
+        ("tcp", Rule::new().leaves().go("rest")),
+        ("rest", Rule::new().limit_sender(REST_SENDERS, REST_RATE, REST_BURST).verdict(DROP)),
+        ("rest", Rule::new().notrack().verdict(ACCEPT)),
         ("flow", Rule::new().limit_sender(FLOW_SENDERS, FLOW_RATE, FLOW_BURST).verdict(DROP)),
         ("flow", Rule::new().notrack().tproxy(udp).mark(RELAY_MARK).verdict(ACCEPT)),
         ("udp", group4.verdict(ACCEPT)),
@@ -140,6 +148,7 @@ fn rules(tcp: u16, udp: u16) -> Vec<Message> {
         ("prerouting", Rule::new().meta(META_IIFNAME).equals(&link_name()).go("from_relay")),
         ("prerouting", is_tcp().go("tcp")),
         ("prerouting", is_udp().go("udp")),
+        ("prerouting", Rule::new().leaves().go("rest")),
         // A container that is gone: what the relay still has for it goes nowhere.
         ("output", out(marked(SOCKET_MARK)).verdict(DROP)),
         ("output", syn(out(is_tcp())).notrack().verdict(ACCEPT)),

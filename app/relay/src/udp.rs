@@ -68,6 +68,9 @@ const EVENTS: usize = 64;
 /// A name server that has not answered for so long while it is asked again is passed over.
 const SILENT: Duration = Duration::from_secs(2);
 
+/// How old may be what is known of the relay's own networks?
+const FRESH: Duration = Duration::from_secs(1);
+
 /// Complaints read from a socket at a time.
 const COMPLAINTS: usize = 16;
 
@@ -455,6 +458,7 @@ pub(crate) struct Table {
     pub(crate) flows: Flows<Key, Source>,
     parts: HashMap<FlowId, Flow>,
     listeners: BTreeMap<ListenerId, Published>,
+    inside: Inside,
     /// For IPv4 and IPv6.
     spare: [Vec<OwnedFd>; 2],
     /// Since when a name server is asked without an answer.
@@ -474,6 +478,7 @@ impl Table {
             flows: Flows::new(limits),
             parts: HashMap::new(),
             listeners: BTreeMap::new(),
+            inside: Inside { route: netlink::Socket::open(netlink::Protocol::Route)?, known: Vec::new(), looked: None },
             spare: [Vec::new(), Vec::new()],
             asked: BTreeMap::new(),
             now: Instant::now(),
@@ -815,10 +820,11 @@ impl Table {
         if !self.flows.admit(source, self.now) {
             return None;
         }
+        let is_inside = self.inside.has(client.ip(), self.now);
         let published = self.listeners.get(&listener)?;
         let same_family = published.targets.iter().find(|target| target.is_ipv4() == client.is_ipv4());
         let container = *same_family.or(published.targets.first())?;
-        let shown = shown(client, container, &published.gateways)?;
+        let shown = shown(client, is_inside, container, &published.gateways)?;
         let inner = trains::speaking_as(shown, container, SOCKET_MARK)
             .inspect_err(|error| tracing::debug!(%error, %client, "a client cannot be shown as it is"))
             .ok()?;
@@ -838,30 +844,41 @@ impl Table {
     }
 }
 
-/// As whom a client appears in the container: as itself, unless an answer to it would not come out. Of a
-/// gateway any port will do.
-fn shown(client: SocketAddr, container: SocketAddr, gateways: &[IpAddr]) -> Option<SocketAddr> {
+/// As whom a client appears in the container: as itself, unless an answer to it would not come out, for it is of the
+/// host or inside. Of a gateway any port will do.
+fn shown(client: SocketAddr, is_inside: bool, container: SocketAddr, gateways: &[IpAddr]) -> Option<SocketAddr> {
     let is_of_others = match client.ip() {
         IpAddr::V4(ip) => !ip.is_loopback(),
         IpAddr::V6(ip) => !ip.is_loopback() && !ip.is_unicast_link_local(),
     };
-    if is_of_others && client.is_ipv4() == container.is_ipv4() && !is_inside(client.ip()) {
+    if is_of_others && client.is_ipv4() == container.is_ipv4() && !is_inside {
         return Some(client);
     }
     let gateway = gateways.iter().find(|ip| ip.is_ipv4() == container.is_ipv4())?;
     Some(SocketAddr::new(*gateway, 0))
 }
 
-/// Does an address belong to a network of the relay's namespace, in which we are? Then the container would look for
-/// it there. No answer is taken as no: the client is shown as it is.
-fn is_inside(ip: IpAddr) -> bool {
-    let addresses = || {
-        let mut socket = netlink::Socket::open(netlink::Protocol::Route)?;
-        socket.dump(netlink::rtnetlink::addresses(0))
-    };
-    let networks = addresses().unwrap_or_default();
-    let networks = networks.iter().filter_map(netlink::rtnetlink::LinkAddress::read);
-    networks.filter_map(|address| Subnet::around(address.ip, address.len).ok()).any(|subnet| subnet.contains(ip))
+/// The networks of the relay's namespace, in which we are: whoever has an address of one is looked for there by a
+/// container.
+struct Inside {
+    route: netlink::Socket,
+    known: Vec<Subnet>,
+    looked: Option<Instant>,
+}
+
+impl Inside {
+    fn has(&mut self, ip: IpAddr, now: Instant) -> bool {
+        if self.looked.is_none_or(|looked| now >= looked + FRESH) {
+            self.looked = Some(now);
+            // Without an answer it is as it was.
+            let addresses = self.route.dump(netlink::rtnetlink::addresses(0));
+            if let Ok(addresses) = addresses {
+                let addresses = addresses.iter().filter_map(netlink::rtnetlink::LinkAddress::read);
+                self.known = addresses.filter_map(|address| Subnet::around(address.ip, address.len).ok()).collect();
+            }
+        }
+        self.known.iter().any(|subnet| subnet.contains(ip))
+    }
 }
 
 /// A socket whose own address is its peer's talks to the host itself.

@@ -10,6 +10,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use firewall::NetworkFirewall;
+use model::network::IpamPolicy;
 use model::{BridgeOptions, Isolation};
 use plan::{Address, Bridge, Element, Object, Place, Veth};
 
@@ -46,7 +47,14 @@ fn network(wish: &NetworkWish<'_>, options: &BridgeOptions) -> Vec<Object> {
         mark: wish.mark.clone(),
     };
     let gateways = network.subnets.iter().filter_map(|s| Some(s.subnet.with(s.gateway?)));
-    let addresses = gateways.map(|addr| Object::Address(Address { place: Place::Host, link: wish.link.clone(), addr }));
+    // Of a network that nobody sees, these are addresses of its own, at which the relay answers.
+    let servers = network.dns_servers.iter().filter(|_| wish.apart).filter_map(|ip| {
+        let subnet = network.subnets.iter().map(|s| s.subnet).find(|subnet| subnet.contains(*ip))?;
+        Some(subnet.with(*ip))
+    });
+    let addresses = gateways
+        .chain(servers)
+        .map(|addr| Object::Address(Address { place: Place::Host, link: wish.link.clone(), addr }));
     let mut objects = vec![Object::Bridge(bridge)];
     objects.extend(settings(wish));
     objects.extend(addresses);
@@ -63,7 +71,7 @@ fn attachment(wish: &NetworkWish<'_>, options: &BridgeOptions, endpoint: &Endpoi
         sandbox: endpoint.sandbox.clone(),
         name: endpoint.link.clone(),
         mac: endpoint.mac,
-        mtu: wish.mtu,
+        mtu: endpoint.mtu(wish),
         // VLAN 0 is no VLAN: the bridge's own one then.
         vlan: options.vlan.filter(|vlan| *vlan != 0),
         isolated: wish.apart,
@@ -72,7 +80,11 @@ fn attachment(wish: &NetworkWish<'_>, options: &BridgeOptions, endpoint: &Endpoi
     // A bridge's member needs no address of its own, and would speak to the sandbox from it.
     objects.push(sysctl(Place::Host, format!("net/ipv6/conf/{}/disable_ipv6", endpoint.host_link), "1"));
     objects.extend(inside(wish, endpoint));
-    let ips: Vec<IpAddr> = endpoint.addrs.iter().map(|a| a.ip).collect();
+    // Who asks a DHCP server for an address has none yet, and asks its neighbours whether they have it.
+    let families = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+    let leased = |ip: &IpAddr| wish.network.ipam == IpamPolicy::Dhcp && wish.network.has_family(ip.is_ipv4());
+    let none_yet = families.into_iter().filter(leased);
+    let ips: Vec<IpAddr> = endpoint.addrs.iter().map(|a| a.ip).chain(none_yet).collect();
     objects.extend(elements(firewall::port_elements(&endpoint.host_link, endpoint.mac, &ips, mark)));
     objects.extend(published(wish, endpoint));
     objects

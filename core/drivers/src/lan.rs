@@ -14,7 +14,7 @@ pub(crate) fn attachment(wish: &NetworkWish<'_>, endpoint: &Endpoint, kind: Chil
         // Those that are up stay where they are, wherever the host's default route leads now.
         parent: endpoint.parent.as_ref().unwrap_or(&wish.link).clone(),
         kind,
-        mtu: wish.mtu,
+        mtu: endpoint.mtu(wish),
         mark: endpoint.mark.clone(),
     };
     [Object::Child(child)].into_iter().chain(inside(wish, endpoint)).collect()

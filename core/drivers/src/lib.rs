@@ -30,6 +30,7 @@ pub mod macvlan;
 
 use std::net::IpAddr;
 
+use model::network::IpamPolicy;
 use model::{Addr, ContainerId, Driver, LinkName, MacAddr, Network, NetworkId, PortMapping, RouteTarget, Subnet};
 use plan::{Address, Mark, Object, Place, Route, RouteKind, Ruleset, Sandbox, SandboxName, Sysctl};
 use serde::{Deserialize, Serialize};
@@ -74,13 +75,33 @@ pub struct Endpoint {
     pub addrs: Vec<Addr>,
     /// Default routes: at most one per family. Those of a DHCP server are written here too.
     pub gateways: Vec<IpAddr>,
+    /// Routes beside the default ones that a DHCP server told.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<LearnedRoute>,
+    /// The MTU that a DHCP server told, in bytes; the network's where that is smaller.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
     /// Ports published to this endpoint.
     pub ports: Vec<PortMapping>,
     /// Whose its objects are.
     pub mark: Mark,
 }
 
+/// A route that a DHCP server told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LearnedRoute {
+    /// Where to.
+    pub destination: Subnet,
+    /// The next hop; `None`: it is on the link itself.
+    pub gateway: Option<IpAddr>,
+}
+
 impl Endpoint {
+    /// The MTU of its link, in bytes.
+    fn mtu(&self, wish: &NetworkWish<'_>) -> u32 {
+        self.mtu.map_or(wish.mtu, |mtu| mtu.min(wish.mtu))
+    }
+
     /// Its first address of IPv4 (`true`) or IPv6.
     pub fn ip(&self, ipv4: bool) -> Option<IpAddr> {
         self.addrs.iter().map(|a| a.ip).find(|ip| ip.is_ipv4() == ipv4)
@@ -230,10 +251,31 @@ fn inside(wish: &NetworkWish<'_>, endpoint: &Endpoint) -> Vec<Object> {
     // be a way around the rules; on one with it, the address would be refused.
     let no_ipv6 = if wish.network.has_family(false) { "0" } else { "1" };
     let mut objects = vec![sysctl(place(), format!("net/ipv6/conf/{}/disable_ipv6", endpoint.link), no_ipv6)];
+    if wish.network.is_on_lan() {
+        // Another link may be on the same LAN: each answers for its own addresses and asks from them, or neighbours
+        // would remember the one for the other's.
+        let on4 = |key: &str, value: &str| sysctl(place(), format!("net/ipv4/conf/{}/{key}", endpoint.link), value);
+        objects.extend([on4("arp_ignore", "1"), on4("arp_announce", "2")]);
+    }
+    if wish.network.ipam == IpamPolicy::Dhcp && wish.network.has_family(false) {
+        objects.extend(learns(wish.network, &place(), &endpoint.link));
+    }
     let address = |&addr| Object::Address(Address { place: place(), link: endpoint.link.clone(), addr });
     objects.extend(endpoint.addrs.iter().map(address));
     objects.extend(routes(wish.network, endpoint));
     objects
+}
+
+/// The LAN's routers are believed: their prefixes are on the link, and they are the way out. On a bridge a container
+/// speaks from what it was lent alone, and makes no addresses of its own.
+fn learns(network: &Network, place: &Place, link: &LinkName) -> [Object; 3] {
+    let set =
+        |key: &str, on: bool| sysctl(place.clone(), format!("net/ipv6/conf/{link}/{key}"), if on { "1" } else { "0" });
+    [
+        set("accept_ra", true),
+        set("autoconf", network.bridge().is_none()),
+        set("accept_ra_defrtr", network.gives_default_route()),
+    ]
 }
 
 /// Metric of routes given to a sandbox, where nothing is said about it (netavark's). The network's option is about
@@ -254,6 +296,10 @@ fn routes(network: &Network, endpoint: &Endpoint) -> Vec<Object> {
         RouteTarget::Prohibit => RouteKind::Prohibit,
     };
     let defaults = endpoint.gateways.iter().map(|gateway| (any(gateway), via(*gateway), metric(network)));
+    let learned = endpoint.routes.iter().map(|route| {
+        let kind = route.gateway.map_or_else(|| RouteKind::On(endpoint.link.clone()), via);
+        (route.destination, kind, metric(network))
+    });
     let typed = network.routes.iter().map(|r| (r.destination, kind_of(r.target), r.metric.unwrap_or(METRIC)));
     // A next hop is reachable by an address of its family; to lead nowhere, none is needed.
     let reachable = |(_, kind, _): &(Subnet, RouteKind, u32)| {
@@ -263,7 +309,25 @@ fn routes(network: &Network, endpoint: &Endpoint) -> Vec<Object> {
         let place = Place::Sandbox(endpoint.sandbox.clone());
         Object::Route(Route { place, destination, kind, metric })
     };
-    defaults.chain(typed).filter(reachable).map(route).collect()
+    on_link(endpoint, metric(network))
+        .chain(defaults)
+        .chain(learned)
+        .chain(typed)
+        .filter(reachable)
+        .map(route)
+        .collect()
+}
+
+/// Next hops that a DHCP server told and that no address has in its subnet are on the link themselves: so it is where
+/// every host has a subnet of its own (RFC 3442).
+fn on_link(endpoint: &Endpoint, metric: u32) -> impl Iterator<Item = (Subnet, RouteKind, u32)> + '_ {
+    let near = |ip: &IpAddr| endpoint.addrs.iter().any(|addr| addr.subnet().contains(*ip));
+    let told =
+        |ip: &IpAddr| endpoint.routes.iter().any(|route| route.destination.contains(*ip) && route.gateway.is_none());
+    let hops = endpoint.routes.iter().filter_map(|route| route.gateway).chain(endpoint.gateways.iter().copied());
+    let hops: std::collections::BTreeSet<IpAddr> = hops.filter(|ip| !near(ip) && !told(ip)).collect();
+    let alone = |ip: IpAddr| Subnet::around(ip, if ip.is_ipv4() { 32 } else { 128 }).ok();
+    hops.into_iter().filter_map(alone).map(move |hop| (hop, RouteKind::On(endpoint.link.clone()), metric))
 }
 
 /// The metric of the default routes that a network gives. A LAN's is lower, so that it wins over a bridge's: who is on

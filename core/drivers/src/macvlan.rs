@@ -12,7 +12,8 @@
 //! the host's own address: over IPv4 the host answers on whatever link it is asked, and with `arp_filter` only whom it
 //! would answer by that link, which are our containers and nobody else on the LAN. Over IPv6 a link answers for its own
 //! addresses alone, and if this link had the host's, it would answer the whole LAN: so containers are told the host's
-//! MAC address instead.
+//! MAC address instead. The host in turn is told those of the containers: it would ask for them in the name of its own
+//! address, and the whole LAN would believe that the host is where it asked from.
 
 use std::net::IpAddr;
 
@@ -32,8 +33,8 @@ impl Describe for MacvlanOptions {
         let mac = (mode != MacvlanMode::Passthru).then_some(endpoint.mac);
         let mut objects = lan::attachment(wish, endpoint, ChildKind::Macvlan { mode, mac, bclim: self.bclim });
         if self.host_access == Some(true) {
-            objects.extend(host_routes(wish, endpoint));
-            objects.extend(host_neighbours(wish, endpoint));
+            objects.extend(from_host(wish, endpoint));
+            objects.extend(to_host(wish, endpoint));
         }
         objects
     }
@@ -67,17 +68,21 @@ fn host_link(wish: &NetworkWish<'_>) -> Vec<Object> {
     objects
 }
 
-fn host_routes(wish: &NetworkWish<'_>, endpoint: &Endpoint) -> Vec<Object> {
+/// How the host reaches the container.
+fn from_host(wish: &NetworkWish<'_>, endpoint: &Endpoint) -> Vec<Object> {
     let Some(link) = access_link(&wish.network.id) else { return Vec::new() };
-    let to = |ip: IpAddr| Subnet::around(ip, if ip.is_ipv4() { 32 } else { 128 }).ok();
-    let route = |destination| {
-        let kind = RouteKind::On(link.clone());
-        Object::Route(Route { place: Place::Host, destination, kind, metric: METRIC })
+    let one = |ip: IpAddr| Subnet::around(ip, if ip.is_ipv4() { 32 } else { 128 }).ok();
+    let way = |ip: IpAddr| {
+        let (place, kind) = (Place::Host, RouteKind::On(link.clone()));
+        let route = one(ip).map(|destination| Object::Route(Route { place, destination, kind, metric: METRIC }));
+        let neighbour = Neighbour { place: Place::Host, link: link.clone(), ip, mac: endpoint.mac };
+        [Object::Neighbour(neighbour)].into_iter().chain(route)
     };
-    endpoint.addrs.iter().filter_map(|addr| to(addr.ip)).map(route).collect()
+    endpoint.addrs.iter().flat_map(|addr| way(addr.ip)).collect()
 }
 
-fn host_neighbours(wish: &NetworkWish<'_>, endpoint: &Endpoint) -> Vec<Object> {
+/// How the container reaches the host.
+fn to_host(wish: &NetworkWish<'_>, endpoint: &Endpoint) -> Vec<Object> {
     let seen = |ip: &&IpAddr| ip.is_ipv6() && endpoint.addrs.iter().any(|addr| addr.subnet().contains(**ip));
     let neighbour = |ip: &IpAddr| {
         Object::Neighbour(Neighbour {

@@ -23,6 +23,8 @@ pub struct HiddenRequest {
     pub ip4: bool,
     /// Choose an IPv6 subnet, too.
     pub ip6: bool,
+    /// Addresses of it at which name servers seem to be.
+    pub servers: Vec<IpAddr>,
     /// MTU of its links in bytes.
     pub mtu: u32,
 }
@@ -64,7 +66,7 @@ pub fn hidden_network(
         routes: Vec::new(),
         internal: false,
         dns: false,
-        dns_servers: Vec::new(),
+        dns_servers: request.servers.clone(),
         labels: BTreeMap::new(),
         ipam: IpamPolicy::HostLocal,
     };
@@ -111,6 +113,7 @@ mod tests {
             subnets: subnets.iter().map(subnet).collect(),
             ip4: subnets.is_empty(),
             ip6: subnets.is_empty(),
+            servers: Vec::new(),
             mtu: 65520,
         };
         let fresh = Fresh { id: [0xa1; 32], prefix: [0xa1; 7], created: "now" };

@@ -61,6 +61,10 @@ id!(
     ContainerId, "container"
 );
 id!(
+    /// A pod's id.
+    PodId, "pod"
+);
+id!(
     /// A network's id.
     NetworkId, "network"
 );

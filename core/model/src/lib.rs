@@ -25,7 +25,7 @@ pub mod port;
 pub mod relayed;
 
 pub use addr::{Addr, MacAddr, Pool, Subnet};
-pub use id::{ContainerId, ImageId, NetworkId};
+pub use id::{ContainerId, ImageId, NetworkId, PodId};
 pub use lan::{IpvlanMode, IpvlanOptions, LanOptions, MacvlanMode, MacvlanOptions};
 pub use name::{ContainerName, DnsName, Hostname, LinkName, NetworkName};
 pub use network::{BridgeMode, BridgeOptions, Driver, Isolation, Network, NetworkRoute, NetworkSubnet, RouteTarget};

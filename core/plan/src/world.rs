@@ -104,12 +104,14 @@ pub enum Deed {
 const MEMBERS_MAX: usize = 1023;
 
 /// A new namespace's settings, as far as drivers write them (net/ipv4/devinet.c, net/ipv6/addrconf.c).
-const LINK_SYSCTLS: [(&str, &str, &str); 11] = [
+const LINK_SYSCTLS: [(&str, &str, &str); 13] = [
     ("ipv4", "forwarding", "0"),
     ("ipv4", "route_localnet", "0"),
     ("ipv4", "rp_filter", "0"),
     ("ipv4", "arp_notify", "0"),
     ("ipv4", "arp_filter", "0"),
+    ("ipv4", "arp_ignore", "0"),
+    ("ipv4", "arp_announce", "0"),
     ("ipv6", "forwarding", "0"),
     ("ipv6", "disable_ipv6", "0"),
     ("ipv6", "accept_ra", "1"),

@@ -10,7 +10,8 @@
 //!
 //! **How it works.** [`packet`] reads the headers of what comes from a TUN device and writes the few packets that
 //! only we can write, for on all other ways the kernel does. [`target`] knows what of the host a container may reach.
-//! [`flows`] and [`syns`] are the tables whose bounds keep one container from taking what is for all.
+//! [`flows`] and [`syns`] are the tables whose bounds keep one container from taking what is for all: at its bound it
+//! loses its own oldest, and when all places are taken, who has most loses one.
 //!
 //! **Invariants.** The host's loopback is reached by no address but one that a container's settings name. No panic on any octets. Nothing is written that answers an answer: no reset to a reset, no ICMP
 //! error about an ICMP error, none to a group or to nobody.

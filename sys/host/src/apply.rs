@@ -317,10 +317,7 @@ impl Host {
     /// forwards no IPv6, for it asks its neighbours from that address (ndisc_send_ns in net/ipv6/ndisc.c): two
     /// seconds in which a container is not reachable. The address follows from a MAC address that is ours.
     fn finish_bridge(&mut self, bridge: &Bridge) -> Result<(), Failure> {
-        let dad = format!("net/ipv6/conf/{}/accept_dad", bridge.name);
-        if self.here.sysctl(&dad)?.is_some_and(|value| value != "0") {
-            self.here.write_sysctl(&dad, "0")?;
-        }
+        self.prepare(&format!("net/ipv6/conf/{}/accept_dad", bridge.name), "0")?;
         self.filter_vlans(bridge)?;
         if let Some(vrf) = self.vrf_of(bridge)? {
             let index = self.needed_link(&Place::Host, &bridge.name)?.index;

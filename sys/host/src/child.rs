@@ -75,20 +75,18 @@ impl Host {
             rtnetlink::create_child(name, parent.index, LINK_GROUP, wanted.mtu, kind, netns)
         };
         all(self.here.batch(&[create])?).map_err(|errno| refused(errno, wanted))?;
-        self.finish_child(wanted).or_else(|failure| {
+        self.finish_child(wanted).map_err(|failure| {
             let errno = failure.into_errno();
             match self.remove_child(wanted) {
-                Ok(()) => Err(refused(errno, wanted)),
-                Err(_) => Err(Errno { text: format!("{errno}; link {} remains", wanted.name), ..errno }.into()),
+                Ok(()) => refused(errno, wanted),
+                Err(_) => Errno { text: format!("{errno}; link {} remains", wanted.name), ..errno }.into(),
             }
         })
     }
 
-    /// Until a host's link-local address has passed duplicate address detection, it asks no neighbours over IPv6.
     fn finish_child(&mut self, child: &Child) -> Result<(), Failure> {
-        let dad = format!("net/ipv6/conf/{}/accept_dad", child.name);
-        if child.place == Place::Host && self.here.sysctl(&dad)?.is_some_and(|value| value != "0") {
-            self.here.write_sysctl(&dad, "0")?;
+        if child.place == Place::Host {
+            self.quieten(&child.name)?;
         }
         let link = self.child_link(child)?.ok_or(Errno::new(libc::ENODEV))?;
         let kind = kind_of(&child.kind);
@@ -97,6 +95,23 @@ impl Host {
         all(stack.batch(&[finish])?)?;
         // Being asked about makes the kernel notice its carrier: see `Host::awake`.
         stack.link_at(link.index)?;
+        Ok(())
+    }
+
+    /// What a link of the host's own must not do from its first moment: answer the LAN for the host's addresses, and
+    /// believe its routers a second time. Nor does it wait: before its link-local address has passed duplicate address
+    /// detection, the host asks no neighbours over IPv6.
+    fn quieten(&mut self, name: &LinkName) -> Result<(), Failure> {
+        self.prepare(&format!("net/ipv4/conf/{name}/arp_filter"), "1")?;
+        self.prepare(&format!("net/ipv6/conf/{name}/accept_ra"), "0")?;
+        self.prepare(&format!("net/ipv6/conf/{name}/accept_dad"), "0")
+    }
+
+    /// Sets what is there and otherwise.
+    pub(crate) fn prepare(&mut self, setting: &str, wanted: &str) -> Result<(), Failure> {
+        if self.here.sysctl(setting)?.is_some_and(|value| value != wanted) {
+            self.here.write_sysctl(setting, wanted)?;
+        }
         Ok(())
     }
 

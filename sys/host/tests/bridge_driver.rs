@@ -40,6 +40,8 @@ fn wish() -> Vec<Object> {
         link: "eth0".parse().unwrap(),
         host_link: "pw01234567890".parse().unwrap(),
         parent: None,
+        routes: Vec::new(),
+        mtu: None,
         mac: "02:00:00:00:00:02".parse().unwrap(),
         addrs: vec!["10.88.0.2/16".parse().unwrap(), "fd00::2/64".parse().unwrap()],
         gateways: vec!["10.88.0.1".parse().unwrap(), "fd00::1".parse().unwrap()],

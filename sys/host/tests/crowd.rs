@@ -68,6 +68,8 @@ fn container(n: u16, at: u16) -> Vec<Object> {
         link: "eth0".parse().unwrap(),
         host_link: format!("pw{n:011}").parse().unwrap(),
         parent: None,
+        routes: Vec::new(),
+        mtu: None,
         mac: model::MacAddr::new([2, 0, 0, 0, high, low]).unwrap(),
         addrs: vec![format!("{}/16", ip4(at)).parse().unwrap(), format!("fd00::{at:x}/64").parse().unwrap()],
         gateways: vec!["10.88.0.1".parse().unwrap(), "fd00::1".parse().unwrap()],

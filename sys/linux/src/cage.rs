@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   leave_shared()            mounts, IPC and host name of its own           the process, while it has one thread
+//!   leave_mounts()            mounts of its own                              the process, while it has one thread
 //!   stand_nowhere(at)         its root: an empty directory, read-only        the process
 //!   keep_only(NET_ADMIN)      capabilities, no_new_privs                     this thread and those it starts
 //!   touch_files(Files::None)  files by path: Landlock                        this thread and those it starts
@@ -26,6 +27,12 @@ use crate::mounts::{self, Depth, Propagation};
 /// Moves the calling process, which has one thread, into mount, IPC and UTS namespaces of its own.
 pub fn leave_shared() -> io::Result<()> {
     crate::netns::unshare(UnshareFlags::NEWNS | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS)?;
+    mounts::propagate(Path::new("/"), Propagation::Slave, Depth::All)
+}
+
+/// As [`leave_shared`], of mounts alone.
+pub fn leave_mounts() -> io::Result<()> {
+    crate::netns::unshare(UnshareFlags::NEWNS)?;
     mounts::propagate(Path::new("/"), Propagation::Slave, Depth::All)
 }
 

@@ -10,6 +10,7 @@
 //!   tun      /dev/net/tun ──create("pwrelay")──> packets · transparent: sockets with addresses of others
 //!   trains   UDP at any address ──recvmmsg──> Batch ──pass_on, UDP_SEGMENT──> another socket · complaints (ICMP)
 //!   cage     capabilities · files · system calls: given up for good
+//!   held     new namespaces for a thread and what it starts, which then holds them for others
 //!   lock     one per network namespace     file  temp + fsync + rename
 //!   cgroups  version 1, 2 and both ──group(name)──> make · write · freeze · kill · remove
 //!   pty · fds · signal · machine
@@ -34,6 +35,8 @@ pub mod cgroups;
 pub mod datagrams;
 pub mod fds;
 pub mod file;
+pub mod frames;
+pub mod held;
 pub mod lock;
 pub mod machine;
 pub mod mounts;

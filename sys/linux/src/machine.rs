@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::rand::{GetRandomFlags, getrandom};
 use rustix::time::{ClockId, clock_gettime};
@@ -24,6 +25,12 @@ pub fn boot_id() -> io::Result<String> {
 /// Seconds since boot, time asleep included. Unlike the wall clock nobody sets it.
 pub fn boottime() -> i64 {
     clock_gettime(ClockId::Boottime).tv_sec
+}
+
+/// As [`boottime`], to the nanosecond.
+pub fn since_boot() -> Duration {
+    let time = clock_gettime(ClockId::Boottime);
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
 }
 
 /// Seconds since some moment of this boot, time asleep excluded.

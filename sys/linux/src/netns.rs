@@ -161,6 +161,22 @@ impl AsFd for NetNs {
     }
 }
 
+impl NetNs {
+    /// Holds the namespace open once more.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self(self.0.try_clone()?))
+    }
+
+    /// A namespace that somebody has handed over; `InvalidInput` when it is something else.
+    pub fn from_fd(fd: OwnedFd) -> io::Result<Self> {
+        let file = File::from(fd);
+        match is_nsfs(&file)? && namespace_type(&file)? == libc::CLONE_NEWNET {
+            true => Ok(Self(file.into())),
+            false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a network namespace")),
+        }
+    }
+}
+
 impl From<NetNs> for OwnedFd {
     fn from(namespace: NetNs) -> Self {
         namespace.0

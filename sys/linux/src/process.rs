@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open, pidfd_send_signa
 use serde::{Deserialize, Serialize};
 
 use crate::Signal;
+use crate::netns::{NsId, inode_at};
 
 /// One process of this boot. Numbers come again, start times with the same number do not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -194,6 +195,50 @@ impl Stat {
     }
 }
 
+impl ProcessRef {
+    /// Its mount namespace.
+    pub fn mount_namespace(&self) -> io::Result<NsId> {
+        self.namespace("mnt")
+    }
+
+    fn namespace(&self, kind: &str) -> io::Result<NsId> {
+        inode_at(Path::new(&format!("/proc/{}/ns/{kind}", self.pid)))
+    }
+}
+
+/// How often [`kill_all_in`] looks anew: each time only what was started since the last look is left.
+const LOOKS: usize = 100;
+
+/// Kills every process in the PID namespace of `first`, which is its first process, that sees these mounts, and waits
+/// for their ends. Those that have moved to other mounts are not found.
+pub fn kill_all_in(mounts: NsId, first: &ProcessRef) -> io::Result<()> {
+    let gone = |done: io::Result<()>| match done {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    };
+    for _ in 0..LOOKS {
+        let numbers = first.namespace("pid");
+        // When the first has ended, so have all, and the namespace's inode may be another one's.
+        let Some(numbers) = numbers.ok().filter(|_| first.alive()) else { return Ok(()) };
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir("/proc")? {
+            let pid = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok());
+            // One that ends meanwhile, or is a zombie, is in no namespace any more.
+            let Some(process) = pid.and_then(|pid| ProcessRef::of(pid).ok()) else { continue };
+            let is_in = |kind, namespace| process.namespace(kind).is_ok_and(|found| found == namespace);
+            if process != *first && is_in("pid", numbers) && is_in("mnt", mounts) {
+                found.push(process);
+            }
+        }
+        if found.is_empty() {
+            return Ok(());
+        }
+        found.iter().try_for_each(|process| gone(process.signal(Signal::KILL)))?;
+        found.iter().try_for_each(|process| gone(process.wait_end(None).map(drop)))?;
+    }
+    Err(io::Error::other("its processes start others faster than they can be killed"))
+}
+
 /// Names the calling thread, which for the first thread of a process is what `ps` and `top` show; 15 bytes of it
 /// (PR_SET_NAME in prctl(2)).
 pub fn set_name(name: &str) -> io::Result<()> {
@@ -334,9 +379,20 @@ pub fn missing_capability() -> io::Result<Option<&'static str>> {
 /// Takes from the calling thread, for ever, all privileges but to bind ports below 1024 (CAP_NET_BIND_SERVICE in
 /// capabilities(7)): for a thread that reads what strangers wrote.
 pub fn keep_low_ports_only() -> io::Result<()> {
+    keep(rustix::thread::CapabilitySet::NET_BIND_SERVICE)
+}
+
+/// As [`keep_low_ports_only`], but it may also enter network namespaces and open sockets for frames there
+/// (CAP_SYS_ADMIN, CAP_NET_RAW).
+pub fn keep_sockets_in_sandboxes() -> io::Result<()> {
+    use rustix::thread::CapabilitySet;
+    keep(CapabilitySet::NET_BIND_SERVICE | CapabilitySet::NET_RAW | CapabilitySet::SYS_ADMIN)
+}
+
+fn keep(wanted: rustix::thread::CapabilitySet) -> io::Result<()> {
     use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_no_new_privs};
     set_no_new_privs(true)?;
-    let kept = capabilities(None)?.permitted & CapabilitySet::NET_BIND_SERVICE;
+    let kept = capabilities(None)?.permitted & wanted;
     let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
     Ok(set_capabilities(None, sets)?)
 }

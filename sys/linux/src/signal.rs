@@ -18,6 +18,8 @@ impl Signal {
     pub const KILL: Self = Self(9);
     /// Ask to end.
     pub const TERM: Self = Self(15);
+    /// A child has ended; the same number on every Linux we know but MIPS and SPARC (signal(7)).
+    pub const CHLD: Self = Self(17);
     /// Stop running until told to go on.
     pub const STOP: Self = Self(19);
     /// The terminal's size has changed.

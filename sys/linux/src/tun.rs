@@ -13,6 +13,12 @@ pub struct Tun(OwnedFd);
 /// The device of which TUN links are made.
 pub const DEVICE: &str = "/dev/net/tun";
 
+/// May we make such links? `PermissionDenied`, `NotFound` or `ENXIO` when not.
+pub fn check() -> io::Result<()> {
+    let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(DEVICE, flags, Mode::empty()).map(drop)?)
+}
+
 impl Tun {
     /// Makes the link `name` in the network namespace that the calling thread is in, down. Reading does not block.
     ///

@@ -55,6 +55,7 @@ const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
+const IFLA_TXQLEN: u16 = 13;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_IFALIAS: u16 = 20;
 const IFLA_AF_SPEC: u16 = 26;
@@ -372,6 +373,8 @@ pub fn set_up(name: &str) -> Message {
 pub struct Changes<'a> {
     /// Its MTU in bytes.
     pub mtu: Option<u32>,
+    /// How many packets wait to be sent by it.
+    pub queue: Option<u32>,
     /// Its MAC address.
     pub mac: Option<[u8; 6]>,
     /// The index of the bridge it is a member of; 0 for none.
@@ -390,6 +393,9 @@ pub fn change_link(index: u32, changes: &Changes<'_>) -> Message {
     }
     if let Some(mtu) = changes.mtu {
         message = message.attr_u32(IFLA_MTU, mtu);
+    }
+    if let Some(queue) = changes.queue {
+        message = message.attr_u32(IFLA_TXQLEN, queue);
     }
     if let Some(mac) = changes.mac {
         message = message.attr(IFLA_ADDRESS, &mac);

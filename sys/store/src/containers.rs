@@ -15,8 +15,8 @@ pub struct ContainerRow {
     pub id: ContainerId,
     /// Nobody else has it.
     pub name: String,
-    /// What it was made from.
-    pub image: ImageId,
+    /// What it was made from; a pod's infra container is mostly made from nothing.
+    pub image: Option<ImageId>,
     /// The engine's word for what it does now.
     pub state: String,
     /// When it was made, in nanoseconds of Unix time; for display and order only.
@@ -25,9 +25,9 @@ pub struct ContainerRow {
 
 /// What a name, an id or the beginning of one stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Lookup {
+pub enum Lookup<T = ContainerId> {
     /// This one.
-    Found(ContainerId),
+    Found(T),
     /// None.
     NotFound,
     /// The beginning of several ids.
@@ -43,7 +43,7 @@ impl Tx<'_> {
         if let Some(id) = self.container_named(&row.name)? {
             return Err(StoreError::NameInUse { name: row.name.clone(), id });
         }
-        let (id, image) = (row.id.to_string(), row.image.to_string());
+        let (id, image) = (row.id.to_string(), row.image.map_or_else(String::new, |image| image.to_string()));
         let values = params![id, row.name, image, row.state, row.created, text_of(doc)];
         self.change("INSERT INTO container VALUES(?1, ?2, ?3, ?4, ?5, ?6)", values).map(drop)
     }
@@ -95,6 +95,7 @@ impl Tx<'_> {
     /// leases, ports and objects are rows of their own.
     pub fn container_remove(&self, id: &ContainerId) -> Result<bool> {
         self.change("DELETE FROM kept_address WHERE container = ?1", [id.to_string()])?;
+        self.change("DELETE FROM lan_lease WHERE container = ?1", [id.to_string()])?;
         Ok(self.change("DELETE FROM container WHERE id = ?1", [id.to_string()])? > 0)
     }
 
@@ -146,7 +147,8 @@ impl Tx<'_> {
     fn container<T: DeserializeOwned>(&self, (id, name, image, state, created, doc): Raw) -> Result<(ContainerRow, T)> {
         let doc = self.document(&format!("container {name}"), &doc)?;
         let id = self.parsed("a container id", &id)?;
-        Ok((ContainerRow { id, name, image: self.parsed("an image id", &image)?, state, created }, doc))
+        let image = if image.is_empty() { None } else { Some(self.parsed("an image id", &image)?) };
+        Ok((ContainerRow { id, name, image, state, created }, doc))
     }
 }
 

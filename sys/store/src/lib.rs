@@ -1,9 +1,9 @@
 //! What podwire remembers: one SQLite file per root.
 //!
 //! ```text
-//!   <root>/podwire.db ──Store::open──> Store ──write(|tx| …)──> Tx: networks · containers · attachments
-//!                                        │                          leases · kept addresses · ports · made · journal
-//!                                        └──────read(|tx| …)──> Tx  images · layers · names · volumes · meta · events
+//!   <root>/podwire.db ──Store::open──> Store ──write(|tx| …)──> Tx: networks · containers · attachments · pods
+//!                                        │                          leases · kept addresses · LAN leases · ports · made
+//!                                        └──────read(|tx| …)──> Tx  journal · images · layers · names · volumes · meta · events
 //! ```
 //!
 //! **How it works.** A closure is a transaction: what it did is there whole when it returns `Ok`, not at all
@@ -24,10 +24,12 @@ mod error;
 mod events;
 mod images;
 mod kept;
+mod lan;
 mod leases;
 mod meta;
 mod networks;
 mod plans;
+mod pods;
 mod ports;
 mod schema;
 mod volumes;
@@ -40,7 +42,9 @@ use rusqlite::{CachedStatement, Connection, OpenFlags};
 pub use containers::{ContainerRow, Lookup};
 pub use error::StoreError;
 pub use events::{EVENTS_KEPT, Event};
+pub use lan::LanLease;
 pub use leases::{Lease, QUARANTINE};
+pub use pods::PodRow;
 
 type Result<T, E = StoreError> = std::result::Result<T, E>;
 

@@ -52,6 +52,7 @@ impl Tx<'_> {
     pub fn network_remove(&self, id: &NetworkId) -> Result<()> {
         self.change("DELETE FROM network WHERE id = ?1", [id.to_string()])?;
         self.change("DELETE FROM kept_address WHERE network = ?1", [id.to_string()])?;
+        self.change("DELETE FROM lan_lease WHERE network = ?1", [id.to_string()])?;
         self.change("DELETE FROM lease WHERE network = ?1", [id.to_string()]).map(drop)
     }
 
@@ -137,13 +138,6 @@ impl Tx<'_> {
         let sql = "SELECT container FROM attachment WHERE endpoint ->> '$.endpoint.host_link' = ?1 LIMIT 1";
         let id = self.row(sql, [link], |row| row.get::<_, String>(0))?;
         id.map(|id| self.parsed("a container id", &id)).transpose()
-    }
-
-    /// The containers that have a link on this link of the host.
-    pub fn children_of(&self, parent: &str) -> Result<Vec<ContainerId>> {
-        let sql = "SELECT DISTINCT container FROM attachment WHERE endpoint ->> '$.endpoint.parent' = ?1";
-        let rows = self.rows(sql, [parent], |row| row.get::<_, String>(0))?;
-        rows.iter().map(|id| self.parsed("a container id", id)).collect()
     }
 
     /// The container that has this MAC address on a network.

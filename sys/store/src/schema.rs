@@ -11,7 +11,7 @@ use rusqlite::Connection;
 use crate::{Kind, OpenTransaction, Result, StoreError, connect, error};
 
 /// What made the format `n + 1` out of the format `n`. Only ever added to.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 4] = [
     "
     CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 
@@ -79,6 +79,21 @@ const MIGRATIONS: [&str; 2] = [
 
     -- time is in nanoseconds of Unix time.
     CREATE TABLE event(seq INTEGER PRIMARY KEY AUTOINCREMENT, time INTEGER NOT NULL, doc TEXT NOT NULL);
+",
+    "
+    -- Outlives the container's runs and the machine's. held: not given back.
+    CREATE TABLE lan_lease(
+        container TEXT NOT NULL, network TEXT NOT NULL, ipv4 INTEGER NOT NULL, held INTEGER NOT NULL,
+        doc TEXT NOT NULL, PRIMARY KEY(container, network, ipv4)) WITHOUT ROWID;
+    CREATE INDEX lan_lease_network ON lan_lease(network);
+",
+    "
+    -- leaving: who removes it, `4711 12345`; NULL while it is to stay.
+    CREATE TABLE pod(
+        id TEXT NOT NULL PRIMARY KEY, name TEXT NOT NULL UNIQUE, created INTEGER NOT NULL, leaving TEXT,
+        doc TEXT NOT NULL);
+    CREATE INDEX pod_leaving ON pod(leaving) WHERE leaving IS NOT NULL;
+    CREATE INDEX container_pod ON container(doc ->> '$.settings.pod.id');
 ",
 ];
 

@@ -18,7 +18,7 @@ fn container(n: u8) -> ContainerId {
 }
 
 fn row(n: u8, name: &str) -> ContainerRow {
-    let image = ImageId::from_bytes([7; 32]);
+    let image = Some(ImageId::from_bytes([7; 32]));
     ContainerRow { id: container(n), name: name.to_owned(), image, state: "created".to_owned(), created: n.into() }
 }
 
@@ -79,7 +79,7 @@ fn a_container_changes_state_with_its_document() {
     let running = store.read(|tx| tx.containers_in_state(&["running", "stopped"])).unwrap();
     assert_eq!(running.len(), 1);
     assert_eq!(store.read(|tx| tx.container_count("created")).unwrap(), 0);
-    assert_eq!(store.read(|tx| tx.containers_of_image(&found.image)).unwrap(), [container(1)]);
+    assert_eq!(store.read(|tx| tx.containers_of_image(&found.image.unwrap())).unwrap(), [container(1)]);
     store.write(|tx| tx.container_remove(&container(1))).unwrap();
     assert_eq!(store.read(|tx| tx.container_doc::<Value>(&container(1))).unwrap(), None);
 }
@@ -450,17 +450,53 @@ fn addresses_are_kept_for_a_container_until_it_or_the_network_is_removed() {
 }
 
 #[test]
+fn what_a_lan_lent_outlives_runs_and_the_machines_and_goes_with_the_container_or_the_network() {
+    let (_directory, store) = scratch();
+    let (one, net, other) = (container(1), network(9, "lan"), network(8, "lab"));
+    let put = |net: &NetworkId, ipv4, what: &str| store.write(|tx| tx.lan_lease_put(&one, net, ipv4, &what)).unwrap();
+    let of = || {
+        let leases = store.read(|tx| tx.lan_leases_of(&one)).unwrap();
+        leases.into_iter().map(|l| (l.network, l.ipv4, l.held, l.lease)).collect::<Vec<_>>()
+    };
+    let held = || store.read(|tx| tx.lan_leases_held()).unwrap().len();
+    put(&net.id, true, "a");
+    put(&net.id, true, "b");
+    put(&net.id, false, "c");
+    put(&other.id, true, "d");
+    store.write(|tx| tx.drop_runtime()).unwrap();
+    let all = |b, c, d| {
+        let row = |id, ipv4, held, text: &str| (id, ipv4, held, json!(text));
+        vec![row(other.id, true, d, "d"), row(net.id, true, b, "b"), row(net.id, false, c, "c")]
+    };
+    assert_eq!((of(), held()), (all(true, true, true), 3));
+    store.write(|tx| tx.lan_lease_lost(&one, &net.id, false)).unwrap();
+    assert_eq!((of(), held()), (all(true, false, true), 2));
+    store.write(|tx| tx.lan_leases_release(&one, &net.id)).unwrap();
+    assert_eq!((of(), held()), (all(false, false, true), 1));
+    store.write(|tx| tx.lan_leases_release(&one, &other.id)).unwrap();
+    assert_eq!(held(), 0);
+    store.write(|tx| tx.lan_leases_forget(&one, &other.id)).unwrap();
+    assert_eq!(of().len(), 2);
+    store.write(|tx| tx.network_remove(&net.id)).unwrap();
+    assert_eq!(of(), []);
+    put(&other.id, true, "e");
+    store.write(|tx| tx.container_remove(&one)).unwrap();
+    assert_eq!(of(), []);
+}
+
+#[test]
 fn a_file_of_the_first_format_is_brought_forward_with_what_is_in_it() {
     let (directory, store) = scratch();
     store.write(|tx| tx.container_insert(&row(1, "web"), &json!({}))).unwrap();
     drop(store);
     let connection = rusqlite::Connection::open(directory.path().join(Store::FILE)).unwrap();
-    let later = "SELECT type, name FROM sqlite_schema WHERE sql IS NOT NULL AND (name IN ('event', 'kept_address')
-                 OR name IN ('attachment_host_link', 'attachment_mac', 'container_sharer')) ORDER BY type DESC";
+    let later =
+        "SELECT type, name FROM sqlite_schema WHERE sql IS NOT NULL AND (name IN ('event', 'kept_address', 'lan_lease', 'pod')
+                 OR name IN ('attachment_host_link', 'attachment_mac', 'container_sharer', 'container_pod')) ORDER BY type DESC";
     let mut statement = connection.prepare(later).unwrap();
     let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))).unwrap();
     let drops: Vec<String> = rows.map(|row| row.map(|(what, name)| format!("DROP {what} {name};")).unwrap()).collect();
-    assert_eq!(drops.len(), 5);
+    assert_eq!(drops.len(), 8);
     connection.execute_batch(&(drops.concat() + "PRAGMA user_version=1")).unwrap();
     let store = Store::open(directory.path()).unwrap();
     assert_eq!(store.read(|tx| tx.container_find("web")).unwrap(), Lookup::Found(container(1)));
@@ -500,7 +536,8 @@ fn every_look_up_goes_by_an_index() {
     let (directory, store) = scratch();
     drop(store);
     let connection = rusqlite::Connection::open(directory.path().join(Store::FILE)).unwrap();
-    let sources = ["containers", "events", "images", "kept", "leases", "meta", "networks", "plans", "ports", "volumes"];
+    let sources =
+        ["containers", "events", "images", "kept", "lan", "leases", "meta", "networks", "plans", "ports", "volumes"];
     let mut looked_at = 0;
     for source in sources {
         let text = std::fs::read_to_string(format!("{}/src/{source}.rs", env!("CARGO_MANIFEST_DIR"))).unwrap();

@@ -17,6 +17,7 @@ pub const LAB_LIMIT: Duration = Duration::from_secs(120);
 
 const SETUP: &str = include_str!("../tools/setup.sh");
 const PEER: &str = include_str!("../tools/peer.py");
+const DHCP: &str = include_str!("../tools/dhcp.py");
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The ordinary user of a lab that has one.
@@ -80,6 +81,7 @@ impl Lab {
         let dir = tempfile::Builder::new().prefix("podwire-lab.").tempdir()?;
         std::fs::write(dir.path().join("setup.sh"), SETUP)?;
         std::fs::write(dir.path().join("peer.py"), PEER)?;
+        std::fs::write(dir.path().join("dhcp.py"), DHCP)?;
         let mut holder = unshare(options, dir.path()).spawn().context("unshare (util-linux) is needed")?;
         let pid = holder.id();
         let stdin = holder.stdin.take();

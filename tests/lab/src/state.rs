@@ -72,7 +72,17 @@ impl Lab {
                 if line.is_empty() { state.split_whitespace().take(3).collect::<Vec<_>>().join(" ") } else { line };
             // Whoever starts netd has options of its own to tell it.
             let name = if name.starts_with("podwire-netd ") { "podwire-netd" } else { name.trim() }.to_owned();
-            let ours = ["peer.py", "docker-registry", "registry serve", "while ", "sleep "];
+            let ours = [
+                "peer.py",
+                "dhcp.py",
+                "dnsmasq",
+                "dhcpd",
+                "tcpdump",
+                "docker-registry",
+                "registry serve",
+                "while ",
+                "sleep ",
+            ];
             (!ours.iter().any(|our| name.contains(our))).then_some(name)
         };
         entries.filter_map(command).collect()

@@ -36,6 +36,8 @@ pub enum Blow {
 /// Which system call of which process.
 #[derive(Debug, Clone)]
 pub struct Aim {
+    /// The number of the user, and of his group, who runs the command; us when absent.
+    pub user: Option<u32>,
     /// The process: 0 the command, 1 the monitor.
     pub role: usize,
     /// A process that runs already, instead of the command and what it starts.
@@ -50,12 +52,12 @@ pub struct Aim {
 
 /// Runs the command under the tracer; its exit code.
 pub fn run(aim: &Aim, argv: &[String]) -> Result<i32> {
-    let child = Command::new("/bin/sh")
-        .args(["-c", "kill -STOP $$; exec \"$@\"", "sh"])
-        .args(argv)
-        .process_group(0)
-        .spawn()
-        .context("/bin/sh")?;
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", "kill -STOP $$; exec \"$@\"", "sh"]).args(argv).process_group(0);
+    if let Some(user) = aim.user {
+        command.uid(user).gid(user);
+    }
+    let child = command.spawn().context("/bin/sh")?;
     let child = Pid::from_raw(child.id().cast_signed());
     waitpid(child, Some(WaitPidFlag::WUNTRACED))?;
     let mut tracer = Tracer { aim: aim.clone(), tasks: HashMap::new(), calls: BTreeMap::new(), roles: 0, hit: None };

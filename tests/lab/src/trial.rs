@@ -29,6 +29,12 @@ pub enum Need {
     Podman,
     /// `podman-compose` (PyPI), which is to drive podwire.
     Compose,
+    /// `dnsmasq`, a DHCP server.
+    Dnsmasq,
+    /// `dhcpd`, ISC's DHCP server.
+    Dhcpd,
+    /// `tcpdump`, the witness of what is on the wire.
+    Tcpdump,
     /// The kernel makes ipvlan links.
     Ipvlan,
 }
@@ -42,6 +48,9 @@ impl Need {
             Self::Compose if !have("podman-compose") => Some("podman-compose (PyPI) is not installed"),
             Self::Ipvlan if !makes_ipvlan() => Some("this kernel has no ipvlan links"),
             Self::Sctp if !speaks_sctp() => Some("this kernel has no SCTP"),
+            Self::Dnsmasq if !have("dnsmasq") => Some("dnsmasq is not installed"),
+            Self::Dhcpd if !have("dhcpd") => Some("dhcpd (isc-dhcp-server) is not installed"),
+            Self::Tcpdump if !have("tcpdump") => Some("tcpdump is not installed"),
             Self::Dig if !have("dig") => Some("dig (bind9-dnsutils) is not installed"),
             Self::UidMap if !have("newuidmap") || !have("newgidmap") => Some("uidmap is not installed"),
             Self::Podman if !have("podman") => Some("podman is not installed"),

@@ -16,6 +16,8 @@ usage: peer.py http PORT [ADDRESS]           answers every GET with the address 
        peer.py sctp-serve PORT TEXT | sctp-ask ADDRESS PORT
        peer.py arp LINK IP                    says, in raw frames, that IP is at LINK's MAC
        peer.py spoof LINK MAC4 SOURCE TARGET PORT  a raw UDP datagram from SOURCE to TARGET via the MAC
+       peer.py flood LINK MAC SOURCE TARGET KIND SECONDS  raw frames as fast as it can, from SOURCE (random: from anybody)
+                                              to TARGET via the MAC; KIND: syn, ack, udp, echo, mutated (each once)
        peer.py pty COMMAND…                   runs it on a terminal, prints what the terminal shows
        peer.py fill DIRECTORY                 writes until the file system is full
 """
@@ -256,6 +258,48 @@ def spoof(link, via, source, target, port):
     head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 1, 0, 64, 17, 0, socket.inet_aton(source), socket.inet_aton(target))
     head = head[:10] + struct.pack("!H", checksum(head)) + head[12:]
     raw(link).send(bytes.fromhex(via.replace(":", "")) + mac(link) + b"\x08\x00" + head + udp)
+
+def flood(link, via, source, target, kind, seconds):
+    import random
+    chance = random.Random(7)
+    s, me = raw(link), mac(link)
+    ethernet = bytes.fromhex(via.replace(":", "")) + me + b"\x08\0"
+    def frame():
+        src = socket.inet_aton(source) if source != "random" else bytes([chance.choice([10, 198, 203]), *chance.randbytes(3)])
+        dst, number = socket.inet_aton(target), chance.randrange(65536)
+        ports = struct.pack("!HH", 1024 + number % 60000, 7000 if kind == "udp" else 80)
+        if kind == "udp":
+            protocol, rest = 17, struct.pack("!HH", 12, 0) + b"hell"
+            ports = struct.pack("!HH", 1024 + number % 60000, 1 + chance.randrange(60000))
+        elif kind == "echo":
+            protocol, ports, rest = 1, b"", struct.pack("!BBHHH", 8, 0, 0, number, 1)
+            rest = rest[:2] + struct.pack("!H", checksum(rest)) + rest[4:]
+        else:
+            flags = 0x10 if kind == "ack" else 2
+            protocol, rest = 6, struct.pack("!IIBBHHH", chance.randrange(2**32), 0, 0x50, flags, 65535, 0, 0)
+            pseudo = src + dst + struct.pack("!BBH", 0, 6, 20) + ports + rest
+            rest = rest[:12] + struct.pack("!H", checksum(pseudo)) + rest[14:]
+        ip = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(ports + rest), number, 0, 64, protocol, 0) + src + dst
+        ip = ip[:10] + struct.pack("!H", checksum(ip)) + ip[12:]
+        whole = bytearray(ethernet + ip + ports + rest)
+        if kind == "mutated":
+            for _ in range(chance.randrange(1, 6)):
+                whole[chance.randrange(12, len(whole))] = chance.randrange(256)
+            whole = whole[:chance.randrange(14, len(whole) + 1)] if chance.randrange(4) == 0 else whole
+        return bytes(whole)
+    frames = [frame() for _ in range(10_000)]
+    print("flooding", flush=True)
+    begun, sent = time.monotonic(), 0
+    while time.monotonic() - begun < float(seconds):
+        if kind == "mutated" and sent:
+            frames = [frame() for _ in range(10_000)]
+        for one in frames:
+            try:
+                s.send(one)
+                sent += 1
+            except OSError:
+                pass
+    print(sent, "sent", flush=True)
 
 def pty(*command):
     import pty

@@ -16,7 +16,7 @@ pub(crate) struct Inspect {
     /// Change the output format to JSON or a Go template
     #[arg(short, long, value_name = "string", default_value = "", hide_default_value = true)]
     format: String,
-    /// What to look for: all, container, image, network, volume
+    /// What to look for: all, container, image, network, pod, volume
     #[arg(short = 't', long = "type", value_name = "string", default_value = "all")]
     kind: String,
     #[arg(hide = true)]
@@ -33,13 +33,11 @@ impl Command for Inspect {
             "container" => container,
             "image" => image,
             "network" => network,
+            "pod" => super::pod_inspect::pod,
             "volume" => volume,
-            "pod" => {
-                return Err(Failure::new(format!("--type {} is not supported by podwire yet", self.kind)));
-            }
             other => {
                 return Err(Failure::new(format!(
-                    "invalid type {other:?}, must be one of all, container, image, network or volume"
+                    "invalid type {other:?}, must be one of all, container, image, network, pod or volume"
                 )));
             }
         };
@@ -80,10 +78,10 @@ impl Command for InspectImage {
 }
 
 /// The object of that name; `None` when there is none, with the words for it.
-type Look = fn(&Engine, &str) -> Result<Result<Value, String>, Failure>;
+pub(super) type Look = fn(&Engine, &str) -> Result<Result<Value, String>, Failure>;
 
 /// What is found is printed, then what is not.
-fn show(engine: &Engine, names: &[String], format: &str, look: Look) -> Outcome {
+pub(super) fn show(engine: &Engine, names: &[String], format: &str, look: Look) -> Outcome {
     let mut found = Vec::new();
     let mut unknown = Vec::new();
     for name in names {
@@ -98,7 +96,7 @@ fn show(engine: &Engine, names: &[String], format: &str, look: Look) -> Outcome 
 }
 
 fn anything(engine: &Engine, name: &str) -> Result<Result<Value, String>, Failure> {
-    for look in [container, image, network, volume] {
+    for look in [container, image, network, super::pod_inspect::pod as Look, volume] {
         if let Ok(value) = look(engine, name)? {
             return Ok(Ok(value));
         }

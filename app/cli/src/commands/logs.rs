@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use engine::{LogLine, LogOptions, Stream};
+use engine::{Engine, LogLine, LogOptions, Stream};
 use jiff::Timestamp;
 
 use crate::ages;
@@ -13,15 +13,24 @@ use crate::outcome::{Failure, Outcome, USAGE};
 
 #[derive(clap::Args)]
 pub(crate) struct Logs {
+    #[command(flatten)]
+    flags: LogFlags,
+    /// The container created last
+    #[arg(short, long)]
+    latest: bool,
+    #[arg(hide = true)]
+    arguments: Vec<String>,
+}
+
+/// Which lines, and what is printed of each.
+#[derive(clap::Args)]
+pub(super) struct LogFlags {
     /// Wait for more
     #[arg(short, long)]
     follow: bool,
     /// A colour of its own for the name of each container
     #[arg(long)]
     color: bool,
-    /// The container created last
-    #[arg(short, long)]
-    latest: bool,
     /// Print the container's name before each line
     #[arg(short, long)]
     names: bool,
@@ -37,8 +46,6 @@ pub(crate) struct Logs {
     /// Up to this time: a time, or a duration back from now
     #[arg(long, value_name = "string")]
     until: Option<String>,
-    #[arg(hide = true)]
-    arguments: Vec<String>,
 }
 
 impl Command for Logs {
@@ -46,6 +53,17 @@ impl Command for Logs {
         if self.arguments.is_empty() && !self.latest {
             return Err(Failure::new("specify at least one container name or ID to log"));
         }
+        let engine = podwire.engine()?;
+        let names = match self.latest {
+            true => vec![choice::one(podwire, &engine, self.arguments.first(), true)?],
+            false => self.arguments,
+        };
+        self.flags.print(&engine, &names)
+    }
+}
+
+impl LogFlags {
+    fn options(&self) -> Result<LogOptions, Failure> {
         let now = Timestamp::now();
         let time = |text: &Option<String>, flag: &str| {
             let parsed = text.as_deref().map(|text| ages::parse_time(text, now)).transpose();
@@ -53,17 +71,17 @@ impl Command for Logs {
                 Failure::new(format!("parsing --{flag} {:?}: {why}", text.as_deref().unwrap_or_default()))
             })
         };
-        let options = LogOptions {
+        Ok(LogOptions {
             follow: self.follow,
             since: time(&self.since, "since")?,
             until: time(&self.until, "until")?,
             tail: usize::try_from(self.tail).ok(),
-        };
-        let engine = podwire.engine()?;
-        let names = match self.latest {
-            true => vec![choice::one(podwire, &engine, self.arguments.first(), true)?],
-            false => self.arguments,
-        };
+        })
+    }
+
+    /// The logs of these containers, one after the other.
+    pub(super) fn print(&self, engine: &Engine, names: &[String]) -> Outcome {
+        let options = self.options()?;
         let several = names.len() > 1;
         let mut code = 0;
         for (n, name) in names.iter().enumerate() {

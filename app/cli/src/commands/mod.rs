@@ -12,6 +12,8 @@ mod import;
 mod info;
 mod inspect;
 mod kill;
+mod kube_generate;
+mod kube_play;
 mod load;
 mod logs;
 mod network_connect;
@@ -21,6 +23,7 @@ mod network_exists;
 mod network_export;
 mod network_import;
 mod network_inspect;
+mod network_leases;
 mod network_ls;
 mod network_prune;
 mod network_reload;
@@ -28,6 +31,13 @@ mod network_resolve;
 mod network_rm;
 mod network_update;
 mod pause;
+mod pod_create;
+mod pod_inspect;
+mod pod_logs;
+mod pod_ps;
+mod pod_rm;
+mod pod_start;
+mod pod_stop;
 mod port;
 pub(crate) mod ps;
 mod pull;
@@ -58,12 +68,17 @@ use crate::outcome::Outcome;
 /// Words that stand before a command.
 pub(crate) const NOUNS: &[(&str, &str)] = &[
     ("container", "Manage containers"),
+    ("generate", "Write what runs for other programs"),
     ("healthcheck", "Check the health of containers"),
     ("image", "Manage images"),
+    ("kube", "Play, write and take down Kubernetes files"),
     ("network", "Manage networks"),
+    ("play", "Play what other programs write"),
+    ("pod", "Manage pods"),
     ("volume", "Manage volumes"),
 ];
 
+const SEVERAL_PODS: &str = "[options] POD [POD...]";
 const SEVERAL_CONTAINERS: &str = "[options] CONTAINER [CONTAINER...]";
 
 /// One line per command: its names, what it does, what follows it.
@@ -84,6 +99,9 @@ pub(crate) const COMMANDS: &[Entry] = &[
     Entry::new::<inspect::InspectContainer>(&["container inspect"], "Display a container", "[options] CONTAINER [CONTAINER...]"),
     Entry::new::<inspect::InspectImage>(&["image inspect"], "Display an image", "[options] IMAGE [IMAGE...]"),
     Entry::new::<kill::Kill>(&["kill", "container kill"], "Send a signal to running containers", SEVERAL_CONTAINERS),
+    Entry::new::<kube_play::KubeDown>(&["kube down"], "Stop and remove the pods of a Kubernetes file", "[options] FILE|-"),
+    Entry::new::<kube_generate::KubeGenerate>(&["kube generate", "generate kube"], "Write a pod or containers as a Kubernetes file", "[options] POD|CONTAINER [CONTAINER...]"),
+    Entry::new::<kube_play::KubePlay>(&["kube play", "play kube"], "Make and start the pods of a Kubernetes file", "[options] FILE|-"),
     Entry::new::<load::Load>(&["load", "image load"], "Load images from an archive", "[options]"),
     Entry::new::<logs::Logs>(&["logs", "container logs"], "Fetch the logs of containers", SEVERAL_CONTAINERS),
     Entry::new::<network_connect::NetworkConnect>(&["network connect"], "Add a container to a network", "[options] NETWORK CONTAINER"),
@@ -93,6 +111,7 @@ pub(crate) const COMMANDS: &[Entry] = &[
     Entry::new::<network_export::NetworkExport>(&["network export"], "Write networks as Podman's files", "[options] [NETWORK...]"),
     Entry::new::<network_import::NetworkImport>(&["network import"], "Add networks from Podman's or CNI's files", "[FILE|DIR...]"),
     Entry::new::<network_inspect::NetworkInspect>(&["network inspect"], "Display networks", "[options] NETWORK [NETWORK...]"),
+    Entry::new::<network_leases::NetworkLeases>(&["network leases"], "List addresses that DHCP servers have leased to containers", "[options] [NETWORK]"),
     Entry::new::<network_ls::NetworkLs>(&["network ls", "network list"], "List networks", "[options]"),
     Entry::new::<network_prune::NetworkPrune>(&["network prune"], "Remove networks that no container uses", "[options]"),
     Entry::new::<network_reload::NetworkReload>(&["network reload"], "Make the firewall and links of containers as they should be", "[options] [CONTAINER...]"),
@@ -100,6 +119,17 @@ pub(crate) const COMMANDS: &[Entry] = &[
     Entry::new::<network_rm::NetworkRm>(&["network rm", "network remove"], "Remove networks", "[options] NETWORK [NETWORK...]"),
     Entry::new::<network_update::NetworkUpdate>(&["network update"], "Change a network's DNS servers", "[options] NETWORK"),
     Entry::new::<pause::Pause>(&["pause", "container pause"], "Stop the processes of containers where they are", SEVERAL_CONTAINERS),
+    Entry::new::<pod_create::PodCreate>(&["pod create"], "Create a pod", "[options] [NAME]"),
+    Entry::new::<pod_rm::PodExists>(&["pod exists"], "Check if a pod exists", "POD"),
+    Entry::new::<pod_inspect::PodInspect>(&["pod inspect"], "Display pods", SEVERAL_PODS),
+    Entry::new::<pod_stop::PodKill>(&["pod kill"], "Send a signal to the containers of pods", SEVERAL_PODS),
+    Entry::new::<pod_logs::PodLogs>(&["pod logs"], "Fetch the logs of a pod's containers", "[options] POD"),
+    Entry::new::<pod_rm::PodPrune>(&["pod prune"], "Remove all pods that have stopped", "[options]"),
+    Entry::new::<pod_ps::PodPs>(&["pod ps", "pod ls", "pod list"], "List pods", "[options]"),
+    Entry::new::<pod_start::PodRestart>(&["pod restart"], "Restart the containers of pods", SEVERAL_PODS),
+    Entry::new::<pod_rm::PodRm>(&["pod rm"], "Remove pods with their containers", SEVERAL_PODS),
+    Entry::new::<pod_start::PodStart>(&["pod start"], "Start the containers of pods", SEVERAL_PODS),
+    Entry::new::<pod_stop::PodStop>(&["pod stop"], "Stop the containers of pods", SEVERAL_PODS),
     Entry::new::<port::Port>(&["port", "container port"], "List published ports of a container", "[options] CONTAINER [PORT]"),
     Entry::new::<ps::Ps>(&["ps", "container ps", "container ls", "container list"], "List containers", "[options]"),
     Entry::new::<pull::Pull>(&["pull", "image pull"], "Pull images from a registry", "[options] IMAGE [IMAGE...]"),

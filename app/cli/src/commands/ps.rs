@@ -20,7 +20,7 @@ pub(crate) struct Ps {
     /// Show containers that do not run too
     #[arg(short, long)]
     all: bool,
-    /// Show what fits: ancestor=, before=, exited=, health=, id=, label=, label!=, name=, network=, restart-policy=, since=, status=, until=, volume=
+    /// Show what fits: ancestor=, before=, exited=, health=, id=, label=, label!=, name=, network=, pod=, restart-policy=, since=, status=, until=, volume=
     #[arg(short, long, value_name = "strings")]
     filter: Vec<String>,
     /// Change the output format to JSON or a Go template
@@ -38,6 +38,9 @@ pub(crate) struct Ps {
     /// Print no headings
     #[arg(long)]
     noheading: bool,
+    /// Show the pods
+    #[arg(short, long)]
+    pod: bool,
     /// Print ids only
     #[arg(short, long)]
     quiet: bool,
@@ -56,6 +59,7 @@ pub(crate) const KNOWN: &[&str] = &[
     "label!",
     "name",
     "network",
+    "pod",
     "restart-policy",
     "should-start-on-boot",
     "since",
@@ -102,8 +106,12 @@ impl Command for Ps {
             ("RunningFor", "CREATED"),
             ("ImageID", "IMAGE ID"),
             ("Pid", "PID"),
+            ("Pod", "POD ID"),
+            ("PodName", "PODNAME"),
         ];
-        Listing { name: "ps", format: &self.format, default: TABLE, headings, header: !self.noheading }.print(&rows)?;
+        let table = if self.pod { format!("{TABLE}\t{{{{.Pod}}}}\t{{{{.PodName}}}}") } else { TABLE.to_owned() };
+        Listing { name: "ps", format: &self.format, default: &table, headings, header: !self.noheading }
+            .print(&rows)?;
         Ok(0)
     }
 }
@@ -143,7 +151,7 @@ impl<'a> Selection<'a> {
 
     pub(crate) fn fits(&self, c: &Summary) -> bool {
         let id = c.id.to_string();
-        let image_id = c.image_id.to_string();
+        let image_id = c.image_id.map_or_else(String::new, |id| id.to_string());
         filters::matches(&self.names, c.name.as_str())
             && self.filters.any("id", |prefix| id.starts_with(prefix.as_str()))
             && self.filters.labels(&c.labels)
@@ -160,6 +168,9 @@ impl<'a> Selection<'a> {
             && self.filters.any("ancestor", |image| image_id.starts_with(image.as_str()) || is_image(&c.image, image))
             && self.filters.any("network", |n| {
                 c.networks.iter().any(|(name, id)| name.as_str() == n || id.to_string().starts_with(n.as_str()))
+            })
+            && self.filters.any("pod", |wish| {
+                c.pod.as_ref().is_some_and(|(id, name)| name == wish || id.to_string().starts_with(wish.as_str()))
             })
             && self.filters.any("volume", |v| {
                 c.mounts.iter().any(|m| m.name.as_ref() == Some(v) || m.source == **v || m.target == **v)
@@ -184,6 +195,7 @@ fn row(c: &Summary, full: bool, now: Timestamp) -> Value {
     let labels: Vec<String> = c.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
     let networks: Vec<&str> = c.networks.iter().map(|(name, _)| name.as_str()).collect();
     let created = ages::ago(c.created, now);
+    let pod = c.pod.as_ref().map_or_else(String::new, |(id, _)| if full { id.to_string() } else { id.short() });
     let mut fields = vec![
         Field::method("ID", id),
         Field::method("Command", command),
@@ -195,6 +207,7 @@ fn row(c: &Summary, full: bool, now: Timestamp) -> Value {
         Field::method("Mounts", c.mounts.iter().map(|m| m.target.as_str()).collect::<Vec<_>>().join(",")),
         Field::method("Names", c.name.as_str()),
         Field::method("Networks", networks.join(",")),
+        Field::method("Pod", pod),
         Field::method("Ports", ports::text(&c.ports, &c.exposed)),
         Field::method("State", c.state.to_string()),
         Field::method("Status", status(c, now)),
@@ -237,6 +250,7 @@ fn json(c: &Summary) -> Vec<Field> {
         )
     }));
     let exposed = Value::Map(exposed(&c.exposed).into());
+    let (pod_id, pod_name) = c.pod.as_ref().map_or((String::new(), ""), |(id, name)| (id.to_string(), name.as_str()));
     vec![
         Field::same("AutoRemove", c.auto_remove),
         Field::same("Command", Value::texts(&c.command)),
@@ -249,16 +263,16 @@ fn json(c: &Summary) -> Vec<Field> {
         Field::same("ExposedPorts", if c.exposed.is_empty() { Value::Nil } else { exposed }),
         Field::same("Id", c.id.to_string()),
         Field::same("Image", c.image.as_str()),
-        Field::same("ImageID", c.image_id.to_string()),
-        Field::same("IsInfra", false),
+        Field::same("ImageID", c.image_id.map_or_else(String::new, |id| id.to_string())),
+        Field::same("IsInfra", c.is_infra),
         Field::same("Labels", if c.labels.is_empty() { Value::Nil } else { Value::text_map(&c.labels) }),
         Field::same("Mounts", Value::texts(c.mounts.iter().map(|m| &m.target))),
         Field::same("Names", Value::texts([c.name.as_str()])),
         Field::same("Namespaces", Value::text_map([])),
         Field::same("Networks", Value::texts(c.networks.iter().map(|(name, _)| name.as_str()))),
         Field::same("Pid", i64::from(c.pid.unwrap_or(0))),
-        Field::same("Pod", ""),
-        Field::same("PodName", ""),
+        Field::same("Pod", pod_id.as_str()),
+        Field::same("PodName", pod_name),
         Field::same("Ports", if c.ports.is_empty() { Value::Nil } else { ports }),
         Field::same("Restarts", i64::from(c.restarts)),
         Field::same("Size", Value::Nil),
@@ -291,7 +305,7 @@ mod tests {
         Summary {
             id: "26fe94487ef7ff57a41eba5d353a1a01e4f6797c109c4f5c0d0ae1bb30b15d01".parse().unwrap(),
             name: "w1".parse().unwrap(),
-            image_id: "9e1aa52dea581dc7903c710f15893bad7a4854ab373f2def0bd8306c76d10566".parse().unwrap(),
+            image_id: Some("9e1aa52dea581dc7903c710f15893bad7a4854ab373f2def0bd8306c76d10566".parse().unwrap()),
             image: "quay.io/libpod/testimage:20241011".to_owned(),
             command: vec!["sleep".to_owned(), "1000".to_owned()],
             created: time("2026-11-23T18:11:11.381027044Z"),
@@ -310,6 +324,8 @@ mod tests {
             restart_policy: "no",
             stopped_by_user: false,
             health: None,
+            pod: None,
+            is_infra: false,
         }
     }
 

@@ -48,7 +48,7 @@ impl Command for Rm {
     fn run(self, podwire: &Podwire) -> Outcome {
         let mut engine = podwire.engine()?;
         let choice = Choice { cidfile: self.cidfile, filter: self.filter, latest: self.latest };
-        let names = choice.names(podwire, &engine, self.arguments, self.all, |_| true)?;
+        let names = choice.names(podwire, &engine, self.arguments, self.all, |c| !c.is_infra)?;
         let options =
             engine::RemoveOptions { force: self.force, time: self.time, volumes: self.volumes, depend: self.depend };
         // Podman's `rm -f` does not mind what is not there.

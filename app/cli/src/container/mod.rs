@@ -13,7 +13,8 @@ mod volume;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use engine::config::{ContainerConfig, PullPolicy, Restart, Space, UnsetEnv};
+use engine::config::{ContainerConfig, PodChoice, PullPolicy, Restart, Space, UnsetEnv, UsersWish};
+use engine::pods::PodConfig;
 use model::Hostname;
 
 use crate::conf::Conf;
@@ -28,7 +29,7 @@ use inside::InsideFlags;
 use limits::LimitFlags;
 use mount::Mounted;
 pub(crate) use network::MODES;
-use network::NetworkFlags;
+pub(crate) use network::NetworkFlags;
 use security::SecurityFlags;
 use users::UserFlags;
 
@@ -65,6 +66,12 @@ pub(crate) struct ContainerFlags {
     /// Keep standard input open
     #[arg(short, long)]
     interactive: bool,
+    /// Run the container in a pod: its name or id, or new:NAME for one that is made now
+    #[arg(long, value_name = "string")]
+    pod: Option<String>,
+    /// Read the pod's ID from the file
+    #[arg(long, value_name = "string")]
+    pod_id_file: Option<PathBuf>,
     /// Remove the container after exit
     #[arg(long = "rm")]
     remove: bool,
@@ -182,9 +189,6 @@ impl ContainerFlags {
         let platform = self.platform()?;
         let (volumes, tmpfs) = self.volumes()?;
         let (env, labels) = (self.environment()?, self.labels()?);
-        let users = self.users.parse(std::env::var("PODMAN_USERNS").ok())?;
-        let mut remarks = Vec::new();
-        let network = self.network.parse(&mut remarks)?;
         let inside = self.inside.parse()?;
         let care = self.care.parse()?;
         if care.restart != Restart::No && self.remove {
@@ -192,7 +196,15 @@ impl ContainerFlags {
                 "the --rm option conflicts with --restart, when the restartPolicy is not \"\" and \"no\"",
             ));
         }
-        let hostname = self.hostname.as_deref().filter(|h| !h.is_empty()).map(str::parse::<Hostname>).transpose()?;
+        let in_pod = self.pod.as_ref().is_some_and(|pod| !pod.is_empty()) || self.pod_id_file.is_some();
+        let users = self.users.parse(std::env::var("PODMAN_USERNS").ok().filter(|_| !in_pod))?;
+        if in_pod && users != UsersWish::Host {
+            return Err(Failure::new("--userns and --pod cannot be set together"));
+        }
+        let mut remarks = Vec::new();
+        let mut network = self.network.parse(&mut remarks)?;
+        let mut hostname =
+            self.hostname.as_deref().filter(|h| !h.is_empty()).map(str::parse::<Hostname>).transpose()?;
         if inside.uts == Space::Host && hostname.is_some() {
             return Err(Failure::new(
                 "invalid config provided: cannot set hostname when running in the host UTS namespace: invalid configuration",
@@ -201,6 +213,25 @@ impl ContainerFlags {
         let conf = Conf::read()?;
         let mut security = self.security.parse()?;
         security.default = conf.capabilities();
+        let pod = match (self.pod.filter(|pod| !pod.is_empty()), self.pod_id_file) {
+            (Some(_), Some(_)) => return Err(Failure::new("cannot specify both --pod and --pod-id-file")),
+            (None, Some(path)) => Some(PodChoice::Join(crate::pods::read_id_file(&path)?)),
+            (None, None) => None,
+            (Some(pod), None) => Some(match pod.strip_prefix("new:") {
+                Some("") => return Err(Failure::new("new pod name must be at least one character")),
+                Some(_) if self.dry_run => {
+                    return Err(Failure::new("--dry-run and --pod new: cannot be used together yet"));
+                }
+                // What it says of the network is said of the pod's.
+                Some(name) => PodChoice::New(Box::new(PodConfig {
+                    network: std::mem::take(&mut network),
+                    hostname: hostname.take(),
+                    create_command: podwire.argv.clone(),
+                    ..PodConfig::named(name.parse()?)
+                })),
+                None => PodChoice::Join(pod),
+            }),
+        };
         let config = ContainerConfig {
             default_env: conf.env(),
             name: self.name.as_deref().filter(|name| !name.is_empty()).map(str::parse).transpose()?,
@@ -216,6 +247,7 @@ impl ContainerFlags {
             hostname,
             tty: self.tty,
             interactive: self.interactive,
+            pod,
             remove: self.remove,
             replace: self.replace,
             id_file: self.cidfile.as_deref().map(from_here).transpose()?,
@@ -299,7 +331,7 @@ impl ContainerFlags {
 }
 
 /// A JSON array of words, or one word; nothing clears the image's.
-fn entrypoint(text: &str) -> Vec<String> {
+pub(crate) fn entrypoint(text: &str) -> Vec<String> {
     match serde_json::from_str(text) {
         Ok(words) => words,
         Err(_) if text.is_empty() => Vec::new(),
@@ -322,7 +354,7 @@ fn annotations(list: &[String]) -> Result<BTreeMap<String, String>, Failure> {
 }
 
 /// The engine is not where the user is.
-fn from_here(path: &Path) -> Result<PathBuf, Failure> {
+pub(crate) fn from_here(path: &Path) -> Result<PathBuf, Failure> {
     std::path::absolute(path).map_err(|e| Failure::new(format!("{}: {e}", path.display())))
 }
 

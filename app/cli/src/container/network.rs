@@ -60,7 +60,37 @@ pub(crate) const MODES: &[&str] =
     &["none", "host", "bridge", "private", "slirp4netns", "pasta", "container", "ns", "default"];
 
 impl NetworkFlags {
-    pub(super) fn parse(mut self, remarks: &mut Vec<String>) -> Result<NetworkConfig, Failure> {
+    /// Is anything published?
+    pub(crate) fn publishes(&self) -> bool {
+        !self.publish.is_empty() || self.publish_all
+    }
+
+    /// Refuses what a pod without an infra container has no place for.
+    pub(crate) fn check_without_infra(&self) -> Result<(), Failure> {
+        let exclusive = |flag| format!("NoInfra and {flag} are mutually exclusive pod options: invalid pod spec");
+        let without = |flag| format!("cannot set {flag} without infra container: invalid argument");
+        for (given, text) in [
+            (self.no_hosts, "cannot specify --no-hosts without an infra container".to_owned()),
+            (self.publishes(), "you must have an infra container to publish port bindings to the host".to_owned()),
+            (!self.network.is_empty(), "NoInfra and network modes cannot be used together".to_owned()),
+            (self.ip.is_some(), without("--ip")),
+            (self.ip6.is_some(), without("--ip6")),
+            (self.mac_address.is_some(), without("--mac")),
+            (!self.network_alias.is_empty(), without("--network-alias")),
+            (!self.expose.is_empty(), without("--expose")),
+            (!self.add_host.is_empty(), exclusive("HostAdd")),
+            (!self.dns.is_empty(), exclusive("DNSServer")),
+            (!self.dns_search.is_empty(), exclusive("DNSSearch")),
+            (!self.dns_option.is_empty(), exclusive("DNSOption")),
+        ] {
+            if given {
+                return Err(Failure::new(text));
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn parse(mut self, remarks: &mut Vec<String>) -> Result<NetworkConfig, Failure> {
         // An empty value is no value.
         for flag in [&mut self.ip, &mut self.ip6, &mut self.mac_address] {
             *flag = flag.take().filter(|text| !text.is_empty());

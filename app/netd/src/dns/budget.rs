@@ -6,7 +6,7 @@
 
 use ::dns::Limits;
 
-/// For all else: the store, the control socket, the watcher, the log.
+/// For all else but the DHCP clients: the store, the control socket, the watcher, the log.
 const RESERVE: u64 = 160;
 
 /// More connections than this are of use to nobody; each may hold 128 KiB.

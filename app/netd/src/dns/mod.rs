@@ -56,7 +56,8 @@ impl Dns {
     /// Starts the thread; nobody is served yet. `limits` are lowered to what the limit on descriptors allows, which
     /// is raised as far as it goes.
     pub fn start(limits: Limits) -> io::Result<Self> {
-        let budget = Budget::new(linux::fds::raise_limit()?, limits);
+        let descriptors = linux::fds::raise_limit()?;
+        let budget = Budget::new(descriptors - crate::dhcp::share(descriptors).min(descriptors), limits);
         let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let (commands, receiver) = mpsc::channel();
         let upstreams = Upstreams::default();

@@ -1,18 +1,7 @@
 //! What the loop waits for.
 
-use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::time::Duration;
-
-use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
-use rustix::time::Timespec;
-
-/// Events taken at a time.
-const EVENTS: usize = 64;
-
-/// An epoll instance, level-triggered: what is not read yet is told again.
-#[derive(Debug)]
-pub(super) struct Poller(OwnedFd);
+/// As everywhere, of these.
+pub(super) type Poller = crate::poller::Poller<Token>;
 
 /// Whose descriptor something happened to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +23,7 @@ const KIND: u32 = 60;
 const NUMBER: u64 = (1 << KIND) - 1;
 const PLACE: u32 = 32;
 
-impl Token {
+impl crate::poller::Token for Token {
     fn word(self) -> u64 {
         let (kind, number) = match self {
             Self::Bell => (0, 0),
@@ -59,44 +48,10 @@ impl Token {
     }
 }
 
-impl Poller {
-    pub(super) fn new() -> io::Result<Self> {
-        Ok(Self(epoll::create(CreateFlags::CLOEXEC)?))
-    }
-
-    pub(super) fn add(&self, fd: impl AsFd, token: Token, flags: EventFlags) -> io::Result<()> {
-        Ok(epoll::add(&self.0, fd, EventData::new_u64(token.word()), flags)?)
-    }
-
-    pub(super) fn change(&self, fd: impl AsFd, token: Token, flags: EventFlags) -> io::Result<()> {
-        Ok(epoll::modify(&self.0, fd, EventData::new_u64(token.word()), flags)?)
-    }
-
-    /// Errors and hang-ups are told of every descriptor that is in, so one that shall be quiet has to go.
-    pub(super) fn remove(&self, fd: impl AsFd) -> io::Result<()> {
-        Ok(epoll::delete(&self.0, fd)?)
-    }
-
-    /// Waits until something happens, at most `timeout`.
-    pub(super) fn wait(&self, timeout: Option<Duration>) -> io::Result<Vec<(Token, EventFlags)>> {
-        let mut events: [Event; EVENTS] = [Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }; EVENTS];
-        // Milliseconds, rounded up: else the last part of one would be spent awake.
-        let timeout = timeout.map(|time| {
-            let ms = time.as_nanos().div_ceil(1_000_000).min(60_000) as i64;
-            Timespec { tv_sec: ms / 1000, tv_nsec: ms % 1000 * 1_000_000 }
-        });
-        let count = match epoll::wait(&self.0, &mut events, timeout.as_ref()) {
-            Err(rustix::io::Errno::INTR) => 0,
-            other => other?,
-        };
-        let told = |event: &Event| Some((Token::parse(event.data.u64())?, event.flags));
-        Ok(events[..count].iter().filter_map(told).collect())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::poller::Token as _;
 
     #[test]
     fn tokens_survive_the_kernel() {

@@ -35,8 +35,16 @@ use crate::tcp::wires::{BYTES, Bell, Happened, Joined, Wire, Wires, prepare};
 use crate::udp::Datagrams;
 
 /// SYNs that may be held. The patience is longer than Linux's own with its SYNs, 127 s.
-const SYNS: syns::Bounds =
-    syns::Bounds { all: 4096, sender: 1024, patience: Duration::from_secs(130), handshake: Duration::from_secs(5) };
+const SYNS: syns::Bounds = syns::Bounds {
+    all: 4096,
+    sender: 1024,
+    shed_per_second: 1000,
+    patience: Duration::from_secs(130),
+    handshake: Duration::from_secs(5),
+};
+
+/// A name server that has not accepted for so long, when it is asked again, is passed over.
+const SILENT: Duration = Duration::from_secs(2);
 
 /// Packets and connections taken in a row.
 const ROW: usize = 64;
@@ -121,6 +129,8 @@ struct Held {
 pub(super) struct Connecting {
     socket: OwnedFd,
     ends: Ends,
+    /// Where it connects to.
+    to: SocketAddr,
     is_connected: bool,
     /// Is it told of already?
     is_watched: bool,
@@ -191,8 +201,11 @@ impl Held {
 
     fn syn(&mut self, wires: &mut Wires<Connecting>, packet: &Packet<'_>, sequence: u32, now: Instant) {
         let Some(ends) = packet.ends() else { return };
-        let (offer, former) = self.syns.offer(ends, sequence);
+        let (mut offer, former) = self.syns.offer(ends, sequence, now);
         former.into_iter().for_each(|id| give_up(wires, id));
+        if offer == Offer::Waits && self.is_left_by_its_server(wires, ends, now) {
+            offer = Offer::New;
+        }
         match offer {
             Offer::Again => return self.write(Some(packet.octets())),
             Offer::Waits | Offer::Shed => return,
@@ -203,11 +216,11 @@ impl Held {
         if of_container >= self.bounds.container || all >= self.bounds.all {
             return;
         }
-        let (socket, is_connected) = match self.begin(ends) {
+        let (socket, to, is_connected) = match self.begin(ends) {
             Ok(begun) => begun,
             Err(refusal) => return self.refuse(packet, refusal),
         };
-        let connecting = Connecting { socket, ends, is_connected, is_watched: !is_connected, ended: false };
+        let connecting = Connecting { socket, ends, to, is_connected, is_watched: !is_connected, ended: false };
         let id = wires.slots.put(Wire::Connecting(connecting));
         let evicted = self.syns.hold(ends, sequence, packet.octets(), id, now);
         evicted.into_iter().for_each(|id| give_up(wires, id));
@@ -221,8 +234,20 @@ impl Held {
         }
     }
 
-    /// A socket to where the container wants to go, and whether it is there already.
-    fn begin(&self, ends: Ends) -> Result<(OwnedFd, bool), Refusal> {
+    /// Is a name server silent, of which this is asked again? Then another one is to be asked.
+    fn is_left_by_its_server(&mut self, wires: &mut Wires<Connecting>, ends: Ends, now: Instant) -> bool {
+        let is_silent = self.syns.since(&ends).is_some_and(|since| now >= since + SILENT);
+        if !is_silent || !self.book.means_dns(ends.0.ip(), ends.1) {
+            return false;
+        }
+        if let Some(Wire::Connecting(connecting)) = self.syns.take(&ends).and_then(|id| wires.slots.take(id)) {
+            self.book.pass_over(connecting.to);
+        }
+        true
+    }
+
+    /// A socket to where the container wants to go, where that is, and whether it is there already.
+    fn begin(&self, ends: Ends) -> Result<(OwnedFd, SocketAddr, bool), Refusal> {
         let way = self.book.way(ends.0.ip(), ends.1, Protocol::Tcp).map_err(|nowhere| match nowhere {
             Nowhere::Told(Problem::PortUnreachable) => Refusal::Reset,
             Nowhere::Told(problem) => Refusal::Problem(problem),
@@ -231,11 +256,17 @@ impl Held {
         if way.hosts_own == HostsOwn::Prohibited && linux::transparent::is_ours(way.to.ip()) {
             return Err(Refusal::Problem(Problem::Prohibited));
         }
-        let socket = to_outside(&way).map_err(refusal)?;
-        match connect(&socket, &way.to) {
-            Ok(()) => Ok((socket, true)),
-            Err(Errno::INPROGRESS) => Ok((socket, false)),
-            Err(error) => Err(refusal(error.into())),
+        let begun = connected(&way);
+        if begun.is_err() {
+            self.failed(ends, way.to);
+        }
+        begun.map(|(socket, is_connected)| (socket, way.to, is_connected)).map_err(refusal)
+    }
+
+    /// A server that does not accept: if it is one of names, another one is asked first from now on.
+    fn failed(&self, ends: Ends, to: SocketAddr) {
+        if self.book.means_dns(ends.0.ip(), ends.1) {
+            self.book.pass_over(to);
         }
     }
 
@@ -258,7 +289,9 @@ impl Held {
         };
         let syn = self.syns.get(&ends).map(|(_, octets)| Box::<[u8]>::from(octets));
         self.syns.take(&ends);
-        wires.slots.take(id);
+        if let Some(Wire::Connecting(Connecting { to, .. })) = wires.slots.take(id) {
+            self.failed(ends, to);
+        }
         if let Some(packet) = syn.as_deref().and_then(|octets| Packet::parse(octets).ok()) {
             self.refuse(&packet, problem);
         }
@@ -331,6 +364,21 @@ fn join(wires: &mut Wires<Connecting>, id: Id, inner: OwnedFd) {
 fn give_up(wires: &mut Wires<Connecting>, id: Id) {
     if let Some(Wire::Connecting(connecting)) = wires.slots.take(id) {
         reset_on_close(&connecting.socket);
+    }
+}
+
+/// A socket on this way, and whether it is connected already.
+fn connected(way: &Way) -> io::Result<(OwnedFd, bool)> {
+    let socket = to_outside(way)?;
+    match connect(&socket, &way.to) {
+        Ok(()) => Ok((socket, true)),
+        // An ICMP message that came while connect(2) had the socket is not told otherwise (tcp_v6_err() in
+        // net/ipv6/tcp_ipv6.c): the next one would be the answer to the second SYN, a second later.
+        Err(Errno::INPROGRESS) => match sockopt::socket_error(&socket)? {
+            Ok(()) => Ok((socket, false)),
+            Err(error) => Err(error.into()),
+        },
+        Err(error) => Err(error.into()),
     }
 }
 

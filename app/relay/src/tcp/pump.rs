@@ -255,7 +255,7 @@ impl Pair {
                 way.is_ended = true;
                 return Ok(());
             }
-            BUFFER => way.full = way.full.saturating_add(1),
+            BULK_MIN.. => way.full = way.full.saturating_add(1),
             _ => way.full = 0,
         }
         let sent = write(&self.sides[1 - from], &tools.buffer)?;

@@ -202,6 +202,8 @@ impl Machine {
                 addrs,
                 gateways: gateways(network, &mut routed),
                 ports: if n == 0 { run.ports.clone() } else { Vec::new() },
+                routes: Vec::new(),
+                mtu: None,
                 mark: Mark::new(INSTANCE, &id.short()),
             };
             Ok((net.clone(), endpoint))

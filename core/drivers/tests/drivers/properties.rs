@@ -8,9 +8,9 @@ use plan::{Object, Op, Place};
 use proptest::prelude::*;
 
 const CONTAINERS: [&str; 4] = ["web", "db", "api", "log"];
-const NETWORKS: [&str; 8] = ["podman", "shop", "vault", "plain", "blue", "red", "lan", "far"];
+const NETWORKS: [&str; 10] = ["podman", "shop", "vault", "plain", "blue", "red", "lan", "far", "near", "quiet"];
 
-/// A machine with eight kinds of networks, set already as every network needs it, for that is never taken back.
+/// A machine with ten kinds of networks, set already as every network needs it, for that is never taken back.
 fn machine() -> Machine {
     let mut machine = Machine::new();
     for (name, internal, ipv6, isolate) in
@@ -32,6 +32,21 @@ fn machine() -> Machine {
         let (name, link) = (Some(name.to_owned()), link.map(str::to_owned));
         let options = [(option.to_owned(), value.to_owned())].into();
         machine.create_network(&NetworkRequest { name, link, options, ..NetworkRequest::default() }).unwrap();
+    }
+    // Two on the host's LAN, of which the host reaches one.
+    for (name, (option, value), subnets) in [
+        ("near", ("host_access", "true"), &["192.168.99.0/24", "fd99::/64"][..]),
+        ("quiet", ("mode", "private"), &["192.168.98.0/24"][..]),
+    ] {
+        machine
+            .create_network(&NetworkRequest {
+                name: Some(name.to_owned()),
+                driver: "macvlan".to_owned(),
+                options: [(option.to_owned(), value.to_owned())].into(),
+                subnets: subnets.iter().map(|&subnet| subnet.to_owned()).collect(),
+                ..NetworkRequest::default()
+            })
+            .unwrap();
     }
     for (name, kind) in [("br9", "bridge"), ("vrf0", "vrf")] {
         machine.world.by_hand(&Deed::AddLink(link(name), kind.to_owned()));
@@ -86,6 +101,9 @@ fn deed() -> impl Strategy<Value = Deed> {
         bridge.prop_map(|link| Deed::SetMtu(link, 1280)),
         container.clone().prop_map(|c| Deed::NoMaster(member(c))),
         container.clone().prop_map(|c| Deed::DeleteLink(member(c))),
+        container.clone().prop_map(|c| Deed::DeleteLinkInside(sandbox_name(c), link("eth0"))),
+        // The host's own link on the LAN.
+        Just(Deed::DeleteLink(link("pwh6e6561726e"))),
         container.clone().prop_map(|c| Deed::SetMtu(member(c), 1280)),
         container.prop_map(|c| Deed::DeleteSandbox(sandbox_name(c))),
         Just(Deed::DeleteAddress(Place::Host, link("podman0"), "10.88.0.1/16".parse().unwrap())),

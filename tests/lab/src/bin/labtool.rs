@@ -18,7 +18,7 @@ fn main() -> Result<()> {
         Some("time") => time(&args.collect::<Vec<_>>()),
         _ => bail!(
             "usage: labtool init DIRECTORY | labtool image FILE | labtool time COMMAND\n       \
-             labtool trace [--role N | --attach PID] [--at N --kill|--errno E] [--report FILE] -- COMMAND"
+             labtool trace [--user ID] [--role N | --attach PID] [--at N --kill|--errno E] [--report FILE] -- COMMAND"
         ),
     }
 }
@@ -51,10 +51,11 @@ fn time(argv: &[String]) -> Result<()> {
 }
 
 fn trace(args: Vec<String>) -> Result<()> {
-    let mut aim = Aim { role: 0, attach: None, at: 0, blow: Blow::Nothing, report: None };
+    let mut aim = Aim { user: None, role: 0, attach: None, at: 0, blow: Blow::Nothing, report: None };
     let mut args = args.into_iter();
     while let Some(arg) = args.next() {
         match arg.as_str() {
+            "--user" => aim.user = Some(args.next().context("--user ID")?.parse()?),
             "--role" => aim.role = args.next().context("--role N")?.parse()?,
             "--attach" => aim.attach = Some(args.next().context("--attach PID")?.parse()?),
             "--at" => aim.at = args.next().context("--at N")?.parse()?,

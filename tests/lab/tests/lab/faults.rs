@@ -1,9 +1,9 @@
 //! kill -9 and failing system calls, anywhere: the next command finds or makes everything right.
 
 use lab::trial::{Need, Sentence};
-use lab::{Background, HOST4, Lab, LabOptions, State, sentences};
+use lab::{Background, HOST4, Lab, LabOptions, Run, State, USER, USER_ID, sentences};
 
-use crate::words::{banner_comes, big, get, load, no_banner, patient, peer};
+use crate::words::{archive, banner_comes, big, get, load, no_banner, patient, peer};
 
 pub(crate) fn sentences() -> Vec<Sentence> {
     let mut all = sentences![patient(); &[];
@@ -16,7 +16,16 @@ pub(crate) fn sentences() -> Vec<Sentence> {
         a_run_whose_system_calls_fail_works_or_leaks_nothing,
         a_removal_whose_system_calls_fail_leaks_nothing,
         a_network_creation_whose_system_calls_fail_leaks_nothing,
+        a_run_with_users_of_its_own_killed_at_any_system_call_leaks_nothing,
+        a_run_with_users_of_its_own_whose_monitor_is_killed_at_any_system_call_leaks_nothing,
     ];
+    all.extend(sentences![LabOptions { user: true, ..patient() }; &[Need::UidMap];
+        an_ordinary_users_run_killed_at_any_system_call_leaks_nothing,
+        an_ordinary_users_run_whose_monitor_is_killed_at_any_system_call_leaks_nothing,
+        an_ordinary_users_removal_killed_at_any_system_call_leaks_nothing,
+        an_ordinary_users_first_run_whose_processes_are_killed_at_any_system_call_leaks_nothing,
+        an_ordinary_users_run_with_keep_id_whose_monitor_is_killed_at_any_system_call_leaks_nothing,
+    ]);
     all.extend(sentences![LabOptions::default(); &[];
         a_container_outlives_its_monitor_and_the_next_command_adopts_it,
         a_container_whose_first_process_is_killed_frees_everything,
@@ -79,6 +88,52 @@ pub(crate) enum Whom {
     Netd,
 }
 
+/// Whose containers they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Who {
+    Root,
+    /// The lab's ordinary user.
+    User,
+}
+
+impl Who {
+    fn runs(self, lab: &Lab, line: &str) -> Run {
+        match self {
+            Self::Root => lab.host(line),
+            Self::User => lab.user(line),
+        }
+    }
+
+    /// The banner image in his store.
+    fn loads(self, lab: &Lab) {
+        match self {
+            Self::Root => load(lab),
+            Self::User => {
+                lab.host(&format!("install -m 644 {} /home/{USER}/banner.tar", archive().display())).ok();
+                lab.user("podwire load -q -i banner.tar").ok();
+            }
+        }
+    }
+
+    /// The tracer, which traces what it starts as him. It is root's: who gains privileges is traced by nobody else.
+    fn tracer(self) -> String {
+        match self {
+            Self::Root => "labtool trace".to_owned(),
+            Self::User => format!(
+                "cd /home/{USER}; export HOME=/home/{USER} XDG_RUNTIME_DIR=/run/user/{USER_ID} PATH=/run/lab/bin:$PATH; \
+                 labtool trace --user {USER_ID}"
+            ),
+        }
+    }
+
+    fn root(self) -> String {
+        match self {
+            Self::Root => "/var/lib/podwire".to_owned(),
+            Self::User => format!("/home/{USER}/.local/share/podwire"),
+        }
+    }
+}
+
 /// How one blow went.
 #[derive(Debug)]
 pub(crate) struct Blow {
@@ -90,27 +145,36 @@ pub(crate) struct Blow {
 /// A lab with a neighbour container, if any, that is asked all the time, and the state with it.
 pub(crate) struct Watched<'lab> {
     lab: &'lab Lab,
+    who: Who,
     asker: Option<Background>,
     before: State,
 }
 
 impl<'lab> Watched<'lab> {
     pub(crate) fn new(lab: &'lab Lab) -> Self {
-        load(lab);
-        lab.host("podwire run -d --name neighbour -p 9090:80 banner").ok();
+        Self::of(Who::Root, lab)
+    }
+
+    pub(crate) fn of(who: Who, lab: &'lab Lab) -> Self {
+        who.loads(lab);
+        who.runs(lab, "podwire run -d --name neighbour -p 9090:80 banner").ok();
         banner_comes(|| lab.outside(&get(&format!("{HOST4}:9090"))));
         let mut asker = lab.background_outside(&peer(lab, &format!("tcp-keep {HOST4} 9090")));
         asker.until("asking");
         // Directories that the first published container needs stay; they are no leak.
-        lab.host("podwire run --rm --name first -p 8080:80 banner true").ok();
-        Self { lab, asker: Some(asker), before: lab.settled_state() }
+        who.runs(lab, "podwire run --rm --name first -p 8080:80 banner true").ok();
+        Self { lab, who, asker: Some(asker), before: lab.settled_state() }
     }
 
     /// Without a neighbour: whatever the command needs, it has to start itself.
     pub(crate) fn alone(lab: &'lab Lab) -> Self {
-        load(lab);
-        lab.host("podwire run --rm --name first -p 8080:80 banner true").ok();
-        Self { lab, asker: None, before: lab.settled_state() }
+        Self::alone_of(Who::Root, lab)
+    }
+
+    pub(crate) fn alone_of(who: Who, lab: &'lab Lab) -> Self {
+        who.loads(lab);
+        who.runs(lab, "podwire run --rm --name first -p 8080:80 banner true").ok();
+        Self { lab, who, asker: None, before: lab.settled_state() }
     }
 
     /// The tracer's words for who is hit.
@@ -124,21 +188,21 @@ impl<'lab> Watched<'lab> {
     /// How many system calls each role makes, or netd alone.
     fn count(&self, victim: &Victim, whom: Whom) -> Vec<u64> {
         let report = self.lab.dir().join("calls");
-        self.lab.host(victim.arrange).ok();
-        let whom = self.aim(whom);
-        self.lab.host(&format!("labtool trace {whom} --report {} -- {}", report.display(), victim.command)).ok();
-        self.lab.host(victim.clear);
+        self.who.runs(self.lab, victim.arrange).ok();
+        let (tracer, whom) = (self.who.tracer(), self.aim(whom));
+        self.lab.host(&format!("{tracer} {whom} --report {} -- {}", report.display(), victim.command)).ok();
+        self.who.runs(self.lab, victim.clear);
         let text = std::fs::read_to_string(&report).expect("the tracer reports");
         text.lines().filter_map(|line| line.split_once('\t')?.1.parse().ok()).collect()
     }
 
     /// Strikes once; whether the command reported success.
     fn strike(&self, victim: &Victim, blow: &Blow) -> (bool, String) {
-        self.lab.host(victim.arrange).ok();
+        self.who.runs(self.lab, victim.arrange).ok();
         let report = self.lab.dir().join("hit");
         let how = blow.errno.map_or("--kill".to_owned(), |errno| format!("--errno {errno}"));
         let aim = format!("{} --at {} {how} --report {}", self.aim(blow.whom), blow.at, report.display());
-        let run = self.lab.host(&format!("labtool trace {aim} -- {}", victim.command));
+        let run = self.lab.host(&format!("{} {aim} -- {}", self.who.tracer(), victim.command));
         // Before main() begins, the standard library can only abort.
         let ours = run.err.contains("panicked") && !run.err.contains("library/std/src/sys/");
         assert!(!ours, "a panic at {aim}:\n{}", run.err);
@@ -150,12 +214,12 @@ impl<'lab> Watched<'lab> {
     #[track_caller]
     fn settled(&self, victim: &Victim, blow: &Blow, hit: &str) {
         let what = format!("{} with {blow:?} ({hit})", victim.command);
-        let next = self.lab.host("podwire ps -a --no-trunc");
+        let next = self.who.runs(self.lab, "podwire ps -a --no-trunc");
         assert!(next.code == 0, "the next command after {what}:\n{}{}", next.out, next.err);
-        let whole = self.lab.host(victim.whole);
+        let whole = self.who.runs(self.lab, victim.whole);
         assert!(whole.code == 0, "not whole after {what}:\n{}{}", whole.out, whole.err);
         if next.out.contains("victim") || victim.clear.contains("network") {
-            let cleared = self.lab.host(victim.clear);
+            let cleared = self.who.runs(self.lab, victim.clear);
             let absent = cleared.err.contains("no such") || cleared.err.contains("not found");
             assert!(cleared.code == 0 || absent, "{} after {what}:\n{}", victim.clear, cleared.err);
         }
@@ -196,7 +260,7 @@ pub(crate) fn kill_sampled(lab: &Lab, watched: Watched<'_>, victim: &Victim, who
         let (_, hit) = watched.strike(victim, &blow);
         watched.settled(victim, &blow, &hit);
     }
-    no_orphan_leases(lab);
+    no_orphans(lab, watched.who);
     watched.over();
 }
 
@@ -218,15 +282,19 @@ fn fail_anywhere(lab: &Lab, victim: &Victim) {
 
 /// No address and no port is held by a container that does not exist.
 pub(crate) fn no_orphan_leases(lab: &Lab) {
+    no_orphans(lab, Who::Root);
+}
+
+fn no_orphans(lab: &Lab, who: Who) {
     let ask = "python3 - <<'END'
 import sqlite3
-db = sqlite3.connect('file:/var/lib/podwire/podwire.db?mode=ro', uri=True)
+db = sqlite3.connect('file:ROOT/podwire.db?mode=ro', uri=True)
 for row in db.execute('select * from lease where container is not null and container not in (select id from container)'):
     print(row)
 for row in db.execute('select * from port where container not in (select id from container)'):
     print(row)
 END";
-    assert_eq!(lab.ok(ask), "", "addresses or ports held by nobody");
+    assert_eq!(lab.ok(&ask.replace("ROOT", &who.root())), "", "addresses or ports held by nobody");
 }
 
 fn a_run_killed_at_any_system_call_leaks_nothing(lab: &Lab) {
@@ -235,6 +303,45 @@ fn a_run_killed_at_any_system_call_leaks_nothing(lab: &Lab) {
 
 fn a_run_whose_monitor_is_killed_at_any_system_call_leaks_nothing(lab: &Lab) {
     kill_anywhere(lab, &RUN, 1);
+}
+
+const MAPPED_RUN: Victim =
+    Victim { command: "podwire run -d --name victim --uidmap 0:100000:2000 -p 8080:80 banner", ..RUN };
+const KEPT_RUN: Victim =
+    Victim { command: "podwire run -d --name victim --userns keep-id -u 0 -p 8080:80 banner", ..RUN };
+
+fn a_run_with_users_of_its_own_killed_at_any_system_call_leaks_nothing(lab: &Lab) {
+    kill_sampled(lab, Watched::new(lab), &MAPPED_RUN, Whom::Role(0), 12);
+}
+
+fn a_run_with_users_of_its_own_whose_monitor_is_killed_at_any_system_call_leaks_nothing(lab: &Lab) {
+    kill_sampled(lab, Watched::new(lab), &MAPPED_RUN, Whom::Role(1), 12);
+}
+
+fn an_ordinary_users_run_killed_at_any_system_call_leaks_nothing(lab: &Lab) {
+    kill_sampled(lab, Watched::of(Who::User, lab), &RUN, Whom::Role(0), 12);
+}
+
+fn an_ordinary_users_run_whose_monitor_is_killed_at_any_system_call_leaks_nothing(lab: &Lab) {
+    kill_sampled(lab, Watched::of(Who::User, lab), &RUN, Whom::Role(1), 12);
+}
+
+fn an_ordinary_users_removal_killed_at_any_system_call_leaks_nothing(lab: &Lab) {
+    kill_sampled(lab, Watched::of(Who::User, lab), &REMOVE, Whom::Role(0), 12);
+}
+
+/// The command, and whatever it starts: holder, relay, netd, monitor.
+fn an_ordinary_users_first_run_whose_processes_are_killed_at_any_system_call_leaks_nothing(lab: &Lab) {
+    for role in 0..5 {
+        kill_sampled(lab, Watched::alone_of(Who::User, lab), &RUN, Whom::Role(role), 5);
+    }
+}
+
+fn an_ordinary_users_run_with_keep_id_whose_monitor_is_killed_at_any_system_call_leaks_nothing(lab: &Lab) {
+    Who::User.loads(lab);
+    lab.user(KEPT_RUN.command).ok();
+    lab.user(KEPT_RUN.clear).ok();
+    kill_sampled(lab, Watched::of(Who::User, lab), &KEPT_RUN, Whom::Role(1), 12);
 }
 
 fn a_removal_killed_at_any_system_call_leaks_nothing(lab: &Lab) {
@@ -256,7 +363,7 @@ fn a_network_creation_killed_at_any_system_call_leaks_nothing(lab: &Lab) {
 fn a_load_killed_at_any_system_call_leaks_nothing(lab: &Lab) {
     lab.host("podwire images").ok();
     let before = lab.settled_state();
-    let load = format!("podwire load -q -i {}", crate::words::archive().display());
+    let load = format!("podwire load -q -i {}", archive().display());
     let report = lab.dir().join("calls");
     lab.host(&format!("labtool trace --report {} -- {load}", report.display())).ok();
     lab.host("podwire rmi banner").ok();

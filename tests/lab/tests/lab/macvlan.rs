@@ -53,16 +53,16 @@ fn web(lab: &Lab, name: &str, network: &str) {
 fn a_container_on_the_lan_is_reached_there_and_reaches_it_and_the_host_forwards_nothing(lab: &Lab) {
     load(lab);
     dual_lan(lab, "lan", "");
+    let server = lab.background_outside("exec busybox httpd -f -p 8000");
+    eventually(|| lab.outside(&get("127.0.0.1:8000/none")), |run| run.code == 0).ok();
     let before = lab.settled_state();
     web(lab, "web", "lan");
     assert_eq!((ip4(lab, "web").as_str(), ip6(lab, "web").as_str()), ("192.168.99.65", "fd99::64:1"));
     banner_comes(|| lab.outside(&get("192.168.99.65")));
     banner_comes(|| lab.outside(&get("[fd99::64:1]")));
-    let _server = lab.background_outside("exec busybox httpd -f -p 8000");
     let inside = sandbox(lab, "web");
     for there in [OUTSIDE4.to_owned(), format!("[{OUTSIDE6}]")] {
-        let answered = |run: &Run| run.code == 0;
-        eventually(|| lab.inside(&inside, &get(&format!("{there}:8000/none"))), answered).ok();
+        lab.inside(&inside, &get(&format!("{there}:8000/none"))).ok();
     }
     lab.inside(&inside, "ip -d link show eth0").ok().says("macvlan mode bridge").says("alias podwire:");
     lab.inside(&inside, "ip route").ok().says("default via 192.168.99.1 dev eth0 proto static metric 99");
@@ -72,6 +72,7 @@ fn a_container_on_the_lan_is_reached_there_and_reaches_it_and_the_host_forwards_
     assert_eq!(second.out, "", "a second plan is empty");
     lab.host("podwire rm -f -t 0 web").ok();
     before.same(lab, "after the last container left the LAN");
+    drop(server);
 }
 
 fn containers_reach_each_other_in_mode_bridge_and_not_in_mode_private(lab: &Lab) {
@@ -119,9 +120,11 @@ fn the_hosts_own_link_answers_nobody_but_its_containers_and_goes_with_the_last_o
     web(lab, "a", "lan");
     web(lab, "b", "lan");
     let mac = lab.ok("cat /sys/class/net/eth0/address");
-    for (host, flags) in [(HOST4, ""), (HOST6, "-6")] {
-        // Each answer to a question that all links of the host hear.
+    for (host, flags, web) in [(HOST4, "", ip4(lab, "a")), (HOST6, "-6", format!("[{}]", ip6(lab, "a")))] {
+        // Each answer to a question that all links of the host hear, and nothing that the host itself says later.
         lab.outside(&format!("ip neigh flush all; busybox ping {flags} -c 1 -W 2 {host}")).ok();
+        lab.outside(&format!("ip neigh show {host}")).ok().says(&mac);
+        banner_comes(|| lab.host(&get(&web)));
         lab.outside(&format!("ip neigh show {host}")).ok().says(&mac);
     }
     lab.host("podwire rm -f -t 0 a").ok();
@@ -240,6 +243,9 @@ fn an_address_and_a_mac_address_that_were_asked_for_survive_a_restart(lab: &Lab)
 fn neighbours_learn_at_once_who_has_an_address(lab: &Lab) {
     load(lab);
     dual_lan(lab, "lan", "");
+    // A link that is new hears what is said to all a second after it came up.
+    let hears = |run: &Run| run.out.contains("ff00::/8");
+    eventually(|| lab.outside("ip -6 route show table local dev eth0"), hears).ok();
     for mac in ["02:00:00:00:00:01", "02:00:00:00:00:02", "02:00:00:00:00:03"] {
         let addresses = format!("--ip 192.168.99.70 --ip6 fd99::70 --mac-address {mac}");
         lab.host(&format!("podwire run -d --replace --name web --network lan {addresses} banner")).ok();
@@ -259,6 +265,14 @@ fn what_went_with_its_parent_comes_back_with_it(lab: &Lab) {
     lan(lab, "lan", "64/28", "-o host_access=true");
     web(lab, "web", "lan");
     banner_comes(|| lab.outside(&get("192.168.99.65")));
+    // With another name it is not found, and what is on it is left alone.
+    lab.host("ip link set eth0 down; ip link set eth0 name lan0; ip link set lan0 up").ok();
+    for which in ["--all", "web"] {
+        lab.host(&format!("podwire network reload {which}")).refuses(125, "parent interface eth0 does not exist");
+        banner_comes(|| lab.outside(&get("192.168.99.65")));
+    }
+    lab.host("ip link set lan0 down; ip link set lan0 name eth0; ip link set eth0 up").ok();
+    assert_eq!(lab.host("podwire network reload --all --dry-run").ok().out, "", "it is as it was");
     lab.host("ip link del eth0").ok();
     let gone = lab.host("podwire network reload --all");
     gone.refuses(125, "cannot be reloaded: parent interface eth0 does not exist");

@@ -3,6 +3,7 @@
 mod change;
 mod churn;
 mod containers;
+mod dhcp;
 mod dns;
 mod engine;
 mod errors;
@@ -14,12 +15,14 @@ mod faults;
 mod guards;
 mod heal;
 mod images;
+mod kube;
 mod macvlan;
 mod many;
 mod matrix;
 mod network_faults;
 mod networks;
 mod podman;
+mod pods;
 mod ports;
 mod publish;
 mod reach;
@@ -41,6 +44,7 @@ fn main() {
         dns::sentences(),
         networks::sentences(),
         macvlan::sentences(),
+        dhcp::sentences(),
         guards::sentences(),
         heal::sentences(),
         errors::sentences(),
@@ -49,6 +53,8 @@ fn main() {
         everyday_run::sentences(),
         everyday_volumes::sentences(),
         podman::sentences(),
+        pods::sentences(),
+        kube::sentences(),
         engine::sentences(),
         relay::sentences(),
         rootless::sentences(),

@@ -130,7 +130,11 @@ fn on_a_bridge_of_others_a_container_is_a_member_and_leaves_no_trace(lab: &Lab) 
     lab.host("ip link del br0; ip link add br0 address 02:00:00:00:00:07 type bridge; ip link set br0 up").ok();
     lab.host("ip addr add 192.168.7.1/24 dev br0").ok();
     // A member of its own, so that the bridge does not lose its carrier with ours.
-    lab.host("ip link add wire type veth peer name end; ip link set end up; ip link set wire master br0 up").ok();
+    lab.host(
+        "ip link add wire type veth peer name end; ip link set wire addrgenmode none; ip link set end addrgenmode none",
+    )
+    .ok();
+    lab.host("ip link set end up; ip link set wire master br0 up").ok();
     let ready = |run: &Run| run.out.contains("fe80") && !run.out.contains("linkdown") && !run.out.contains("tentative");
     eventually(|| lab.quietly("ip route; ip -6 addr show br0"), ready).ok();
     let before = lab.settled_state();

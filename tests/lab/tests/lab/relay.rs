@@ -11,6 +11,8 @@ pub(crate) fn sentences() -> Vec<Sentence> {
         the_relay_has_no_file_no_capability_outside_its_namespace_and_few_system_calls,
         a_caged_relay_follows_the_hosts_name_servers_links_and_routes,
         a_relay_that_is_killed_under_load_comes_back_and_no_command_notices,
+        others_are_answered_while_a_container_floods_and_itself_right_afterwards,
+        an_unreachable_host_is_told_of_at_once_and_a_refusing_name_server_passed_over,
         seven_hundred_and_more_ports_are_published_one_by_one,
     ]
 }
@@ -153,4 +155,80 @@ fn seven_hundred_and_more_ports_are_published_one_by_one(lab: &Lab) {
     lab.user("podwire rm -f -t 0 web").ok();
     let refused = lab.outside(&get(&format!("{HOST4}:10000")));
     assert_eq!(refused.code, 7, "{}", refused.err);
+}
+
+/// Two containers, a server outside, and addresses there that swallow everything. Of random senders and receivers on
+/// a link the kernel would remember one each (its table of neighbours is for all namespaces): there are none here.
+fn others_are_answered_while_a_container_floods_and_itself_right_afterwards(lab: &Lab) {
+    load(lab);
+    lab.outside("ip route add blackhole 203.0.113.0/24").ok();
+    let mut server = lab.background_outside(&peer(lab, "http 7000"));
+    server.until("listening");
+    lab.user("podwire run -d --name one banner && podwire run -d --name two banner").ok();
+    let inside = |name: &str, line: &str| {
+        let pid = lab.user(&format!("podwire inspect -f '{{{{.State.Pid}}}}' {name}")).ok().out;
+        format!("exec nsenter -t {} -n {line}", pid.trim())
+    };
+    let fetch = inside("one", &format!("curl -sS -m 5 http://{OUTSIDE4}:7000/"));
+    lab.host(&fetch).ok().says(HOST4);
+    let said = |line: &str| lab.ok(&inside("one", line));
+    let own = said("hostname -I").split(' ').next().unwrap_or_default().to_owned();
+    let gateway =
+        said("ip neigh").split("lladdr ").nth(1).unwrap_or_default().split(' ').next().unwrap_or_default().to_owned();
+    let relay = pid(lab, "podwire-relay");
+    let most_held = || lab.ok(&format!("grep VmHWM /proc/{relay}/status")).split_whitespace().nth(1).map(str::to_owned);
+    for (source, target, kind) in [
+        (own.as_str(), OUTSIDE4, "syn"),
+        (&own, "203.0.113.5", "syn"),
+        ("random", "203.0.113.5", "syn"),
+        ("random", OUTSIDE4, "syn"),
+        (&own, OUTSIDE4, "ack"),
+        (&own, "203.0.113.5", "udp"),
+        (&own, OUTSIDE4, "echo"),
+        (&own, OUTSIDE4, "mutated"),
+    ] {
+        let what = format!("{kind} of {source} to {target}");
+        let keep = inside("two", &format!("python3 {}/peer.py tcp-keep {OUTSIDE4} 7000", lab.dir().display()));
+        let mut keep = lab.background(&keep);
+        keep.until("asking");
+        let seconds = if kind == "mutated" { 4 } else { 2 };
+        let flood = format!("flood eth0 {gateway} {source} {target} {kind} {seconds}");
+        let sent = lab.host(&inside("one", &format!("python3 {}/peer.py {flood}", lab.dir().display()))).ok();
+        // The limit of a second is what is promised; curl itself takes a part of it.
+        let begun = std::time::Instant::now();
+        lab.host(&fetch).ok().says(HOST4);
+        let recovered = begun.elapsed();
+        assert!(recovered.as_millis() < 3000, "{what}: {recovered:?} after {}", sent.out);
+        keep.close_stdin();
+        keep.wait().ok().says(" 0 failed");
+        assert_eq!(pid(lab, "podwire-relay"), relay, "{what}: the relay has not ended");
+    }
+    let held: u64 = most_held().and_then(|kib| kib.parse().ok()).unwrap_or(u64::MAX);
+    assert!(held < 100 << 10, "{held} KiB");
+    lab.user("podwire rm -fa -t 0").ok();
+}
+
+fn an_unreachable_host_is_told_of_at_once_and_a_refusing_name_server_passed_over(lab: &Lab) {
+    load(lab);
+    lab.outside("ip route add unreachable 203.0.113.0/24; ip -6 route add unreachable 2001:db8:f::/48").ok();
+    lab.outside("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1").ok();
+    lab.user("podwire run -d --name one --network slirp4netns banner").ok();
+    let container = lab.user("podwire inspect -f '{{.State.Pid}}' one").ok().out;
+    for address in ["203.0.113.5", "[2001:db8:f::5]"] {
+        let begun = std::time::Instant::now();
+        let run = lab.host(&format!("exec nsenter -t {} -n curl -sS -g -m 5 http://{address}:80/", container.trim()));
+        assert_eq!(run.code, 7, "{}", run.err);
+        assert!(begun.elapsed().as_millis() < 900, "{address}: {:?}", begun.elapsed());
+    }
+    // The first one refuses TCP.
+    lab.host(&format!("printf 'nameserver {HOST4}\nnameserver {OUTSIDE4}\n' >/run/resolv.conf")).ok();
+    lab.host("mount --bind /run/resolv.conf /etc/resolv.conf").ok();
+    let mut server = lab.background_outside(&peer(lab, &format!("dns-serve {OUTSIDE4} 192.0.2.7")));
+    server.until("serving");
+    let ask = format!(
+        "exec nsenter -t {} -n python3 -c \"import socket; s = socket.create_connection(('10.0.2.3', 53), 2); print('accepted')\"",
+        container.trim()
+    );
+    eventually(|| lab.host(&ask), |run| run.code == 0).ok().says("accepted");
+    lab.user("podwire rm -fa -t 0").ok();
 }

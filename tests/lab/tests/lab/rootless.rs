@@ -23,6 +23,8 @@ pub(crate) fn sentences() -> Vec<Sentence> {
         unshare_shows_the_network_namespace_of_an_ordinary_users_networks,
         helpers_of_an_ordinary_user_that_are_killed_come_back,
         an_ordinary_users_network_keeps_clear_of_the_hosts_routes,
+        where_users_are_given_no_tun_links_it_is_said_what_to_change_and_containers_still_reach_each_other,
+        what_pasta_and_slirp4netns_options_ask_for_is_seen_outside,
     ]
 }
 
@@ -278,6 +280,13 @@ fn an_ordinary_users_names_are_asked_of_the_hosts_servers(lab: &Lab) {
         eventually(|| lab.user(&ask), |run| run.out.contains("192.0.2.7")).says("192.0.2.7");
     }
     assert_eq!(said(lab, "podwire run --rm banner cat /etc/resolv.conf"), "nameserver 169.254.1.1");
+    // As slirp4netns: the third address of its subnet, which is asked as any server.
+    for (mode, server) in [("slirp4netns", "10.0.2.3"), ("slirp4netns:cidr=10.41.0.0/24", "10.41.0.3")] {
+        let conf = said(lab, &format!("podwire run --rm --network {mode} banner cat /etc/resolv.conf"));
+        assert_eq!(conf, format!("nameserver {server}"));
+        let ask = format!("podwire run --rm --network {mode} banner nslookup www.example {server}");
+        eventually(|| lab.user(&ask), |run| run.out.contains("192.0.2.7")).says("192.0.2.7");
+    }
     lab.user("podwire network rm app").ok();
 }
 
@@ -334,4 +343,62 @@ fn an_ordinary_users_network_keeps_clear_of_the_hosts_routes(lab: &Lab) {
     // What the host reaches there, the container does.
     lab.host("ip route del 10.42.0.0/16 via 192.168.99.1").ok();
     lab.user("podwire rm -f -t 0 web && podwire network rm app").ok();
+}
+
+fn where_users_are_given_no_tun_links_it_is_said_what_to_change_and_containers_still_reach_each_other(lab: &Lab) {
+    load(lab);
+    let before = lab.settled_state();
+    lab.host("mount -t tmpfs -o mode=755,dev tmpfs /dev/net && mknod -m 600 /dev/net/tun c 10 200").ok();
+    let sentence = "/dev/net/tun is closed to users, so containers of an ordinary user have no way out: as root, \
+                    `chmod 0666 /dev/net/tun`. Without it there are --network none, --network host, and bridge networks";
+    lab.user("podwire run --rm banner true").refuses(126, sentence);
+    lab.user("podwire run --rm --network podman -p 8080:80 banner true").refuses(126, sentence);
+    lab.user("podwire unshare --rootless-netns true").refuses(125, sentence);
+    lab.user("podwire run --rm --network none banner true && podwire run --rm --network host banner true").ok();
+    lab.user("podwire network create app && podwire network create second").ok();
+    let told = lab.user("podwire run -d --name web --network app banner").ok();
+    assert!(told.err.contains(sentence) && told.err.lines().count() == 1, "{}", told.err);
+    banner_comes(|| lab.user(&fetch("--network app", "web")));
+    lab.user("podwire network connect second web").ok();
+    banner_comes(|| lab.user(&fetch("--network second", "web")));
+    lab.user("podwire update --publish-add 8080:80 web").refuses(125, "/dev/net/tun is closed to users");
+    // Once it is open, there is a way out, for those too who are up.
+    lab.host("chmod 0666 /dev/net/tun").ok();
+    let mut server = lab.background_outside(&peer(lab, "http 7000"));
+    server.until("listening");
+    lab.user(&fetch("", &format!("{OUTSIDE4}:7000"))).ok().says(HOST4);
+    lab.user(&format!("podwire exec web timeout 2 wget -q -O - http://{OUTSIDE4}:7000/")).ok().says(HOST4);
+    lab.user("podwire rm -fa -t 0 && podwire network rm app second").ok();
+    lab.host("rm /dev/net/tun").ok();
+    lab.user("podwire run --rm banner true").refuses(
+        126,
+        "/dev/net/tun is not there, so containers of an ordinary user have no way out: as root, `modprobe tun`",
+    );
+    lab.host("umount /dev/net").ok();
+    before.same(lab, "after days without TUN links");
+}
+
+fn what_pasta_and_slirp4netns_options_ask_for_is_seen_outside(lab: &Lab) {
+    load(lab);
+    lab.host("ip addr add 192.168.99.110/24 dev eth0; ip -6 addr add fd99::110/64 dev eth0 nodad").ok();
+    let mut server = lab.background_outside(&peer(lab, "http 7000"));
+    server.until("listening");
+    let seen = |network: &str, at: &str| said(lab, &fetch(&format!("--network {network}"), &format!("{at}:7000")));
+    assert_eq!(seen("slirp4netns", OUTSIDE4), HOST4);
+    assert_eq!(seen("slirp4netns:outbound_addr=192.168.99.110", OUTSIDE4), "192.168.99.110");
+    assert_eq!(seen("slirp4netns:outbound_addr=eth0", OUTSIDE4), HOST4);
+    assert_eq!(seen("pasta:-o,192.168.99.110", OUTSIDE4), "192.168.99.110");
+    assert_eq!(seen("pasta:--outbound-if4,eth0", OUTSIDE4), HOST4);
+    // An address that the host has not.
+    assert_ne!(lab.user(&fetch("--network slirp4netns:outbound_addr=192.0.2.9", &format!("{OUTSIDE4}:7000"))).code, 0);
+    for handler in ["rootlesskit", "slirp4netns"] {
+        let run = format!(
+            "podwire run -d --name web --network slirp4netns:cidr=10.41.0.0/24,port_handler={handler} -p 8080:81 banner"
+        );
+        lab.user(&run).ok();
+        assert_eq!(own_ip(lab, "web"), "10.41.0.100");
+        let _server = whoami(lab, "web", 81);
+        assert_eq!(lab.outside(&get(&format!("{HOST4}:8080"))).ok().out.trim_end(), OUTSIDE4);
+        lab.user("podwire rm -f -t 0 web").ok();
+    }
 }

@@ -14,6 +14,7 @@ pub(crate) fn sentences() -> Vec<Sentence> {
         networks_work_for_containers_with_users_of_their_own,
         a_copy_of_an_image_for_other_users_is_made_once_and_goes_with_the_image,
         a_volumes_files_can_be_given_to_the_containers_user,
+        without_subordinate_ids_a_user_is_alone_in_the_container,
     ];
     all.extend(sentences![LabOptions::default(); &[];
         auto_gives_each_container_ids_that_no_other_has,
@@ -291,4 +292,20 @@ fn a_mapped_volumes_files_keep_their_owners_on_the_host(lab: &Lab) {
         "podwire run --rm --userns auto -v /run/v:/v:idmap banner sh -c 'touch /v/new; stat -c %u /v/old /v/new'";
     assert_eq!(words(lab.host(line)), "0 0");
     assert_eq!(words(lab.host("stat -c %u /run/v/new")), "0");
+}
+
+fn without_subordinate_ids_a_user_is_alone_in_the_container(lab: &Lab) {
+    lab.host(": >/etc/subgid").ok();
+    load(lab);
+    let run = "podwire run --rm --network none --userns keep-id -v .:/v banner sh -c 'id; touch /v/new; cat /proc/self/uid_map'";
+    let said = words(lab.user(run));
+    assert!(
+        said.starts_with(&format!("uid={USER_ID}({USER}) gid={USER_ID}({USER})"))
+            && said.ends_with(&format!(" {USER_ID} 0 1")),
+        "{said}"
+    );
+    assert_eq!(words(lab.user("stat -c %u:%g new")), format!("{USER_ID}:{USER_ID}"));
+    lab.user("podwire run --rm --userns nomap banner true").refuses(125, "--userns nomap needs ids beside your own");
+    lab.user("podwire run --rm --userns auto banner true")
+        .refuses(125, "creating container storage: could not find enough available IDs");
 }

@@ -1,0 +1,202 @@
+//! `podwire pod create`
+
+use std::path::PathBuf;
+
+use engine::config::NetworkMode;
+use engine::pods::{ExitPolicy, InfraConfig, PodConfig, Share};
+
+use crate::container::{NetworkFlags, entrypoint, from_here, label};
+use crate::flags::{self, Command, switch};
+use crate::global::{Podwire, complain, say};
+use crate::outcome::{Failure, Outcome};
+use crate::progress::talking;
+
+#[derive(clap::Args)]
+pub(crate) struct PodCreate {
+    /// Assign a name to the pod
+    #[arg(short, long, value_name = "string")]
+    name: Option<String>,
+    /// Set the host name that the containers share (default: the pod's name)
+    #[arg(short = 'h', long, value_name = "string")]
+    hostname: Option<String>,
+    /// Set metadata on the pod
+    #[arg(short, long, value_name = "stringArray")]
+    label: Vec<String>,
+    /// What becomes of the pod when its last container ends: continue or stop
+    #[arg(long, value_name = "string", default_value = "continue")]
+    exit_policy: String,
+    /// Make an infra container, which holds what the containers share (default true)
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch)]
+    infra: Option<bool>,
+    /// The infra container's command, of --infra-image: a word or a JSON array
+    #[arg(long, value_name = "string")]
+    infra_command: Option<String>,
+    /// An image for the infra container (default: none is needed)
+    #[arg(long, value_name = "string")]
+    infra_image: Option<String>,
+    /// Assign a name to the infra container
+    #[arg(long, value_name = "string")]
+    infra_name: Option<String>,
+    /// Write the pod ID to the file
+    #[arg(long, value_name = "string")]
+    pod_id_file: Option<PathBuf>,
+    /// If a pod with the same name exists, replace it
+    #[arg(long)]
+    replace: bool,
+    /// Restart policy of the containers: no
+    #[arg(long, value_name = "string", default_value = "", hide_default_value = true)]
+    restart: String,
+    /// What the containers share: ipc, net, pid, uts, none; with + before it: beside the default (default ipc,net,uts)
+    #[arg(long, value_name = "string")]
+    share: Option<String>,
+    /// Set the pod's control group as the parent of its containers' (default false: there are none)
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch)]
+    share_parent: Option<bool>,
+    /// Size of the /dev/shm that the containers share (NUMBER[b|k|m|g], default 65536000)
+    #[arg(long, value_name = "string")]
+    shm_size: Option<String>,
+    #[command(flatten)]
+    network: NetworkFlags,
+    #[arg(hide = true)]
+    arguments: Vec<String>,
+}
+
+impl Command for PodCreate {
+    fn run(mut self, podwire: &Podwire) -> Outcome {
+        flags::at_most(1, &self.arguments)?;
+        if let Some(name) = self.arguments.pop() {
+            if self.name.is_some() {
+                return Err(Failure::new("cannot specify --name and NAME at the same time"));
+            }
+            self.name = Some(name);
+        }
+        if self.replace && self.name.as_deref().unwrap_or_default().is_empty() {
+            return Err(Failure::new("cannot replace pod without --name being set"));
+        }
+        let (config, remarks) = self.config(podwire)?;
+        let mut engine = podwire.engine()?;
+        remarks.iter().for_each(complain);
+        say(talking(true, |talk| engine.create_pod(config, talk))?)?;
+        Ok(0)
+    }
+}
+
+impl PodCreate {
+    fn config(self, podwire: &Podwire) -> Result<(PodConfig, Vec<String>), Failure> {
+        let has_infra = self.infra.unwrap_or(true);
+        if !has_infra {
+            self.check_without_infra()?;
+        }
+        if !matches!(self.restart.as_str(), "" | "no") {
+            return Err(Failure::new(format!("--restart {} is not supported by podwire yet", self.restart)));
+        }
+        if self.share_parent == Some(true) {
+            return Err(Failure::new("--share-parent is not supported: podwire gives containers no control groups"));
+        }
+        let mut remarks = Vec::new();
+        let publishes = self.network.publishes();
+        let network = self.network.parse(&mut remarks)?;
+        // Before what is published nowhere is left out with a remark.
+        if publishes && matches!(network.mode, NetworkMode::None | NetworkMode::Host | NetworkMode::Path(_)) {
+            return Err(Failure::new("PortMappings can only be used with Bridge or pasta networking"));
+        }
+        let text = |text: Option<String>| text.filter(|text| !text.is_empty());
+        let infra = InfraConfig {
+            name: text(self.infra_name).map(|name| name.parse()).transpose()?,
+            image: text(self.infra_image),
+            command: text(self.infra_command).map_or_else(Vec::new, |command| entrypoint(&command)),
+            ..InfraConfig::default()
+        };
+        let config = PodConfig {
+            name: text(self.name).map(|name| name.parse()).transpose()?,
+            hostname: text(self.hostname).map(|name| name.parse()).transpose()?,
+            labels: self.label.iter().map(|l| label(l)).collect(),
+            network,
+            share: share(self.share.as_deref())?,
+            infra: has_infra.then_some(infra),
+            exit_policy: self.exit_policy.parse::<ExitPolicy>()?,
+            id_file: self.pod_id_file.as_deref().map(from_here).transpose()?,
+            shm_size: self.shm_size.as_deref().map(bytes).transpose()?,
+            volumes: Vec::new(),
+            replace: self.replace,
+            create_command: podwire.argv.clone(),
+        };
+        Ok((config, remarks))
+    }
+
+    /// What only an infra container can have.
+    fn check_without_infra(&self) -> Result<(), Failure> {
+        let shares = self.share.as_deref().filter(|share| !matches!(*share, "" | "none"));
+        if let Some(share) = shares {
+            return Err(Failure::new(format!("cannot set share({share}) namespaces without an infra container")));
+        }
+        for (flag, given) in [
+            ("infra-command", self.infra_command.is_some()),
+            ("infra-image", self.infra_image.is_some()),
+            ("infra-name", self.infra_name.is_some()),
+            ("shm-size", self.shm_size.is_some()),
+            ("hostname", self.hostname.is_some()),
+        ] {
+            if given {
+                return Err(Failure::new(format!("cannot set {flag} without an infra container")));
+            }
+        }
+        self.network.check_without_infra()
+    }
+}
+
+/// `ipc,net`, `+pid`, `none`
+fn share(text: Option<&str>) -> Result<Vec<Share>, Failure> {
+    let Some(text) = text else { return Ok(Share::DEFAULT.to_vec()) };
+    let (mut shares, words) = match text.strip_prefix('+') {
+        Some(more) => (Share::DEFAULT.to_vec(), more),
+        None => (Vec::new(), text),
+    };
+    for word in words.split(',').filter(|word| !matches!(*word, "" | "none")) {
+        shares.push(word.parse()?);
+    }
+    Ok(shares)
+}
+
+/// `64m`: bytes, in units of 1024.
+fn bytes(text: &str) -> Result<u64, Failure> {
+    let wrong = || Failure::new(format!("unable to translate --shm-size: invalid size: '{text}'"));
+    let lower = text.to_ascii_lowercase();
+    let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match &lower[digits.len()..] {
+        "" | "b" => 0,
+        "k" | "kb" => 10,
+        "m" | "mb" => 20,
+        "g" | "gb" => 30,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    number.checked_mul(1 << shift).filter(|bytes| *bytes > 0).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shared_is_a_list_or_more_than_the_default() {
+        let check = |text: Option<&str>, means: &[Share]| assert_eq!(share(text).unwrap(), means, "{text:?}");
+        check(None, &[Share::Ipc, Share::Net, Share::Uts]);
+        check(Some("none"), &[]);
+        check(Some(""), &[]);
+        check(Some("net,pid"), &[Share::Net, Share::Pid]);
+        check(Some("+pid"), &[Share::Ipc, Share::Net, Share::Uts, Share::Pid]);
+        let wrong = |text: &str| share(Some(text)).unwrap_err().message;
+        assert!(wrong("net,foo").starts_with("invalid kernel namespace to share: foo."), "{}", wrong("net,foo"));
+        assert!(wrong("cgroup").contains("no control groups"), "{}", wrong("cgroup"));
+    }
+
+    #[test]
+    fn sizes_have_units_of_1024() {
+        let size = |text: &str| bytes(text).map_err(|failure| failure.message);
+        assert_eq!((size("64m"), size("1G"), size("5"), size("2kb")), (Ok(64 << 20), Ok(1 << 30), Ok(5), Ok(2048)));
+        for wrong in ["foo", "", "-1", "0", "1t", "99999999999g"] {
+            assert_eq!(size(wrong).unwrap_err(), format!("unable to translate --shm-size: invalid size: '{wrong}'"));
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! `podwire pod rm`, `pod prune`, `pod exists`
+
+use std::io::BufRead as _;
+
+use engine::Kind;
+use engine::pods::PodRemoval;
+
+use crate::flags::{self, Command, patience};
+use crate::global::{Podwire, say, write};
+use crate::outcome::{Failure, Outcome};
+use crate::pods::{PodNames, each};
+
+#[derive(clap::Args)]
+pub(crate) struct PodRm {
+    /// Stop its containers when they run
+    #[arg(short, long)]
+    force: bool,
+    /// A pod that is not there is no error
+    #[arg(short, long)]
+    ignore: bool,
+    /// Seconds to wait before running containers are killed (default: their own, else 10)
+    #[arg(short, long, visible_alias = "timeout", value_name = "int", value_parser = patience)]
+    time: Option<u32>,
+    #[command(flatten)]
+    names: PodNames,
+}
+
+/// Podman's code of `pod rm` for a pod that is not there.
+const NO_SUCH_POD: u8 = 1;
+
+impl Command for PodRm {
+    fn run(self, podwire: &Podwire) -> Outcome {
+        if self.time.is_some() && !self.force {
+            return Err(Failure::new("--force option must be specified to use the --time option"));
+        }
+        let mut engine = podwire.engine()?;
+        let pods = self.names.resolve(&engine, self.ignore || self.force).map_err(|failure| {
+            let code = if failure.message.ends_with(": no such pod") { NO_SUCH_POD } else { failure.code };
+            Failure { code, ..failure }
+        })?;
+        let options = PodRemoval { force: self.force, time: self.time };
+        each(pods, |_, id| engine.remove_pod(id, &options).map(|id| id.to_string()))
+    }
+}
+
+#[derive(clap::Args)]
+pub(crate) struct PodPrune {
+    /// Do not ask
+    #[arg(short, long)]
+    force: bool,
+    #[arg(hide = true)]
+    arguments: Vec<String>,
+}
+
+impl Command for PodPrune {
+    fn run(self, podwire: &Podwire) -> Outcome {
+        flags::none(podwire, &self.arguments)?;
+        let mut engine = podwire.engine()?;
+        if !self.force && !confirmed()? {
+            return Ok(0);
+        }
+        engine.prune_pods()?.iter().try_for_each(say)?;
+        Ok(0)
+    }
+}
+
+fn confirmed() -> Result<bool, Failure> {
+    write("WARNING! This will remove all stopped/exited pods..\nAre you sure you want to continue? [y/N] ")?;
+    let mut answer = String::new();
+    if std::io::stdin().lock().read_line(&mut answer)? == 0 {
+        return Err(Failure::new("EOF"));
+    }
+    Ok(answer.trim().to_ascii_lowercase().starts_with('y'))
+}
+
+#[derive(clap::Args)]
+pub(crate) struct PodExists {
+    #[arg(hide = true)]
+    arguments: Vec<String>,
+}
+
+impl Command for PodExists {
+    fn run(self, podwire: &Podwire) -> Outcome {
+        flags::exactly(1, &self.arguments)?;
+        match podwire.engine()?.find_pod(&self.arguments[0]) {
+            Ok(_) => Ok(0),
+            Err(error) if error.kind == Kind::NotFound => Ok(1),
+            Err(error) => Err(error.into()),
+        }
+    }
+}

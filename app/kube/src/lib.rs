@@ -1,0 +1,180 @@
+//! Pods as Kubernetes writes them: YAML to what the engine makes, and back.
+//!
+//! ```text
+//!   Pod, Deployment, ConfigMap ──read──> Play: PodConfig + one ContainerConfig each ──engine──> a pod that runs
+//!   `podwire inspect` of a pod ──write──> Pod, Deployment
+//! ```
+//!
+//! **How it works.** A document is a tree of [`node::Node`]s that fields are taken out of: taking one is what makes
+//! it known, and what is left over is refused by its path. What only a cluster can honour (where to schedule, who
+//! may see it) is passed over by name.
+//!
+//! **Invariants.** Nothing is done here: no file, no engine, no clock. What cannot be honoured and would change what
+//! a container does is refused, never ignored.
+//!
+//! **Limits.** One replica; no init containers, secrets, or resource limits.
+//!
+//! **Start reading** at [`read`], then `pod.rs`.
+
+mod container;
+mod node;
+mod pod;
+mod volume;
+mod write;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use engine::config::{ContainerConfig, NetworkConfig, PortText};
+use engine::pods::PodConfig;
+use serde_json::Value;
+
+pub use write::{Kind, write};
+
+use node::Node;
+
+/// Why a file cannot be played: one line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused(pub String);
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+type Result<T, E = Refused> = std::result::Result<T, E>;
+
+/// What the command line adds to the file.
+#[derive(Debug, Clone)]
+pub struct Around {
+    /// `--network` and the like: what pods are on that do not ask for the host's network.
+    pub network: NetworkConfig,
+    /// `--publish`: in place of the file's mapping of the same container port.
+    pub publish: Vec<PortText>,
+    /// `--publish-all`: also ports without `hostPort`, by their own numbers.
+    pub publish_all: bool,
+    /// Where the engine keeps volumes: `NAME/_data` below it are the files of one.
+    pub volumes: PathBuf,
+    /// `--tls-verify`
+    pub tls_verify: bool,
+    /// The whole command line, for `inspect`.
+    pub create_command: Vec<String>,
+}
+
+/// One pod of a file.
+#[derive(Debug, Clone)]
+pub struct Play {
+    /// The pod.
+    pub pod: PodConfig,
+    /// Its containers, in order.
+    pub containers: Vec<ContainerConfig>,
+    /// What a `hostPath` wants made when it is missing.
+    pub paths: Vec<(PathBuf, Missing)>,
+    /// Volumes that persist: what is claimed by name.
+    pub claims: Vec<String>,
+    /// What should be said about it.
+    pub remarks: Vec<String>,
+}
+
+/// What is made where a `hostPath` is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    /// `DirectoryOrCreate`
+    Directory,
+    /// `FileOrCreate`
+    File,
+}
+
+/// The values of `ConfigMap`s, by their names.
+#[derive(Debug, Default)]
+pub(crate) struct ConfigMaps(BTreeMap<String, BTreeMap<String, String>>);
+
+impl ConfigMaps {
+    pub(crate) fn get(&self, name: &str) -> Option<&BTreeMap<String, String>> {
+        self.0.get(name)
+    }
+}
+
+/// The pods of these texts, the file to play first, then those of `--configmap`, of which only the `ConfigMap`s count.
+pub fn read(text: &str, config_maps: &[String], around: &Around) -> Result<Vec<Play>> {
+    let documents = documents(text)?;
+    let mut maps = ConfigMaps::default();
+    for node in config_maps.iter().map(|text| self::documents(text)).collect::<Result<Vec<_>>>()?.into_iter().flatten()
+    {
+        maps.add(node)?;
+    }
+    let mut pods = Vec::new();
+    for mut node in documents {
+        match node.needed_text("kind")?.as_str() {
+            "ConfigMap" => maps.add_contents(node)?,
+            "Pod" => pods.push(pod::Wanted::pod(node)?),
+            "Deployment" => pods.push(pod::Wanted::deployment(node)?),
+            kind => {
+                let text = "is not supported by podwire yet: Pod, Deployment and ConfigMap are";
+                return Err(Refused(format!("kind {kind} {text}")));
+            }
+        }
+    }
+    if pods.is_empty() {
+        return Err(Refused("YAML document does not contain any supported kube kind".to_owned()));
+    }
+    let plays: Vec<Play> = pods.into_iter().map(|pod| pod.play(&maps, around)).collect::<Result<_>>()?;
+    let mut names: Vec<_> = plays.iter().filter_map(|play| play.pod.name.as_ref()).collect();
+    names.sort_unstable();
+    match names.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => Err(Refused(format!("two pods of the file are called {}", pair[0]))),
+        None => Ok(plays),
+    }
+}
+
+/// The pods that [`read`] would make of this text, by name, and the volumes they claim: for taking them down.
+pub fn names(text: &str) -> Result<Vec<(String, Vec<String>)>> {
+    let mut names = Vec::new();
+    for mut node in documents(text)? {
+        let wanted = match node.needed_text("kind")?.as_str() {
+            "Pod" => pod::Wanted::pod(node)?,
+            "Deployment" => pod::Wanted::deployment(node)?,
+            _ => continue,
+        };
+        names.push(wanted.names()?);
+    }
+    Ok(names)
+}
+
+impl ConfigMaps {
+    fn add(&mut self, mut node: Node) -> Result<()> {
+        match node.needed_text("kind")?.as_str() {
+            "ConfigMap" => self.add_contents(node),
+            kind => Err(Refused(format!("--configmap: kind ConfigMap expected, kind {kind} found"))),
+        }
+    }
+
+    fn add_contents(&mut self, mut node: Node) -> Result<()> {
+        let mut meta = node.needed_node("metadata")?;
+        let name = meta.needed_text("name")?;
+        node.refuse("binaryData", "is not supported by podwire yet")?;
+        let contents = node.text_map("data")?;
+        node.pass_over(&["apiVersion", "immutable"]);
+        node.finish()?;
+        self.0.insert(name, contents);
+        Ok(())
+    }
+}
+
+/// The documents of a YAML file that are not empty.
+fn documents(text: &str) -> Result<Vec<Node>> {
+    let values: Vec<Value> =
+        serde_saphyr::from_multiple(text).map_err(|e| Refused(format!("not YAML: {}", one_line(&e.to_string()))))?;
+    values.into_iter().filter(|value| !value.is_null()).map(|value| Node::of(String::new(), value)).collect()
+}
+
+/// Parsers draw the place below their sentence.
+fn one_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default().trim_start_matches("error: ").trim()
+}
+
+#[cfg(test)]
+mod tests;

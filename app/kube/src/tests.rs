@@ -1,0 +1,226 @@
+//! Files and what they mean.
+
+use super::*;
+
+fn around() -> Around {
+    Around {
+        network: NetworkConfig::default(),
+        publish: Vec::new(),
+        publish_all: false,
+        volumes: PathBuf::from("/volumes"),
+        tls_verify: true,
+        create_command: Vec::new(),
+    }
+}
+
+const SHOP: &str = r#"
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: settings}
+data:
+  color: blue
+  motd.txt: |
+    hello
+---
+apiVersion: v1
+kind: Pod
+metadata:
+  name: shop
+  labels: {app: shop}
+spec:
+  restartPolicy: Never
+  hostAliases:
+  - {ip: 10.0.0.9, hostnames: [printer, copier]}
+  dnsConfig: {searches: [a.example], options: [{name: ndots, value: "2"}]}
+  nodeSelector: {disk: ssd}
+  containers:
+  - name: web
+    image: localhost/banner
+    command: [httpd, -f]
+    args: ["-p", "$(PORT)"]
+    ports:
+    - {containerPort: 80, hostPort: 8080, hostIP: 127.0.0.1}
+    - containerPort: 443
+    env:
+    - {name: PORT, value: "80"}
+    - {name: COLOR, valueFrom: {configMapKeyRef: {name: settings, key: color}}}
+    - {name: POD, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
+    resources: {requests: {cpu: 100m}}
+    volumeMounts:
+    - {name: config, mountPath: /config}
+    - {name: config, mountPath: /etc/motd, subPath: motd.txt}
+    - {name: scratch, mountPath: /scratch}
+  - name: db
+    image: localhost/banner
+    volumeMounts:
+    - {name: scratch, mountPath: /scratch, readOnly: true}
+    - {name: logs, mountPath: /logs}
+    - {name: files, mountPath: /data}
+  volumes:
+  - name: config
+    configMap: {name: settings}
+  - name: scratch
+    emptyDir: {}
+  - name: logs
+    hostPath: {path: /var/log/shop, type: DirectoryOrCreate}
+  - name: files
+    persistentVolumeClaim: {claimName: shop-files}
+"#;
+
+#[test]
+fn a_pod_becomes_a_pod_its_containers_and_its_volumes() {
+    let play = read(SHOP, &[], &around()).unwrap().remove(0);
+    assert_eq!(play.pod.name.as_ref().unwrap().as_str(), "shop");
+    assert_eq!(play.pod.exit_policy, engine::pods::ExitPolicy::Stop);
+    let ports: Vec<String> = play.pod.network.publish.iter().cloned().map(String::from).collect();
+    assert_eq!(ports, ["127.0.0.1:8080:80/tcp"]);
+    assert_eq!(play.pod.network.add_hosts[0].names.len(), 2);
+    assert_eq!(play.pod.network.dns_options, ["ndots:2"]);
+    let [web, db] = &play.containers[..] else { panic!("two containers") };
+    assert_eq!(web.name.as_ref().unwrap().as_str(), "shop-web");
+    assert_eq!(
+        (web.entrypoint.clone().unwrap(), &web.command[..]),
+        (vec!["httpd".to_owned(), "-f".to_owned()], &["-p".to_owned(), "80".to_owned()][..])
+    );
+    let env: Vec<String> = web.env.iter().map(|(name, value)| format!("{name}={}", value.clone().unwrap())).collect();
+    assert_eq!(env, ["PORT=80", "COLOR=blue", "POD=shop"]);
+    let mounts: Vec<String> =
+        web.volumes.iter().chain(&db.volumes).map(|v| format!("{:?} {} {:?}", v.source, v.target, v.options)).collect();
+    assert_eq!(
+        mounts,
+        [
+            "Named(\"shop-config\") /config [\"ro\"]",
+            "Bind(\"/volumes/shop-config/_data/motd.txt\") /etc/motd [\"ro\"]",
+            "Named(\"shop-scratch\") /scratch []",
+            "Named(\"shop-scratch\") /scratch [\"ro\"]",
+            "Bind(\"/var/log/shop\") /logs []",
+            "Named(\"shop-files\") /data []",
+        ]
+    );
+    assert_eq!(play.paths, [(PathBuf::from("/var/log/shop"), Missing::Directory)]);
+    assert_eq!(play.claims, ["shop-files"]);
+    let files: Vec<_> = play.pod.volumes[0].files.iter().map(|file| (file.path.as_str(), file.text.as_str())).collect();
+    assert_eq!(files, [("color", "blue"), ("motd.txt", "hello\n")]);
+    assert_eq!(names(SHOP).unwrap(), [("shop".to_owned(), vec!["shop-files".to_owned()])]);
+}
+
+const DEPLOYMENT: &str = "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: store}
+spec:
+  replicas: 3
+  selector: {matchLabels: {app: store}}
+  template:
+    metadata: {labels: {app: store}}
+    spec:
+      hostNetwork: true
+      restartPolicy: Never
+      containers:
+      - {name: web, image: banner, ports: [{containerPort: 80, hostPort: 80}]}
+";
+
+#[test]
+fn a_deployment_becomes_one_pod() {
+    let play = read(DEPLOYMENT, &[], &around()).unwrap().remove(0);
+    assert_eq!(play.pod.name.as_ref().unwrap().as_str(), "store-pod");
+    assert_eq!(play.containers[0].name.as_ref().unwrap().as_str(), "store-pod-web");
+    assert_eq!(play.pod.network.mode, engine::config::NetworkMode::Host);
+    assert!(play.pod.network.publish.is_empty() && play.remarks[0].starts_with("Limiting replica count to 1"));
+}
+
+#[test]
+fn the_command_line_publishes_in_place_of_the_file() {
+    let ports = |around: &Around| -> Vec<String> {
+        read(SHOP, &[], around).unwrap().remove(0).pod.network.publish.into_iter().map(String::from).collect()
+    };
+    assert_eq!(ports(&Around { publish: vec!["9090:80".parse().unwrap()], ..around() }), ["9090:80"]);
+    assert_eq!(ports(&Around { publish_all: true, ..around() }), ["127.0.0.1:8080:80/tcp", "443:443/tcp"]);
+}
+
+/// A pod with this in its spec and, indented, in its container.
+fn pod(spec: &str, container: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: p}}\nspec:\n{spec}\n  containers:\n  - name: c\n    image: i\n{container}\n"
+    )
+}
+
+#[test]
+fn what_cannot_be_honoured_is_refused_by_its_place() {
+    let check = |text: &str, words: &str| {
+        let refused = read(text, &[], &around()).expect_err(text).0;
+        assert!(refused.contains(words) && !refused.contains('\n'), "{refused:?} for {text}");
+    };
+    check("a: [", "not YAML: ");
+    check("[]", "the document must be a mapping, not a list");
+    check("kind: Service\napiVersion: v1", "kind Service is not supported by podwire yet");
+    check("", "YAML document does not contain any supported kube kind");
+    check("kind: Pod\napiVersion: v2", "apiVersion v2 is not known for this kind: v1 is");
+    check(&pod("  hostPID: true", ""), "spec.hostPID is not supported by podwire yet");
+    check(&pod("  restartPolicies: Never", ""), "spec.restartPolicies is not supported by podwire, or misspelt");
+    check(&pod("  restartPolicy: Sometimes", ""), "restartPolicy Sometimes is not known");
+    check(&pod("  dnsPolicy: None", ""), "dnsPolicy None needs a dnsConfig");
+    check(
+        &pod("", "    env: [{name: A, value: 5}]"),
+        "spec.containers[0].env[0].value must be a text (in quotes where it looks like something else), not 5",
+    );
+    check(
+        &pod("", "    livenessProbe: {exec: {command: [\"true\"]}}"),
+        "spec.containers[0].livenessProbe is not supported",
+    );
+    check(&pod("", "    resources: {limits: {memory: 1Gi}}"), "spec.containers[0].resources.limits is not supported");
+    check(&pod("", "    ports: [{containerPort: 70000}]"), "containerPort must be a number in its range, not 70000");
+    check(&pod("", "    volumeMounts: [{name: v, mountPath: /v}]"), "the pod has no volume called v");
+    check(&pod("  volumes: [{name: v, nfs: {server: s}}]", ""), "a volume is one of hostPath, emptyDir");
+    check(&pod("  volumes: [{name: v, configMap: {name: m}}]", ""), "ConfigMap m is in no document");
+    check(
+        &pod(
+            "  volumes: [{name: v, emptyDir: {}}]",
+            "    volumeMounts: [{name: v, mountPath: /v, subPath: ../../etc}]",
+        ),
+        "must lead below the volume",
+    );
+    check(&pod("  hostNetwork: true", "    ports: [{containerPort: 80, hostPort: 8080}]"), "must be the same (80)");
+    check(&(pod("", "") + "---\n" + &pod("", "")), "two pods of the file are called p");
+}
+
+#[test]
+fn what_is_written_is_read_again() {
+    let container = serde_json::json!({
+        "Name": "shop-web", "ImageName": "localhost/banner:latest",
+        "Config": {
+            "Cmd": ["-p", "80"], "Entrypoint": ["httpd", "-f"], "Env": ["PATH=/bin", "A=yes", "B=5", "C=x: y # z"],
+            "User": "7:8", "WorkingDir": "/srv", "Tty": true, "OpenStdin": false,
+        },
+        "HostConfig": { "CapAdd": ["CAP_NET_ADMIN"], "CapDrop": [], "Privileged": false, "ReadonlyRootfs": true, "RestartPolicy": {"Name": "no"} },
+        "Mounts": [
+            {"Type": "volume", "Name": "files", "Source": "/x", "Destination": "/data", "RW": true},
+            {"Type": "bind", "Source": "/var/log", "Destination": "/logs", "RW": false},
+        ],
+    });
+    let infra = serde_json::json!({
+        "IsInfra": true, "Config": {"Hostname": "shop", "Labels": {"a": "b"}},
+        "HostConfig": {
+            "NetworkMode": "bridge", "Dns": ["1.1.1.1"], "DnsSearch": [], "DnsOptions": ["ndots:2"], "ExtraHosts": ["x;y:10.0.0.9"],
+            "PortBindings": {"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}], "53/udp": [{"HostIp": "127.0.0.1", "HostPort": "5353"}]},
+        },
+    });
+    for kind in [Kind::Pod, Kind::Deployment] {
+        let text = write("shop", Some(&infra), &[(container.clone(), Value::Null)], kind, jiff::Timestamp::UNIX_EPOCH)
+            .unwrap();
+        let play = read(&text, &[], &around()).unwrap_or_else(|e| panic!("{e}\n{text}")).remove(0);
+        let web = &play.containers[0];
+        assert_eq!(
+            web.env,
+            [("A", "yes"), ("B", "5"), ("C", "x: y # z")].map(|(n, v)| (n.to_owned(), Some(v.to_owned())))
+        );
+        assert_eq!((web.user.as_deref(), web.workdir.as_deref(), web.tty), (Some("7:8"), Some("/srv"), true));
+        assert_eq!(play.pod.labels["a"], "b");
+        let ports: Vec<String> = play.pod.network.publish.iter().cloned().map(String::from).collect();
+        assert_eq!(ports, ["8080:80/tcp", "127.0.0.1:5353:53/udp"]);
+        assert_eq!(web.volumes.len(), 2);
+        // Kubernetes reads YAML 1.1, where this is true.
+        assert!(text.contains("value: \"yes\"") || text.contains("value: 'yes'"), "{text}");
+        assert!(text.contains("value: \"5\"") || text.contains("value: '5'"), "{text}");
+    }
+}
