@@ -140,7 +140,14 @@ pub(crate) fn ulimits(texts: &[String]) -> Result<Vec<Ulimit>, Failure> {
             _ => Err(Failure::new("ulimit can use host only once, and nothing else: invalid argument")),
         };
     }
-    texts.iter().map(|text| ulimit(text)).collect()
+    let mut all: Vec<Ulimit> = Vec::new();
+    for text in texts {
+        let limit = ulimit(text)?;
+        // Of two for one name the later counts.
+        all.retain(|earlier| earlier.name != limit.name);
+        all.push(limit);
+    }
+    Ok(all)
 }
 
 fn ulimit(text: &str) -> Result<Ulimit, Failure> {

@@ -45,7 +45,11 @@ fn containers_conf_gives_defaults_that_flags_take_the_place_of(lab: &Lab) {
 fn podman_compose_runs_its_files_with_podwire(lab: &Lab) {
     load(lab);
     let podwire = executable("podwire").expect("podwire is built");
-    let compose = format!("cd /run/shop && podman-compose --podman-path {} --in-pod=false", podwire.display());
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut programs = std::env::split_paths(&path).map(|directory| directory.join("podman-compose"));
+    let program = programs.find(|program| program.is_file()).expect("it is installed");
+    let (program, podwire) = (program.display(), podwire.display());
+    let compose = format!("cd /run/shop && {program} --podman-path {podwire} --in-pod=false");
     lab.host(&format!("mkdir /run/shop && cat >/run/shop/compose.yaml <<'E'\n{FILE}E")).ok();
     lab.host(&format!("{compose} up -d")).ok();
     assert_eq!(lab.ok("podwire ps --format '{{.Names}}' | sort"), "shop_client_1\nshop_web_1");

@@ -20,7 +20,7 @@ fn a_volume_is_made_shown_and_removed_as_podman_does_it(lab: &Lab) {
     assert_eq!(lab.ok("podwire volume create --ignore db"), "db");
     let random = lab.ok("podwire volume create");
     assert!(random.len() == 64 && random.bytes().all(|b| b.is_ascii_hexdigit()), "{random}");
-    assert_eq!(lab.ok("podwire volume ls --filter name=db"), "DRIVER      VOLUME NAME\nlocal       db");
+    assert_eq!(lab.ok("podwire volume ls --filter name=^db$"), "DRIVER      VOLUME NAME\nlocal       db");
     assert_eq!(lab.ok("podwire volume ls -q --filter label=a=b"), "db");
     assert_eq!(
         lab.ok("podwire volume inspect --format '{{.Name}} {{.Driver}} {{.Labels}} {{.Scope}}' db"),
