@@ -15,6 +15,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgMatches, Args, FromArgMatches};
 
 use crate::commands::{COMMANDS, NOUNS};
+use crate::conf::Conf;
 use crate::global::{Global, Podwire};
 use crate::outcome::{Failure, Outcome};
 use crate::{help, unsupported};
@@ -154,6 +155,10 @@ pub(crate) fn run(argv: Vec<OsString>) -> Outcome {
     let Some(entry) = route.entry else {
         return run_noun(&route);
     };
+    if matches!(entry.names[0], "run" | "create") && !route.arguments.iter().any(|arg| arg == "--help") {
+        let defaults = Conf::read()?.flags(&route.arguments);
+        route.arguments.splice(0..0, defaults);
+    }
     let name = entry.names.iter().find(|n| **n == route.words).copied().unwrap_or(entry.names[0]);
     let mut clap = entry.clap();
     for global in global_clap().get_arguments() {
@@ -199,6 +204,10 @@ fn route(args: &[String]) -> Result<Route, Failure> {
                 route.arguments.extend(rest.next().cloned());
             }
             continue;
+        }
+        // As Podman, whose version is told whatever follows.
+        if route.arguments.iter().any(|arg| arg == "--version" || arg == "-v") {
+            return Ok(route);
         }
         let words = if route.words.is_empty() { arg.clone() } else { format!("{} {arg}", route.words) };
         if let Some(entry) = COMMANDS.iter().find(|entry| entry.names.contains(&words.as_str())) {

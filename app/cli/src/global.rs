@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use engine::rootless::Environment;
 use engine::{Engine, EngineOptions, Summary};
 
+use crate::conf::Conf;
 use crate::flags;
 use crate::outcome::{Failure, Outcome};
 
@@ -74,6 +75,10 @@ impl Global {
     }
 }
 
+/// Commands that start containers, or something in them.
+const RUNTIME_CALLERS: &[&str] =
+    &["run", "start", "restart", "exec", "container run", "container start", "container restart", "container exec"];
+
 /// What a command is given.
 pub(crate) struct Podwire {
     pub(crate) global: Global,
@@ -137,7 +142,11 @@ impl Podwire {
             runroot: located.runroot,
             network_config_dir: given(network_config_dir)?,
             rootless: located.rootless,
-            runtime: runtime.clone(),
+            runtime: match runtime {
+                // Only those that call it ask for it.
+                None if RUNTIME_CALLERS.contains(&self.command) => Conf::read()?.runtime(),
+                given => given.clone(),
+            },
         })
     }
 
@@ -154,6 +163,13 @@ impl Podwire {
         }
         let containers = engine.list()?;
         Ok(containers.iter().filter(|c| wanted(c)).map(|c| c.id.to_string()).collect())
+    }
+
+    /// The container created last, for `--latest`.
+    pub(crate) fn latest(&self, engine: &Engine) -> Result<String, Failure> {
+        let last = engine.list()?.into_iter().max_by_key(|container| container.created);
+        last.map(|container| container.id.to_string())
+            .ok_or_else(|| Failure::new("no containers found: no such container"))
     }
 
     /// A plan, for `--dry-run`.

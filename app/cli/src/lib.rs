@@ -17,7 +17,9 @@
 //! **Start reading** at [`commands::COMMANDS`], then `commands/run.rs`.
 
 mod ages;
+mod choice;
 mod commands;
+mod conf;
 mod confirm;
 mod container;
 mod filters;
@@ -34,9 +36,11 @@ mod pods;
 mod ports;
 mod progress;
 mod registry_access;
+mod sizes;
 mod table;
 mod template;
 mod unsupported;
+mod volumes;
 
 use std::process::ExitCode;
 
@@ -49,6 +53,9 @@ pub fn main() -> ExitCode {
     let named = |name| argv.first().is_some_and(|arg| arg == name);
     if named(engine::MONITOR_NAME) {
         return ExitCode::from((engine::monitor_main() & 0xff) as u8);
+    }
+    if named(engine::HEALTH_NAME) {
+        return ExitCode::from((engine::health_main() & 0xff) as u8);
     }
     if named(engine::netd::NETD_NAME) {
         return ExitCode::from((netd::netd_main() & 0xff) as u8);

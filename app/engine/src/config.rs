@@ -9,6 +9,14 @@ use linux::userns::IdRange;
 use model::{ContainerName, DnsName, Hostname, LinkName, MacAddr, PastaOptions, PortSpec, Protocol, SlirpOptions};
 use serde::{Deserialize, Serialize};
 
+mod care;
+mod inside;
+mod limits;
+
+pub use care::{Care, HealthCheck, Log, LogDriver, OnUnhealthy, Restart};
+pub use inside::{Device, Inside, Space, ULIMITS, Ulimit};
+pub use limits::{Groups, Limits, PIDS};
+
 use crate::idmaps::IdMapWish;
 
 /// Everything `create` needs to know.
@@ -22,10 +30,16 @@ pub struct ContainerConfig {
     pub command: Vec<String>,
     /// `--entrypoint`: a JSON array or one word; `Some(vec![])` clears the image's.
     pub entrypoint: Option<Vec<String>>,
+    /// `NAME=VALUE` that are there unless the image or `-e` says otherwise.
+    pub default_env: Vec<String>,
     /// `-e`: later ones win over earlier ones and over the image's. `None`: taken from podwire's own environment.
     pub env: Vec<(String, Option<String>)>,
+    /// `--unsetenv`: not even the image's, nor our own.
+    pub unset_env: UnsetEnv,
     /// `-v`
     pub volumes: Vec<VolumeMount>,
+    /// `--volumes-from`: the volumes of these containers, with other options when there are any.
+    pub volumes_from: Vec<(String, Vec<String>)>,
     /// `-w`
     pub workdir: Option<String>,
     /// `-u`: `USER[:GROUP]`, names or numbers.
@@ -56,6 +70,12 @@ pub struct ContainerConfig {
     pub stop_timeout: Option<u32>,
     /// `--privileged`, `--read-only`, `--cap-add`, `--cap-drop` and the like.
     pub security: SecurityConfig,
+    /// `--memory`, `--cpus` and the like.
+    pub limits: Limits,
+    /// `--pid`, `--ulimit`, `--device` and the like.
+    pub inside: Inside,
+    /// `--restart`, `--health-cmd` and the like.
+    pub care: Care,
     /// `--network`, `-p` and the like.
     pub network: NetworkConfig,
     /// `--userns`, `--uidmap` and the like.
@@ -64,10 +84,21 @@ pub struct ContainerConfig {
     pub tmpfs: Vec<(String, String)>,
     /// `--pull`
     pub pull: PullPolicy,
+    /// `--platform`: what machine the image is for; this one when absent.
+    pub platform: Option<images::Platform>,
     /// `--tls-verify=false` allows plain HTTP and unknown certificates when pulling.
     pub tls_verify: bool,
     /// The whole command line, for `inspect`.
     pub create_command: Vec<String>,
+}
+
+/// Variables that are not to be there.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnsetEnv {
+    /// `--unsetenv-all`: none that the user has not set.
+    pub all: bool,
+    /// `--unsetenv`
+    pub names: Vec<String>,
 }
 
 /// `--pod`
@@ -132,6 +163,8 @@ pub enum PullPolicy {
     Missing,
     /// Never.
     Never,
+    /// Every time, and the one that is here does when the registry has none or is not there.
+    Newer,
 }
 
 /// What a container may do.
@@ -145,6 +178,39 @@ pub struct SecurityConfig {
     pub cap_add: Vec<String>,
     /// `--cap-drop`: as above.
     pub cap_drop: Vec<String>,
+    /// Instead of Podman's default ones, which `cap_add` and `cap_drop` then change.
+    #[serde(default)]
+    pub default: Option<Vec<String>>,
+    /// `--security-opt no-new-privileges`
+    #[serde(default)]
+    pub no_new_privileges: bool,
+    /// `--security-opt seccomp=`
+    #[serde(default)]
+    pub seccomp: Seccomp,
+    /// `--security-opt mask=`: further paths that are hidden.
+    #[serde(default)]
+    pub mask: Vec<String>,
+    /// `--security-opt unmask=`: paths that are neither hidden nor read-only; `ALL` for all of them.
+    #[serde(default)]
+    pub unmask: Vec<String>,
+    /// The `--security-opt` as typed, for `inspect`.
+    #[serde(default)]
+    pub options: Vec<String>,
+    /// `--read-only-tmpfs=false`: no writable places with `--read-only`.
+    #[serde(default)]
+    pub no_tmpfs: bool,
+}
+
+/// Which system calls are filtered.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Seccomp {
+    /// As Podman's default profile says.
+    #[default]
+    Default,
+    /// None.
+    Unconfined,
+    /// As this file says.
+    Profile(PathBuf),
 }
 
 /// One `-v`.

@@ -9,8 +9,8 @@ use images::{ImageError, Removed};
 use linux::{ProcessRef, Signal};
 use model::{ContainerId, PortMapping};
 
-use crate::config::NetworkMode;
-use crate::engine::{Engine, load, no_such_container};
+use crate::config::{NetworkMode, Restart};
+use crate::engine::{Engine, load, no_such_container, save};
 use crate::error::{Error, Kind, Result};
 use crate::foreground::{self, Connection, Watch};
 use crate::monitor::through;
@@ -51,6 +51,8 @@ impl Engine {
         self.wait_settled(&id)?;
         let record = self.record(&id)?;
         let mut stopped = Stopped { id: record.id, warning: None };
+        self.mark_stopped(&id)?;
+        self.thaw(&record)?;
         if record.state == State::Running
             && let Some(init) = record.init
         {
@@ -106,6 +108,10 @@ impl Engine {
             Error::new(Kind::WrongState, text)
         };
         let init = record.init.filter(|_| record.state == State::Running).ok_or_else(wrong)?;
+        self.mark_stopped(&record.id)?;
+        if signal == Signal::KILL {
+            self.thaw(&record)?;
+        }
         match init.signal(signal) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(wrong()),
             done => done.map_err(|e| Error::at(format!("cannot send {signal} to container {}", record.id), e))?,
@@ -115,6 +121,17 @@ impl Engine {
             self.wait_down(&record.id)?;
         }
         Ok(record.id)
+    }
+
+    /// Its user ends it: its policy is to let it be.
+    fn mark_stopped(&self, id: &ContainerId) -> Result<()> {
+        self.store.write(|tx| match load(tx, id)? {
+            Some(mut record) if record.settings.care.restart != Restart::No && !record.stopped_by_user => {
+                record.stopped_by_user = true;
+                save(tx, &record)
+            }
+            _ => Ok(()),
+        })
     }
 
     /// Waits until the container has ended and is down; its exit code.
@@ -236,7 +253,9 @@ impl Engine {
         }
     }
 
-    fn end_by_force(&self, record: &ContainerRecord, options: &RemoveOptions) -> Result<()> {
+    fn end_by_force(&mut self, record: &ContainerRecord, options: &RemoveOptions) -> Result<()> {
+        self.mark_stopped(&record.id)?;
+        self.thaw(record)?;
         let Some(init) = record.init else { return Ok(()) };
         let signal = Signal::new(record.settings.stop_signal).unwrap_or(Signal::TERM);
         let seconds = options.time.unwrap_or(record.settings.stop_timeout);

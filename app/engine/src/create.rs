@@ -20,6 +20,7 @@ use crate::definitions::DEFAULT_NETWORK;
 use crate::endpoints::Identity;
 use crate::engine::{Engine, insert};
 use crate::error::{Error, Kind, Result};
+use crate::lookup::care;
 use crate::networking::SandboxWish;
 use crate::record::{ContainerRecord, Mount, Settings, State};
 use crate::rootless_net::{self, settle_mode};
@@ -105,15 +106,17 @@ impl Engine {
         let images = self.images()?;
         let pull = || -> Result<Image> {
             let access = Access { tls_verify: (!config.tls_verify).then_some(false), ..Access::default() };
-            let options = PullOptions { access, ..PullOptions::default() };
+            let options = PullOptions { access, platform: config.platform.clone(), ..PullOptions::default() };
             let id = images.pull(&config.image, &options, talk.progress)?;
             Ok(images.by_id(&id)?)
         };
         match config.pull {
             PullPolicy::Always => pull(),
+            PullPolicy::Newer => pull().or_else(|failed| images.find(&config.image).map_err(|_| failed)),
             PullPolicy::Never => Ok(images.find(&config.image)?),
             PullPolicy::Missing => match images.find(&config.image) {
                 Err(images::ImageError::NotKnown(_)) => pull(),
+                Ok(found) if config.platform.as_ref().is_some_and(|wish| !is_for(&found, wish)) => pull(),
                 found => Ok(found?),
             },
         }
@@ -154,6 +157,10 @@ impl Engine {
             finished: None,
             exit_code: 0,
             error: String::new(),
+            paused: false,
+            oom_killed: false,
+            restarts: 0,
+            stopped_by_user: false,
             netns: None,
             mount_namespace: None,
         })
@@ -195,6 +202,10 @@ impl Engine {
             stop_signal: stop_signal(config, &says)?,
             stop_timeout: config.stop_timeout.unwrap_or(10),
             security: config.security.clone(),
+            limits: config.limits.clone(),
+            inside: self.look_up_inside(&config.inside)?,
+            care: self.look_up_care(care(config, image))?,
+            unset_env: config.unset_env.clone(),
             ports: published(&network, &expose, warn)?,
             network,
             expose,
@@ -250,7 +261,10 @@ impl Engine {
                 volume.target
             )));
         }
-        let mut mounts = config.volumes.iter().map(|volume| self.resolve_volume(volume)).collect::<Result<Vec<_>>>()?;
+        let own = config.volumes.iter().map(|volume| self.resolve_volume(volume)).collect::<Result<Vec<_>>>()?;
+        let mut mounts = self.volumes_from(&config.volumes_from)?;
+        mounts.retain(|theirs| !own.iter().any(|mount| mount.target == theirs.target));
+        mounts.extend(own);
         for target in says.volumes().iter().flatten() {
             let covered =
                 mounts.iter().any(|mount| mount.target == *target) || config.tmpfs.iter().any(|(t, _)| t == target);
@@ -322,6 +336,11 @@ impl Engine {
     }
 }
 
+/// Is it for this machine? Where it says nothing of a variant, any will do.
+fn is_for(image: &Image, wish: &images::Platform) -> bool {
+    image.config.architecture().to_string() == wish.architecture && image.config.os().to_string() == wish.os
+}
+
 /// `kind`: of what it is the id.
 pub(crate) fn id_file_exists(path: &Path, kind: &str) -> Error {
     let path = path.display();
@@ -373,7 +392,8 @@ fn argv(config: &ContainerConfig, says: &ImageConfig) -> Result<(Vec<String>, Ve
 
 fn environment(config: &ContainerConfig, says: &ImageConfig) -> Vec<String> {
     let mut env = Vec::new();
-    for text in says.env().iter().flatten() {
+    let defaults = config.default_env.iter().chain(says.env().iter().flatten());
+    for text in defaults.filter(|_| !config.unset_env.all) {
         let (name, value) = text.split_once('=').unwrap_or((text, ""));
         spec::set_env(&mut env, name, value);
     }
@@ -383,6 +403,8 @@ fn environment(config: &ContainerConfig, says: &ImageConfig) -> Vec<String> {
             spec::set_env(&mut env, name, &value);
         }
     }
+    let unset = |text: &String| config.unset_env.names.iter().any(|name| text.split('=').next() == Some(name));
+    env.retain(|text| !unset(text));
     env
 }
 

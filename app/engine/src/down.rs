@@ -35,8 +35,11 @@ impl Engine {
         owner: ProcessRef,
         code: Option<i32>,
     ) -> Result<Option<Leaving>> {
+        let out_of_memory = crate::groups::ran_out_of_memory(&self.places(id));
         let ended = change_if_owned(&self.store, id, owner, |record| {
+            record.paused = false;
             if record.state == State::Running {
+                record.oom_killed = out_of_memory;
                 record.state = State::Stopping;
                 record.exit_code = code.unwrap_or(UNKNOWN);
                 record.finished = Some(Timestamp::now());
@@ -56,6 +59,7 @@ impl Engine {
         if let Ok(runtime) = self.runtime() {
             if code.is_some() { runtime.forget(id)? } else { runtime.kill(id)? }
         }
+        crate::groups::remove(&self.places(id))?;
         self.unshare_hosts(&record)?;
         unmount_shm(&record, &self.places(id))?;
         let mode = &record.settings.network.mode;

@@ -311,7 +311,7 @@ pub(crate) fn remove_if_says(path: &Path, text: &str) {
 impl State {
     /// Does its first process run?
     pub fn is_running(self) -> bool {
-        matches!(self, Self::Running | Self::Stopping)
+        matches!(self, Self::Running | Self::Paused | Self::Stopping)
     }
 }
 

@@ -13,13 +13,14 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use model::Network;
+use model::{ContainerId, Network};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify;
 use store::{Event, Store};
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::list::Summary;
 use crate::record::{ContainerRecord, State};
 
 /// Which events are wanted.
@@ -54,6 +55,22 @@ impl Engine {
                 return Ok(());
             }
             events = self.store.write(|tx| tx.events_after(place))?;
+        }
+    }
+
+    /// Waits until a container is as wished; its exit code then. One that is removed meanwhile is an error.
+    pub fn wait_until(&self, id: &ContainerId, wished: &dyn Fn(&Summary) -> bool) -> Result<i32> {
+        let wrong = |e: io::Error| Error::at("waiting for a container", e);
+        let growth = watch(&self.store).map_err(wrong)?;
+        loop {
+            let found = self.list()?.into_iter().find(|container| container.id == *id);
+            let found = found.ok_or_else(|| crate::engine::no_such_container(&id.to_string()))?;
+            if wished(&found) {
+                return Ok(found.exit_code);
+            }
+            wait(&growth, None).map_err(wrong)?;
+            // Woken shortly before what was written can be read: after a writer of our own it can.
+            self.store.write(|_| Ok::<(), Error>(()))?;
         }
     }
 

@@ -53,6 +53,7 @@ impl Engine {
         if runtime.wants_cgroup2() {
             call.runtime_mounts();
         }
+        call.join(crate::groups::doors(&places)?);
         let command = call.command();
         command.arg("exec").arg("--process").arg(session.process());
         let foreground = match attach {
@@ -94,25 +95,26 @@ impl Engine {
 }
 
 /// The files of one call, removed when it is over.
-struct Session {
+pub(crate) struct Session {
     directory: PathBuf,
     name: String,
 }
 
 impl Session {
-    fn prepare(record: &ContainerRecord, places: &Places, config: &ExecConfig) -> Result<Self> {
+    pub(crate) fn prepare(record: &ContainerRecord, places: &Places, config: &ExecConfig) -> Result<Self> {
         let wrong = || {
             let text = "can only create exec sessions on running containers: container state improper";
             Error::new(Kind::WrongState, text)
         };
-        let init = record.init.filter(|init| record.state == State::Running && init.alive()).ok_or_else(wrong)?;
+        let init =
+            record.init.filter(|init| record.shown_state() == State::Running && init.alive()).ok_or_else(wrong)?;
         let root = File::open(format!("/proc/{}/root", init.pid)).map_err(|_| wrong())?;
         // The number may have been given to somebody else before we opened it; not if it lives on now.
         if !init.alive() {
             return Err(wrong());
         }
         let wish = config.user.as_ref().unwrap_or(&record.settings.user);
-        let user = user::resolve(wish, &root).map_err(Error::cannot_start)?;
+        let user = user::of_container(&record.settings, wish, &root).map_err(Error::cannot_start)?;
         let workdir = config.workdir.as_deref().unwrap_or(&record.settings.workdir);
         let settings = Settings { tty: config.tty, ..record.settings.clone() };
         let mut env = spec::environment(&settings, &user);
@@ -135,16 +137,21 @@ impl Session {
         Ok(session)
     }
 
-    fn process(&self) -> PathBuf {
+    /// Its name, among those of this container.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn process(&self) -> PathBuf {
         self.directory.join(format!("{}.json", self.name))
     }
 
-    fn log(&self) -> PathBuf {
+    pub(crate) fn log(&self) -> PathBuf {
         self.directory.join(format!("{}.log", self.name))
     }
 
     /// The command's exit code, or what kept the runtime from running it.
-    fn finish(&self, runtime: &Runtime, mut child: Child) -> Result<i32> {
+    pub(crate) fn finish(&self, runtime: &Runtime, mut child: Child) -> Result<i32> {
         let status = child.wait().map_err(|e| Error::at(runtime.path.display(), e))?;
         if !status.success() && runtime.complained(&self.log()) {
             return Err(runtime.failure(&self.log()));

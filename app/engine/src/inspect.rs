@@ -11,9 +11,9 @@ use linux::userns::IdRange;
 use model::{Addr, ContainerId, DnsName, MacAddr, PortMapping, Protocol};
 use serde_json::{Map, Value, json};
 
-use crate::config::{Dns, HostEntry, NetworkMode};
+use crate::config::{Device, Dns, Groups, HealthCheck, HostEntry, LogDriver, NetworkMode, Space};
 use crate::endpoints::{AttachedEndpoint, Identity};
-use crate::engine::Engine;
+use crate::engine::{Engine, Places};
 use crate::error::Result;
 use crate::list::DEFAULT_NETWORK;
 use crate::record::{ContainerRecord, Mount, Settings, State};
@@ -45,7 +45,7 @@ impl Engine {
             "Created": record.created.to_string(),
             "Path": argv.first(),
             "Args": argv.get(1..).unwrap_or_default(),
-            "State": state(&record),
+            "State": state_with_health(&record, &places),
             "Image": record.image.map_or_else(String::new, |image| image.to_string()),
             "ImageDigest": record.image_digest,
             "ImageName": record.image_name,
@@ -60,7 +60,7 @@ impl Engine {
             "ConmonPidFile": "",
             "PidFile": record.settings.pid_file.clone().unwrap_or_else(|| places.pid_file()),
             "Name": record.name.as_str(),
-            "RestartCount": 0,
+            "RestartCount": record.restarts,
             "Driver": "overlay",
             "MountLabel": "",
             "ProcessLabel": "",
@@ -78,7 +78,7 @@ impl Engine {
                 },
             },
             "Mounts": settings.mounts.iter().map(mount).collect::<Vec<_>>(),
-            "Dependencies": dependencies(settings),
+            "Dependencies": dependencies(&record),
             "NetworkSettings": self.network_settings(&record)?,
             "Namespace": "",
             "IsInfra": record.is_infra(),
@@ -194,15 +194,24 @@ fn time(time: Option<Timestamp>) -> String {
     time.map_or_else(|| NEVER.to_owned(), |time| time.to_string())
 }
 
+/// With what its health check has found, when it has one.
+fn state_with_health(record: &ContainerRecord, places: &Places) -> Value {
+    let mut state = state(record);
+    if record.settings.care.health.is_some() {
+        state["Health"] = json!(crate::health::remembered(places));
+    }
+    state
+}
+
 fn state(record: &ContainerRecord) -> Value {
     let pid = |process: Option<linux::ProcessRef>| process.map_or(0, |process| process.pid);
     json!({
         "OciVersion": "1.0.2",
-        "Status": record.state.to_string(),
-        "Running": record.state == State::Running,
-        "Paused": false,
+        "Status": record.shown_state().to_string(),
+        "Running": record.shown_state() == State::Running,
+        "Paused": record.paused,
         "Restarting": false,
-        "OOMKilled": false,
+        "OOMKilled": record.oom_killed,
         "Dead": false,
         "Pid": pid(record.init),
         "ConmonPid": pid(record.monitor),
@@ -236,11 +245,14 @@ fn mount(mount: &Mount) -> Value {
     Value::Object(shown)
 }
 
-fn dependencies(settings: &Settings) -> Vec<&str> {
-    match &settings.network.mode {
-        NetworkMode::Container(id) => vec![id.as_str()],
-        _ => Vec::new(),
+fn dependencies(record: &ContainerRecord) -> Vec<String> {
+    let mut all = crate::lookup::needs(record);
+    if let NetworkMode::Container(id) = &record.settings.network.mode {
+        all.push(id.clone());
     }
+    all.sort();
+    all.dedup();
+    all
 }
 
 /// Addresses of one endpoint, as the fields that Podman has for them.
@@ -390,22 +402,41 @@ fn config(record: &ContainerRecord) -> Value {
         "Labels": if settings.labels.is_empty() { Value::Null } else { json!(settings.labels) },
         "Annotations": annotations(settings),
         "StopSignal": Signal::new(settings.stop_signal).map_or_else(String::new, |signal| signal.to_string()),
-        "HealthcheckOnFailureAction": "none",
+        "HealthcheckOnFailureAction": settings.care.health.as_ref().map_or("none", |check| check.on_failure.word()),
         "HealthLogDestination": "local",
         "HealthcheckMaxLogCount": 5,
         "HealthcheckMaxLogSize": 500,
         "CreateCommand": settings.create_command,
-        "Umask": "0022",
-        "Timeout": 0,
+        "Umask": format!("{:04o}", settings.inside.umask.unwrap_or(0o022)),
+        "Timeout": settings.care.timeout,
         "StopTimeout": settings.stop_timeout,
         "Passwd": true,
         "sdNotifyMode": "container",
     });
+    if let Some(check) = &settings.care.health {
+        config["Healthcheck"] = health_check(check);
+    }
+    if let Some(zone) = &settings.inside.timezone {
+        config["Timezone"] = json!(zone);
+    }
     let all = ports(&settings.ports, &settings.expose);
     if let Some(all) = all.as_object().filter(|all| !all.is_empty()) {
         config["ExposedPorts"] = all.keys().map(|port| (port.clone(), json!({}))).collect::<Map<_, _>>().into();
     }
     config
+}
+
+/// As images have it: times in nanoseconds.
+fn health_check(check: &HealthCheck) -> Value {
+    let kind = if check.shell { "CMD-SHELL" } else { "CMD" };
+    let nanoseconds = |time: std::time::Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    json!({
+        "Test": std::iter::once(kind).chain(check.command.iter().map(String::as_str)).collect::<Vec<_>>(),
+        "StartPeriod": nanoseconds(check.start_period),
+        "Interval": check.interval.map_or(0, nanoseconds),
+        "Timeout": nanoseconds(check.timeout),
+        "Retries": check.retries,
+    })
 }
 
 fn users_text(users: Option<&Users>) -> String {
@@ -439,20 +470,26 @@ fn host_config(record: &ContainerRecord, log: std::path::PathBuf) -> Value {
         Dns::Servers(servers) => servers.iter().map(ToString::to_string).collect(),
         Dns::Host | Dns::Image => Vec::new(),
     };
-    let hard = |resource| rustix::process::getrlimit(resource).maximum;
-    let ulimit = |name: &str, resource, wish: u64| {
-        let limit = hard(resource).unwrap_or(u64::MAX).min(wish);
-        json!({ "Name": name, "Soft": limit, "Hard": limit })
+    let limits = &settings.limits;
+    let inside = &settings.inside;
+    let care = &settings.care;
+    let log = if care.log.driver == LogDriver::None {
+        std::path::PathBuf::new()
+    } else {
+        care.log.path.clone().unwrap_or(log)
     };
+    let size = care.log.max_size.map_or_else(|| "-1B".to_owned(), |size| format!("{size}B"));
     let mut shown = json!({
         "Binds": binds,
-        "CgroupManager": "disabled",
-        "CgroupMode": "private",
+        "CgroupManager": "cgroupfs",
+        "CgroupMode": inside.cgroup.text(),
         "ContainerIDFile": settings.id_file.as_deref().unwrap_or(Path::new("")),
-        "LogConfig": { "Type": "k8s-file", "Config": null, "Path": log, "Tag": "", "Size": "-1B" },
+        "LogConfig": {
+            "Type": care.log.driver.word(), "Config": null, "Path": log, "Tag": care.log.tag, "Size": size,
+        },
         "NetworkMode": mode_text(&network.mode),
         "PortBindings": ports(&settings.ports, &[]),
-        "RestartPolicy": { "Name": "no", "MaximumRetryCount": 0 },
+        "RestartPolicy": { "Name": care.restart.word(), "MaximumRetryCount": care.restart.retries() },
         "AutoRemove": settings.remove,
         "AutoRemoveImage": false,
         "Annotations": annotations(settings),
@@ -465,21 +502,21 @@ fn host_config(record: &ContainerRecord, log: std::path::PathBuf) -> Value {
         "DnsSearch": network.dns_search.iter().flatten().map(ToString::to_string).collect::<Vec<_>>(),
         "ExtraHosts": network.add_hosts.iter().map(host_text).collect::<Vec<_>>(),
         "HostsFile": "",
-        "GroupAdd": [],
-        "IpcMode": "shareable",
+        "GroupAdd": inside.groups,
+        "IpcMode": if inside.ipc == Space::Private { "shareable".to_owned() } else { inside.ipc.text() },
         "Cgroup": "",
-        "Cgroups": "disabled",
+        "Cgroups": if limits.groups == Groups::Disabled { "disabled" } else { "default" },
         "Links": null,
-        "OomScoreAdj": 0,
-        "PidMode": "private",
+        "OomScoreAdj": inside.oom_score_adj.unwrap_or(0),
+        "PidMode": inside.pid.text(),
         "Privileged": settings.security.privileged,
         "PublishAllPorts": network.publish_all,
         "ReadonlyRootfs": settings.security.read_only,
-        "SecurityOpt": [],
+        "SecurityOpt": settings.security.options,
         "Tmpfs": settings.tmpfs.iter().cloned().collect::<BTreeMap<_, _>>(),
-        "UTSMode": "private",
+        "UTSMode": inside.uts.text(),
         "UsernsMode": users_text(settings.users.as_ref()),
-        "ShmSize": 65_536_000,
+        "ShmSize": inside.shm_size.unwrap_or(spec::SHM_SIZE),
         "Runtime": "oci",
         "ConsoleSize": [0, 0],
         "Isolation": "",
@@ -521,9 +558,20 @@ fn host_config(record: &ContainerRecord, log: std::path::PathBuf) -> Value {
     ];
     for name in zeros {
         shown[name] = match name {
-            "CgroupParent" | "CpusetCpus" | "CpusetMems" => json!(""),
+            "CgroupParent" => json!(limits.parent.as_deref().unwrap_or_default()),
+            "CpusetCpus" => json!(limits.cpuset_cpus.as_deref().unwrap_or_default()),
+            "CpusetMems" => json!(limits.cpuset_mems.as_deref().unwrap_or_default()),
             "OomKillDisable" => json!(false),
-            "Devices" => json!([]),
+            "Devices" => inside.devices.iter().map(device).collect(),
+            "Memory" => json!(limits.memory.unwrap_or(0)),
+            "MemoryReservation" => json!(limits.memory_reservation.unwrap_or(0)),
+            // Podman's own default is shown too.
+            "MemorySwap" => json!(limits.memory_swap.unwrap_or(limits.memory.unwrap_or(0).saturating_mul(2) as i64)),
+            "NanoCpus" => json!(limits.nano_cpus.unwrap_or(0)),
+            "CpuShares" => json!(limits.cpu_shares.unwrap_or(0)),
+            "CpuPeriod" => json!(limits.cpu_time().map_or(0, |(_, period)| period)),
+            "CpuQuota" => json!(limits.cpu_time().map_or(0, |(quota, _)| quota)),
+            "PidsLimit" => json!(limits.most_pids().unwrap_or(0)),
             "BlkioWeightDevice"
             | "BlkioDeviceReadBps"
             | "BlkioDeviceWriteBps"
@@ -531,14 +579,18 @@ fn host_config(record: &ContainerRecord, log: std::path::PathBuf) -> Value {
             | "BlkioDeviceWriteIOps"
             | "MemorySwappiness"
             | "CgroupConf" => Value::Null,
-            "Ulimits" => json!([
-                ulimit("RLIMIT_NOFILE", rustix::process::Resource::Nofile, 1 << 20),
-                ulimit("RLIMIT_NPROC", rustix::process::Resource::Nproc, 1 << 22),
-            ]),
+            "Ulimits" => spec::rlimits(&inside.ulimits)
+                .into_iter()
+                .map(|limit| json!({ "Name": limit["type"], "Soft": limit["soft"], "Hard": limit["hard"] }))
+                .collect(),
             _ => json!(0),
         };
     }
     shown
+}
+
+fn device(device: &Device) -> Value {
+    json!({ "PathOnHost": device.host, "PathInContainer": device.target, "CgroupPermissions": device.access })
 }
 
 fn bind_text(mount: &Mount) -> String {

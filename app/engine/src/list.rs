@@ -47,6 +47,14 @@ pub struct Summary {
     pub labels: BTreeMap<String, String>,
     /// `--rm`
     pub auto_remove: bool,
+    /// How often its policy has started it again since its user did.
+    pub restarts: u32,
+    /// `--restart`
+    pub restart_policy: &'static str,
+    /// Did its user end it?
+    pub stopped_by_user: bool,
+    /// How its health check finds it, while it runs and has one.
+    pub health: Option<String>,
     /// Its pod, with its name.
     pub pod: Option<(PodId, String)>,
     /// Does it hold its pod's namespaces?
@@ -62,6 +70,13 @@ pub struct MountSummary {
     pub source: String,
     /// Where they are in the container.
     pub target: String,
+}
+
+impl Summary {
+    /// Does its policy want it to run after the machine has booted?
+    pub fn starts_on_boot(&self) -> bool {
+        self.restart_policy == "always" || (self.restart_policy == "unless-stopped" && !self.stopped_by_user)
+    }
 }
 
 impl Engine {
@@ -87,14 +102,19 @@ impl Engine {
             }
             record
         };
-        Ok(records.into_iter().map(|record| summary(with_ports(record), &known)).collect())
+        Ok(records.into_iter().map(|record| summary(self.health_word(&record), with_ports(record), &known)).collect())
     }
 }
 
 /// The default network's name, for attachments that name none.
 pub(crate) const DEFAULT_NETWORK: &str = "podman";
 
-fn summary(record: ContainerRecord, known: &dyn Fn(&str) -> Option<(String, NetworkId)>) -> Summary {
+fn summary(
+    health: Option<String>,
+    record: ContainerRecord,
+    known: &dyn Fn(&str) -> Option<(String, NetworkId)>,
+) -> Summary {
+    let state = record.shown_state();
     let is_infra = record.is_infra();
     let settings = record.settings;
     let networks = match &settings.network.mode {
@@ -110,7 +130,7 @@ fn summary(record: ContainerRecord, known: &dyn Fn(&str) -> Option<(String, Netw
         image: record.image_name,
         command: if settings.command.is_empty() { settings.entrypoint } else { settings.command },
         created: record.created,
-        state: record.state,
+        state,
         pid: record.init.map(|init| init.pid),
         started: record.started,
         finished: record.finished,
@@ -125,6 +145,10 @@ fn summary(record: ContainerRecord, known: &dyn Fn(&str) -> Option<(String, Netw
             .collect(),
         labels: settings.labels,
         auto_remove: settings.remove,
+        restarts: record.restarts,
+        restart_policy: settings.care.restart.word(),
+        stopped_by_user: record.stopped_by_user,
+        health,
         pod: settings.pod.map(|place| (place.id, place.name.to_string())),
         is_infra,
     }

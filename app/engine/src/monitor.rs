@@ -238,6 +238,9 @@ impl Monitor {
             layers: self.engine.images()?.by_id(image)?.layers,
             runtime: self.engine.runtime()?,
             joined: Joined::of(&self.engine, record)?,
+            spaces: self.engine.spaces(record)?,
+            // Here, where nothing is mounted over them.
+            doors: crate::groups::doors(&self.places)?,
             oom_score_adj: self.oom_score_adj,
         };
         std::thread::scope(|scope| {
@@ -264,8 +267,18 @@ impl Monitor {
         pump.listen(&self.places)?;
         pump.tell_started(up.init);
         pump.guards = Guard::of(&self.engine, record);
+        self.begin_checks(&mut pump, record, up.init);
         let code = pump.run(up)?;
         self.end(pump, code)
+    }
+
+    /// The container runs with or without them.
+    fn begin_checks(&self, pump: &mut Pump, record: &ContainerRecord, init: ProcessRef) {
+        pump.timeout = timeout(record);
+        match crate::health::Watcher::start(&self.engine, record, init) {
+            Ok(watcher) => pump.health = watcher,
+            Err(error) => tracing::warn!(%error, "the container's health is not checked"),
+        }
     }
 
     fn end(&mut self, mut pump: Pump, code: i32) -> Result<()> {
@@ -273,7 +286,10 @@ impl Monitor {
         pump.release_ports();
         let leaving = self.engine.begin_take_down(&self.order.id, self.me, Some(code))?;
         pump.tell_exited(code);
-        leaving.map_or(Ok(()), |leaving| self.engine.networking().gone(leaving))
+        leaving.map_or(Ok(()), |leaving| self.engine.networking().gone(leaving))?;
+        // What is started next gets what this one got.
+        let _ = std::fs::write(OOM_SCORE_ADJ, self.oom_score_adj.to_string());
+        crate::restart::follow_end(&mut self.engine, &self.order.id)
     }
 
     fn adopt(&mut self, finder: ProcessRef) -> Result<()> {
@@ -291,6 +307,7 @@ impl Monitor {
         pump.listen(&self.places)?;
         pump.tell_started(init);
         pump.guards = Guard::of(&self.engine, &record);
+        self.begin_checks(&mut pump, &record, init);
         let code = pump.run(up)?;
         self.end(pump, code)
     }
@@ -313,6 +330,13 @@ impl Monitor {
     }
 }
 
+/// When `--timeout` is over, which counts from the start.
+fn timeout(record: &ContainerRecord) -> Option<std::time::Instant> {
+    let seconds = Some(record.settings.care.timeout).filter(|seconds| *seconds > 0)?;
+    let run = record.started.map_or(0, |started| Timestamp::now().duration_since(started).as_secs().max(0) as u64);
+    Some(std::time::Instant::now() + std::time::Duration::from_secs(u64::from(seconds).saturating_sub(run)))
+}
+
 /// What it takes to start a container, for a thread of its own.
 struct Launch<'a> {
     order: &'a Order,
@@ -323,6 +347,9 @@ struct Launch<'a> {
     /// Topmost first.
     layers: Vec<PathBuf>,
     runtime: Runtime,
+    spaces: spec::Spaces,
+    /// Of its control group.
+    doors: Vec<OwnedFd>,
     joined: Joined,
     oom_score_adj: i32,
 }
@@ -335,7 +362,11 @@ impl Launch<'_> {
         let mut stage = self.users.as_ref().map(|_| self.stage()).transpose()?;
         let merged = match (&mut stage, &self.users) {
             (Some(stage), Some(users)) => self.mount_mapped_root(stage, users)?,
-            _ => self.mount_root(&self.layers, self.places.merged())?,
+            _ => {
+                let merged = self.places.merged();
+                mount_root(self.places, &self.layers, &merged, self.order.options.rootless)?;
+                merged
+            }
         };
         let cgroup = Path::new("/sys/fs/cgroup");
         if self.runtime.wants_cgroup2() && cgroup.is_dir() && !mounts::is_cgroup2(cgroup) {
@@ -349,24 +380,25 @@ impl Launch<'_> {
         if record.settings.current_user {
             users::add_current_user(record, &root)?;
         }
-        let user = user::resolve(&record.settings.user, &root).map_err(Error::cannot_start)?;
+        let user = user::of_container(&record.settings, &record.settings.user, &root).map_err(Error::cannot_start)?;
         let owner = self.outside(user.uid, user.gid);
         crate::volumes::copy_up(record, &root, owner)?;
         let (uid, gid) = owner.unwrap_or((user.uid, user.gid));
         crate::volumes::give_to(record, uid, gid)?;
-        self.write_spec(&user, &merged, stage)?;
+        let memory = self.spaces.memory.as_ref().map(|owner| self.shared_memory(owner)).transpose()?;
+        self.write_spec(&user, &merged, memory, stage)?;
         let streams = if record.settings.tty { Streams::Terminal } else { Streams::pipes(record, self.places, owner)? };
         self.call_runtime(streams)
     }
 
-    fn mount_root(&self, layers: &[PathBuf], root: PathBuf) -> Result<PathBuf> {
-        let (upper, work) = (self.places.upper(), self.places.work());
-        match mounts::overlay(layers, &upper, &work, &root) {
-            Err(native) if self.order.options.rootless => crate::fuse::overlay(layers, &upper, &work, &root)
-                .map_err(|fuse| Error::cannot_start(format!("{native}. The way around that: {fuse}"))),
-            done => done.map_err(Error::cannot_start),
-        }?;
-        Ok(root)
+    /// Another container's /dev/shm, where the runtime finds it.
+    fn shared_memory(&self, owner: &ProcessRef) -> Result<PathBuf> {
+        let wrong = |e| Error::cannot_start(format!("cannot share /dev/shm: {e}"));
+        let place = self.places.run_data().join("shm");
+        crate::engine::make_dir(&place)?;
+        let copy = mounts::copy_of(owner, Path::new("/dev/shm")).map_err(wrong)?;
+        mounts::put(&copy, &place).map_err(wrong)?;
+        Ok(place)
     }
 
     fn stage(&self) -> Result<Stage> {
@@ -386,7 +418,8 @@ impl Launch<'_> {
         let root = stage.directory()?;
         if has_only_ourselves(users) {
             // All files are ours already: there is nobody else.
-            return self.mount_root(&self.layers, root);
+            mount_root(self.places, &self.layers, &root, self.order.options.rootless)?;
+            return Ok(root);
         }
         let shifted = self.layers.iter().map(|layer| stage.show_mapped(layer, users));
         let layers = match shifted.collect::<io::Result<Vec<_>>>() {
@@ -401,7 +434,8 @@ impl Launch<'_> {
         let upper = self.places.upper();
         let (uid, gid) = (idmaps::outside(&users.maps().uids, 0), idmaps::outside(&users.maps().gids, 0));
         std::os::unix::fs::chown(&upper, uid, gid).map_err(|e| Error::at(upper.display(), e))?;
-        self.mount_root(&layers, root)
+        mount_root(self.places, &layers, &root, self.order.options.rootless)?;
+        Ok(root)
     }
 
     /// Whom the container's ids are outside; `None` when they are the same ones.
@@ -432,7 +466,13 @@ impl Launch<'_> {
         Ok(())
     }
 
-    fn write_spec(&self, user: &user::User, root: &Path, stage: Option<Stage>) -> Result<()> {
+    fn write_spec(
+        &self,
+        user: &user::User,
+        root: &Path,
+        mut memory: Option<PathBuf>,
+        stage: Option<Stage>,
+    ) -> Result<()> {
         let mut record = self.record.clone();
         let Mode::Start { netns, console, .. } = &self.order.mode else { return Ok(()) };
         let candidates = [
@@ -445,6 +485,7 @@ impl Launch<'_> {
         let mut files: Vec<_> = candidates.into_iter().filter(|(path, place)| path.exists() && !taken(place)).collect();
         if let Some(mut stage) = stage {
             self.show_all(&mut stage, &mut record, &mut files)?;
+            memory = memory.map(|path| stage.show(&path)).transpose()?;
         }
         let around = spec::Surroundings {
             root,
@@ -460,9 +501,11 @@ impl Launch<'_> {
             owns_stack: self.users.is_none() || users::own_stack(&record.settings.network.mode),
             files: &files,
             console: *console,
+            memory: memory.as_deref(),
+            spaces: &self.spaces,
             oom_score_adj: self.oom_score_adj,
         };
-        let text = spec::document(&record, &around).to_string();
+        let text = spec::document(&record, &around)?.to_string();
         let path = self.places.static_data().join("config.json");
         std::fs::write(&path, text).map_err(|e| Error::at(format!("cannot write {}", path.display()), e))
     }
@@ -474,6 +517,9 @@ impl Launch<'_> {
         let mut call = runtime.call(&log);
         // The runtime must not go on when we are killed: nobody would know of what it starts.
         call.dies_with_us();
+        for door in &self.doors {
+            call.join([door.try_clone().map_err(Error::usage)?]);
+        }
         let command = call.command();
         command.args(["run", "--detach", "--bundle"]).arg(self.places.static_data());
         command.arg("--pid-file").arg(self.places.pid_file());
@@ -505,6 +551,16 @@ impl Launch<'_> {
         let pid = text.trim().parse().map_err(|_| Error::usage(format!("{} holds no number", path.display())))?;
         // A child of ours by now, so even one that has ended already still has its number.
         ProcessRef::of(pid).map_err(|e| Error::at("the container's first process", e))
+    }
+}
+
+/// Mounts a container's layers, in the mount namespace of this thread.
+pub(crate) fn mount_root(places: &Places, layers: &[PathBuf], merged: &Path, rootless: bool) -> Result<()> {
+    let (upper, work) = (places.upper(), places.work());
+    match mounts::overlay(layers, &upper, &work, merged) {
+        Err(native) if rootless => crate::fuse::overlay(layers, &upper, &work, merged)
+            .map_err(|fuse| Error::cannot_start(format!("{native}. The way around that: {fuse}"))),
+        done => done.map_err(Error::cannot_start),
     }
 }
 

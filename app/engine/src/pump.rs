@@ -8,7 +8,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use linux::{ProcessRef, Signal, SignalFd, pty};
@@ -145,6 +145,10 @@ pub(crate) struct Pump {
     keeper: Option<Keeper>,
     /// Set before [`Pump::run`] for a container that needs netd, or a relay.
     pub(crate) guards: Vec<Guard>,
+    /// The process that checks its health.
+    pub(crate) health: Option<crate::health::Watcher>,
+    /// When it is killed, if it has not ended before.
+    pub(crate) timeout: Option<Instant>,
     buffer: Vec<u8>,
     /// SIGCHLD to be read: of the runtime's helpers, which end after it and are ours then.
     children: Option<SignalFd>,
@@ -179,6 +183,8 @@ impl Pump {
             input: None,
             keeper: None,
             guards: Vec::new(),
+            health: None,
+            timeout: None,
             buffer: vec![0; CHUNK],
             children: None,
             code: None,
@@ -257,6 +263,7 @@ impl Pump {
         // gone already.
         let Ok(end) = init.pidfd() else { return Ok(self.ended(init, None)) };
         loop {
+            self.kill_when_late(init);
             // Numbers may mean the next one after somebody has gone in this round. Nobody here blocks, so
             // that one is then only asked in vain.
             for (token, events) in self.wait(&end)? {
@@ -272,6 +279,15 @@ impl Pump {
                 }
             }
             self.drop_gone();
+        }
+    }
+
+    /// `--timeout`
+    fn kill_when_late(&mut self, init: ProcessRef) {
+        if self.timeout.is_some_and(|end| Instant::now() >= end) {
+            self.timeout = None;
+            // It may have ended just now.
+            let _ = init.signal(Signal::KILL);
         }
     }
 
@@ -331,7 +347,9 @@ impl Pump {
             tokens.push(Token::Keeper);
             fds.push(PollFd::new(keeper, PollFlags::IN));
         }
-        rustix::io::retry_on_intr(|| poll(&mut fds, None)).map_err(Error::usage)?;
+        let left = self.timeout.map(|end| Timespec::try_from(end.saturating_duration_since(Instant::now())));
+        let left = left.transpose().map_err(Error::usage)?;
+        rustix::io::retry_on_intr(|| poll(&mut fds, left.as_ref())).map_err(Error::usage)?;
         let ready = fds.iter().map(PollFd::revents);
         // The end comes last: what was written before it is read first.
         let mut ready: Vec<_> = tokens.into_iter().zip(ready).filter(|(_, events)| !events.is_empty()).collect();
@@ -492,6 +510,8 @@ impl Pump {
         while let Ok(Some(ended)) = linux::process::reap() {
             if ended.pid == init.pid {
                 self.code = Some(ended.code);
+            } else if let Some(health) = &mut self.health {
+                health.ended(ended.pid);
             }
         }
     }

@@ -10,7 +10,7 @@ use linux::{NsId, ProcessRef};
 use model::{ContainerId, ContainerName, ImageId, PortMapping, Protocol};
 use serde::{Deserialize, Serialize};
 
-use crate::config::{NetworkConfig, SecurityConfig};
+use crate::config::{Care, Inside, Limits, NetworkConfig, SecurityConfig, UnsetEnv};
 use crate::pods::PodPlace;
 use crate::users::Users;
 use crate::{Error, error::Result};
@@ -25,6 +25,8 @@ pub enum State {
     Starting,
     /// Its init process runs.
     Running,
+    /// It runs, and its processes are frozen. In no record: see [`ContainerRecord::paused`].
+    Paused,
     /// Its init process has ended; somebody is taking it down.
     Stopping,
     /// It has run and is down.
@@ -38,6 +40,7 @@ impl State {
             Self::Created => "created",
             Self::Starting => "starting",
             Self::Running => "running",
+            Self::Paused => "paused",
             Self::Stopping => "stopping",
             Self::Exited => "exited",
         }
@@ -60,7 +63,7 @@ impl FromStr for State {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        [Self::Created, Self::Starting, Self::Running, Self::Stopping, Self::Exited]
+        [Self::Created, Self::Starting, Self::Running, Self::Paused, Self::Stopping, Self::Exited]
             .into_iter()
             .find(|state| state.to_string() == text || state.word() == text)
             .ok_or_else(|| Error::usage(format!("unknown container state: {text}: invalid argument")))
@@ -106,11 +109,30 @@ pub(crate) struct ContainerRecord {
     pub(crate) exit_code: i32,
     /// Why it could not be started or watched to its end; mostly empty.
     pub(crate) error: String,
+    /// Are its processes frozen, while it runs?
+    #[serde(default)]
+    pub(crate) paused: bool,
+    /// Was one of its processes killed because it had no more memory, when it ran last?
+    #[serde(default)]
+    pub(crate) oom_killed: bool,
+    /// How often it was started again by its policy since its user started it.
+    #[serde(default)]
+    pub(crate) restarts: u32,
+    /// Has its user ended it? Its policy then lets it be.
+    #[serde(default)]
+    pub(crate) stopped_by_user: bool,
     /// Its network namespace while it runs; none with `host`.
     pub(crate) netns: Option<PathBuf>,
     /// Its mount namespace while it runs, where its processes are told by that alone: it shares their numbers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) mount_namespace: Option<NsId>,
+}
+
+impl ContainerRecord {
+    /// Its state as users see it.
+    pub(crate) fn shown_state(&self) -> State {
+        if self.paused && self.state == State::Running { State::Paused } else { self.state }
+    }
 }
 
 /// What a user asked for joined with what the image says.
@@ -142,6 +164,14 @@ pub(crate) struct Settings {
     /// Seconds.
     pub(crate) stop_timeout: u32,
     pub(crate) security: SecurityConfig,
+    #[serde(default)]
+    pub(crate) limits: Limits,
+    #[serde(default)]
+    pub(crate) inside: Inside,
+    #[serde(default)]
+    pub(crate) care: Care,
+    #[serde(default)]
+    pub(crate) unset_env: UnsetEnv,
     /// `None`: podwire's own.
     #[serde(default)]
     pub(crate) users: Option<Users>,

@@ -11,6 +11,9 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::config::{Seccomp, SecurityConfig};
+use crate::error::{Error, Result};
+
 /// Where Podman looks.
 const PROFILE: &str = "/usr/share/containers/seccomp.json";
 
@@ -61,8 +64,27 @@ const DENIED: &[(&str, &[&str])] = &[
 /// EPERM in include/uapi/asm-generic/errno-base.h
 const EPERM: u32 = 1;
 
+/// The `linux.seccomp` object for a container; `None` when nothing is filtered.
+pub(crate) fn of(security: &SecurityConfig, capabilities: &[String]) -> Option<Result<Value>> {
+    match &security.seccomp {
+        Seccomp::Unconfined => None,
+        Seccomp::Default if security.privileged => None,
+        Seccomp::Default => Some(Ok(profile(capabilities))),
+        Seccomp::Profile(path) => Some(read(path, capabilities)),
+    }
+}
+
+/// A profile in containers/common's form, or as the runtime takes it.
+fn read(path: &Path, capabilities: &[String]) -> Result<Value> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| Error::cannot_start(format!("opening seccomp profile failed: open {}: {e}", path.display())))?;
+    from_file(&text, capabilities).ok_or_else(|| {
+        Error::cannot_start(format!("loading seccomp profile {} failed: it is no profile in JSON", path.display()))
+    })
+}
+
 /// The `linux.seccomp` object for a container with these capabilities.
-pub(crate) fn profile(capabilities: &[String]) -> Value {
+fn profile(capabilities: &[String]) -> Value {
     let read = std::fs::read_to_string(Path::new(PROFILE)).ok();
     // A file that cannot be understood must not open the container more than our own profile does.
     read.and_then(|text| from_file(&text, capabilities)).unwrap_or_else(|| ours(capabilities))

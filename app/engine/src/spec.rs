@@ -5,12 +5,15 @@
 
 use std::path::{Path, PathBuf};
 
+use linux::ProcessRef;
 use linux::userns::{IdRange, UserNs};
 use rustix::process::{Resource, getrlimit};
 use serde_json::{Value, json};
 
-use crate::config::{NetworkMode, SecurityConfig};
+use crate::config::{Inside, NetworkMode, SecurityConfig, Space, Ulimit};
+use crate::devices::devices;
 use crate::error::Result;
+use crate::lookup::ZONES;
 use crate::pods::{Joined, Share};
 use crate::record::{ContainerRecord, Mount, Settings};
 use crate::user::User;
@@ -111,8 +114,22 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) files: &'a [(PathBuf, &'static str)],
     /// Rows and columns of the terminal that watches from the start.
     pub(crate) console: Option<(u16, u16)>,
+    /// Where another's /dev/shm is, which it has.
+    pub(crate) memory: Option<&'a Path>,
+    /// Whose other namespaces it has; `None` where they are its own.
+    pub(crate) spaces: &'a Spaces,
     /// How gladly the kernel kills it when memory is short (proc_pid_oom_score_adj(5)).
     pub(crate) oom_score_adj: i32,
+}
+
+/// Files of others' namespaces.
+#[derive(Debug, Default)]
+pub(crate) struct Spaces {
+    pub(crate) pid: Option<PathBuf>,
+    pub(crate) ipc: Option<PathBuf>,
+    pub(crate) uts: Option<PathBuf>,
+    /// Whose /dev/shm it has.
+    pub(crate) memory: Option<ProcessRef>,
 }
 
 /// Whose network stack a container has.
@@ -127,24 +144,40 @@ pub(crate) enum Stack<'a> {
 }
 
 /// The whole `config.json`.
-pub(crate) fn document(record: &ContainerRecord, around: &Surroundings<'_>) -> Value {
+pub(crate) fn document(record: &ContainerRecord, around: &Surroundings<'_>) -> Result<Value> {
     let settings = &record.settings;
     let capabilities = capabilities(&settings.security);
-    let mut linux = json!({ "namespaces": namespaces(around) });
+    let inside = &settings.inside;
+    let mut linux = json!({ "namespaces": namespaces(around, inside) });
     if let Some(users) = around.users {
         linux["uidMappings"] = id_mappings(&users.maps().uids);
         linux["gidMappings"] = id_mappings(&users.maps().gids);
     }
+    let mut sysctls = inside.sysctls.clone();
     if around.stack != Stack::Host && around.owns_stack && around.has_group(0) {
-        linux["sysctl"] = json!({ "net.ipv4.ping_group_range": "0 0" });
+        sysctls.entry("net.ipv4.ping_group_range".to_owned()).or_insert_with(|| "0 0".to_owned());
+    }
+    if !sysctls.is_empty() {
+        linux["sysctl"] = json!(sysctls);
     }
     if !settings.security.privileged {
-        linux["maskedPaths"] = json!(MASKED);
-        linux["readonlyPaths"] = json!(READ_ONLY);
-        linux["seccomp"] = seccomp::profile(&capabilities);
+        linux["maskedPaths"] = json!(masked(&settings.security));
+        linux["readonlyPaths"] = json!(unmasked(&settings.security, READ_ONLY.iter().copied()));
     }
-    let mut process = process(settings, around.user, &settings.argv(), &environment(settings, around.user), None);
-    process["oomScoreAdj"] = json!(around.oom_score_adj);
+    if let Some(profile) = seccomp::of(&settings.security, &capabilities) {
+        linux["seccomp"] = profile?;
+    }
+    let devices =
+        devices(&inside.devices, settings.security.privileged, around.groups.is_none() && around.users.is_none());
+    if !devices.made.is_empty() {
+        linux["devices"] = json!(devices.made);
+    }
+    let mut argv = settings.argv();
+    if settings.care.init.is_some() {
+        argv.splice(0..0, [INIT.to_owned(), "--".to_owned()]);
+    }
+    let mut process = process(settings, around.user, &argv, &environment(settings, around.user), None);
+    process["oomScoreAdj"] = json!(inside.oom_score_adj.unwrap_or(around.oom_score_adj));
     if let Some((rows, columns)) = around.console.filter(|_| settings.tty) {
         process["consoleSize"] = json!({ "height": rows, "width": columns });
     }
@@ -152,14 +185,33 @@ pub(crate) fn document(record: &ContainerRecord, around: &Surroundings<'_>) -> V
         "ociVersion": "1.0.2",
         "process": process,
         "root": { "path": around.root, "readonly": settings.security.read_only },
-        "mounts": mounts(settings, around),
+        "mounts": mounts(settings, around, devices.mounts),
         "annotations": annotations(settings),
         "linux": linux,
     });
-    if around.joined.path(Share::Uts).is_none() {
+    if inside.uts == Space::Private && around.joined.path(Share::Uts).is_none() {
         document["hostname"] = json!(settings.hostname);
     }
-    document
+    Ok(document)
+}
+
+/// Paths that show nothing, Podman's and the user's.
+fn masked(security: &SecurityConfig) -> Vec<&str> {
+    let mut paths = unmasked(security, MASKED.iter().copied());
+    paths.extend(security.mask.iter().map(String::as_str));
+    paths
+}
+
+/// Less those that the user wants to see: by name, below a `*`, or all.
+fn unmasked<'a>(security: &SecurityConfig, paths: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let shown = |path: &str| {
+        security.unmask.iter().any(|wish| {
+            wish.eq_ignore_ascii_case("all")
+                || wish == path
+                || wish.strip_suffix('*').is_some_and(|all| path.starts_with(all))
+        })
+    };
+    paths.filter(|path| !shown(path)).collect()
 }
 
 /// One process: the container's first, or one of `exec`.
@@ -175,7 +227,10 @@ pub(crate) fn process(
     let active: Vec<String> = if user.uid == 0 { capabilities.clone() } else { added(&settings.security) };
     json!({
         "terminal": settings.tty,
-        "user": { "uid": user.uid, "gid": user.gid, "additionalGids": user.groups, "umask": 0o022 },
+        "user": {
+            "uid": user.uid, "gid": user.gid, "additionalGids": user.groups,
+            "umask": settings.inside.umask.unwrap_or(0o022),
+        },
         "args": argv,
         "env": env,
         "cwd": workdir.unwrap_or(&settings.workdir),
@@ -186,13 +241,28 @@ pub(crate) fn process(
             "inheritable": added_for_others(user, &active),
             "ambient": added_for_others(user, &active),
         },
-        "rlimits": [limit("RLIMIT_NOFILE", Resource::Nofile, 1 << 20), limit("RLIMIT_NPROC", Resource::Nproc, 1 << 22)],
+        "noNewPrivileges": settings.security.no_new_privileges,
+        "rlimits": rlimits(&settings.inside.ulimits),
     })
 }
 
 /// Capabilities survive the change to another user only as ambient ones.
 fn added_for_others(user: &User, active: &[String]) -> Vec<String> {
     if user.uid == 0 { Vec::new() } else { active.to_vec() }
+}
+
+/// What the user asked for, and Podman's defaults where he did not.
+pub(crate) fn rlimits(wishes: &[Ulimit]) -> Vec<Value> {
+    let named = |name: &str| wishes.iter().any(|wish| wish.name == name);
+    let defaults = [("nofile", Resource::Nofile, 1 << 20), ("nproc", Resource::Nproc, 1 << 22)];
+    let mut all: Vec<Value> = wishes
+        .iter()
+        .map(|wish| json!({ "type": format!("RLIMIT_{}", wish.name.to_uppercase()), "soft": wish.soft, "hard": wish.hard }))
+        .collect();
+    for (name, resource, wish) in defaults.into_iter().filter(|(name, ..)| !named(name)) {
+        all.push(limit(&format!("RLIMIT_{}", name.to_uppercase()), resource, wish));
+    }
+    all
 }
 
 /// Podman's limit, or the machine's hard one where that is lower: raising it is not everybody's right.
@@ -208,8 +278,10 @@ pub(crate) fn environment(settings: &Settings, user: &User) -> Vec<String> {
     let home = format!("HOME={}", user.home);
     let terminal = settings.tty.then_some("TERM=xterm");
     let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    let unset =
+        |text: &str| settings.unset_env.all || settings.unset_env.names.iter().any(|name| name_of(text) == name);
     for default in [path, "container=podman", &home, &hostname].into_iter().chain(terminal) {
-        if !env.iter().any(|set| name_of(set) == name_of(default)) {
+        if !unset(default) && !env.iter().any(|set| name_of(set) == name_of(default)) {
             env.push(default.to_owned());
         }
     }
@@ -235,11 +307,14 @@ pub(crate) fn capabilities(security: &SecurityConfig) -> Vec<String> {
     if security.privileged || names_all(&security.cap_add) {
         return all().filter(|name| !listed(&security.cap_drop, name)).collect();
     }
-    let default = DEFAULT_CAPABILITIES.iter().map(|name| (*name).to_owned());
+    let default: Vec<String> = match &security.default {
+        Some(names) => names.iter().map(|name| full_name(name)).collect(),
+        None => DEFAULT_CAPABILITIES.map(str::to_owned).into(),
+    };
     let mut granted: Vec<String> = if names_all(&security.cap_drop) {
         Vec::new()
     } else {
-        default.filter(|c| !listed(&security.cap_drop, c)).collect()
+        default.into_iter().filter(|c| !listed(&security.cap_drop, c)).collect()
     };
     granted.extend(added(security));
     granted.sort_unstable();
@@ -274,7 +349,7 @@ fn allowed_to_us(name: &str) -> bool {
 
 /// Checks that the names are known, in Podman's words.
 pub(crate) fn check_capabilities(security: &SecurityConfig) -> Result<()> {
-    let mut names = security.cap_add.iter().chain(&security.cap_drop);
+    let mut names = security.cap_add.iter().chain(&security.cap_drop).chain(security.default.iter().flatten());
     match names.find(|name| !name.eq_ignore_ascii_case("all") && !ALL_CAPABILITIES.contains(&full_name(name).as_str()))
     {
         None => Ok(()),
@@ -294,13 +369,23 @@ fn id_mappings(map: &[IdRange]) -> Value {
     map.iter().map(one).collect()
 }
 
-fn namespaces(around: &Surroundings<'_>) -> Value {
-    let shared = [Share::Pid, Share::Ipc, Share::Uts].map(|share| match around.joined.path(share) {
-        Some(path) => json!({ "type": share.word(), "path": path }),
-        None => json!({ "type": share.word() }),
-    });
-    let own = ["mount", "cgroup"].map(|t| json!({ "type": t }));
-    let mut list: Vec<Value> = shared.into_iter().chain(own).collect();
+fn namespaces(around: &Surroundings<'_>, inside: &Inside) -> Value {
+    let spaces = &around.spaces;
+    // Another container's, or the pod's.
+    let path = |path: &Option<PathBuf>, share| path.clone().or_else(|| around.joined.path(share));
+    let mut list = vec![json!({ "type": "mount" })];
+    for (kind, space, path) in [
+        ("pid", &inside.pid, path(&spaces.pid, Share::Pid)),
+        ("ipc", &inside.ipc, path(&spaces.ipc, Share::Ipc)),
+        ("uts", &inside.uts, path(&spaces.uts, Share::Uts)),
+        ("cgroup", &inside.cgroup, None),
+    ] {
+        match (space, path) {
+            (Space::Host, _) => {}
+            (_, Some(path)) => list.push(json!({ "type": kind, "path": path })),
+            (_, None) => list.push(json!({ "type": kind })),
+        }
+    }
     if let Some(users) = around.users {
         list.push(json!({ "type": "user", "path": users.path() }));
     }
@@ -316,16 +401,40 @@ fn namespaces(around: &Surroundings<'_>) -> Value {
 const WRITABLE: [&str; 3] = ["/run", "/tmp", "/var/tmp"];
 
 /// Bytes; Podman's `--shm-size`.
-pub(crate) const SHM_SIZE: u32 = 65_536_000;
+pub(crate) const SHM_SIZE: u64 = 65_536_000;
 
-fn mounts(settings: &Settings, around: &Surroundings<'_>) -> Value {
+/// Of an IPC namespace that is not its own, a container has the memory and queues too.
+fn shared_memory(settings: &Settings, around: &Surroundings<'_>) -> [Value; 2] {
+    let bound = |place: &str, source: &Path| {
+        let options = &["rbind", "rprivate", "nosuid", "noexec", "nodev"];
+        json!({ "destination": place, "type": "bind", "source": source, "options": options })
+    };
+    if settings.inside.ipc == Space::Host {
+        return ["/dev/mqueue", "/dev/shm"].map(|place| bound(place, Path::new(place)));
+    }
+    let size = format!("size={}", settings.inside.shm_size.unwrap_or(SHM_SIZE));
+    let memory = match around.memory.or(around.joined.shm.as_deref()) {
+        Some(source) => bound("/dev/shm", source),
+        None => mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &size]),
+    };
+    // Of an IPC namespace there is one mqueue file system, however often it is mounted.
+    [mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]), memory]
+}
+
+fn mounts(settings: &Settings, around: &Surroundings<'_>, devices: Vec<Value>) -> Value {
     let sys = if settings.security.privileged { "rw" } else { "ro" };
-    let shm = format!("size={SHM_SIZE}");
+    let [queues, memory] = shared_memory(settings, around);
     // The group of terminals, where it can be somebody's.
     let tty: &[&str] =
         if around.groups.is_none_or(|count| count > 5) && around.has_group(5) { &["gid=5"] } else { &[] };
     let mut list = vec![
-        mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
+        match (around.groups.or(around.users.map(|_| 0)), &settings.inside.pid) {
+            // Only the owner of a PID namespace may mount its proc (proc_init_fs_context()).
+            (Some(_), Space::Host) => {
+                mount("/proc", "bind", "/proc", &["rprivate", "nosuid", "noexec", "nodev", "rbind"])
+            }
+            _ => mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
+        },
         mount("/dev", "tmpfs", "tmpfs", &["nosuid", "noexec", "strictatime", "mode=755", "size=65536k"]),
         match around.groups.or(around.users.map(|_| 0)) {
             // sysfs shows a network stack's links, so only the owner of that may mount it (sysfs_init_fs_context()).
@@ -340,13 +449,8 @@ fn mounts(settings: &Settings, around: &Surroundings<'_>) -> Value {
             "devpts",
             &[&["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"], tty].concat(),
         ),
-        mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
-        match &around.joined.shm {
-            Some(shared) => {
-                mount("/dev/shm", "bind", &shared.to_string_lossy(), &["bind", "rprivate", "nosuid", "noexec", "nodev"])
-            }
-            None => mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &shm]),
-        },
+        queues,
+        memory,
         mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", sys]),
     ];
     for (source, target) in around.files {
@@ -354,22 +458,50 @@ fn mounts(settings: &Settings, around: &Surroundings<'_>) -> Value {
             "destination": target, "type": "bind", "source": source, "options": ["bind", "rprivate", "nosuid", "nodev", "noexec"],
         }));
     }
+    list.extend(devices);
+    if let Some(program) = &settings.care.init {
+        let options = ["bind", "ro", "rprivate", "nosuid", "nodev"];
+        list.push(json!({ "destination": INIT, "type": "bind", "source": program, "options": options }));
+    }
+    if let Some(zone) = &settings.inside.timezone {
+        list.push(timezone(zone));
+    }
     for (path, options) in &settings.tmpfs {
         list.push(tmpfs(path, options));
     }
     list.extend(settings.mounts.iter().map(volume));
-    if settings.security.read_only {
+    // A user's mount takes the place of one of ours.
+    let ours = list.len() - settings.mounts.len();
+    let places: Vec<Value> = list[ours..].iter().map(|mount| mount["destination"].clone()).collect();
+    let mut n = 0;
+    list.retain(|mount| {
+        n += 1;
+        n > ours || !places.contains(&mount["destination"])
+    });
+    if settings.security.read_only && !settings.security.no_tmpfs {
         let taken = |place: &str| list.iter().any(|mount| mount["destination"] == place);
         let free: Vec<_> = WRITABLE.into_iter().filter(|place| !taken(place)).collect();
         list.extend(free.into_iter().map(|place| tmpfs(place, "rw")));
     }
     // Outer places first: a mount below another must come after it.
-    list[7..].sort_by_key(|m| m["destination"].as_str().unwrap_or_default().matches('/').count());
+    list.sort_by_key(|m| m["destination"].as_str().unwrap_or_default().matches('/').count());
     Value::Array(list)
 }
 
 fn mount(target: &str, kind: &str, source: &str, options: &[&str]) -> Value {
     json!({ "destination": target, "type": kind, "source": source, "options": options })
+}
+
+/// Where the program of `--init` is in the container, as in Podman's.
+const INIT: &str = "/run/podman-init";
+
+/// The zone's file, or the host's own.
+fn timezone(zone: &str) -> Value {
+    let file = if zone == "local" { PathBuf::from("/etc/localtime") } else { Path::new(ZONES).join(zone) };
+    // What is mounted must not be a link to what the container has elsewhere.
+    let file = file.canonicalize().unwrap_or(file);
+    let options = ["bind", "ro", "rprivate", "nosuid", "nodev", "noexec"];
+    json!({ "destination": "/etc/localtime", "type": "bind", "source": file, "options": options })
 }
 
 fn tmpfs(path: &str, options: &str) -> Value {

@@ -47,11 +47,26 @@ impl Engine {
 
     /// Starts a container that is down; before it those whose network and namespaces it uses.
     pub fn start(&mut self, id: &ContainerId, attach: Attach) -> Result<RunResult> {
+        // Whoever starts it at the same time is waited for: it then runs, or is ours to start.
+        self.wait_settled(id)?;
+        self.start_if(id, attach, |record| {
+            record.restarts = 0;
+            true
+        })
+    }
+
+    /// As [`Engine::start`], if `wanted` still says so when the record is ours to change.
+    pub(crate) fn start_if(
+        &mut self,
+        id: &ContainerId,
+        attach: Attach,
+        wanted: impl FnOnce(&mut ContainerRecord) -> bool,
+    ) -> Result<RunResult> {
         let me = ProcessRef::me().map_err(Error::usage)?;
         self.start_needed(&self.record(id)?)?;
         let record = self.store.write(|tx| {
             let mut record = load(tx, id)?.ok_or_else(|| no_such_container(&id.to_string()))?;
-            if !record.state.at_rest() {
+            if !record.state.at_rest() || !wanted(&mut record) {
                 return Err(Error::new(
                     Kind::WrongState,
                     format!("container {id} is {}: container state improper", record.state),
@@ -60,6 +75,7 @@ impl Engine {
             record.fate = Some(Fate::Return(record.state));
             record.state = State::Starting;
             record.owner = Some(me);
+            record.stopped_by_user = false;
             save(tx, &record)?;
             Ok(record)
         })?;
@@ -129,6 +145,13 @@ impl Engine {
         let held = self.hold_ports(&record.settings.ports)?;
         let sandbox = self.sandbox(record)?;
         self.write_files(record, &sandbox)?;
+        crate::health::begin(record, &self.places(&record.id))?;
+        // A pod's own process is no burden to anybody.
+        let wants_group = record.image.is_some();
+        let warnings = wants_group.then(|| crate::groups::make(record, &self.places(&record.id))).transpose()?;
+        for warning in warnings.unwrap_or_default() {
+            tracing::warn!("{warning}");
+        }
         let (ours, theirs) = UnixStream::pair().map_err(Error::usage)?;
         let order = Order {
             options: self.options_with(&runtime),

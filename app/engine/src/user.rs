@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
+use crate::record::Settings;
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
 /// A resolved user.
@@ -24,6 +25,20 @@ pub(crate) fn resolve(wish: &str, root: impl AsFd) -> Result<User, String> {
     let passwd = read_inside(root.as_fd(), "etc/passwd").unwrap_or_default();
     let group = read_inside(root.as_fd(), "etc/group").unwrap_or_default();
     look_up(wish, &passwd, &group)
+}
+
+/// As [`resolve`], with the groups of `--group-add`.
+pub(crate) fn of_container(settings: &Settings, wish: &str, root: impl AsFd) -> Result<User, String> {
+    let mut user = resolve(wish, root.as_fd())?;
+    if !settings.inside.groups.is_empty() {
+        let group = read_inside(root.as_fd(), "etc/group").unwrap_or_default();
+        for wish in &settings.inside.groups {
+            user.groups.push(group_id(wish, &group)?);
+        }
+        user.groups.sort_unstable();
+        user.groups.dedup();
+    }
+    Ok(user)
 }
 
 /// A file's text, with `root` as the root directory of every symbolic link on the way. At most 1 MiB.

@@ -1,5 +1,6 @@
 //! Volumes: directories that outlive the containers that use them.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
@@ -7,21 +8,43 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use model::ContainerId;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, chownat, fstat, mkdirat, openat, readlinkat, statat, symlinkat};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{VolumeMount, VolumeSource};
 use crate::engine::{Engine, make_dir, remove_tree};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::record::{ContainerRecord, Mount};
 use crate::user::open_inside;
 
-/// What the store remembers of a volume.
+/// What is remembered of a volume.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Volume {
-    pub(crate) name: String,
-    pub(crate) created: Timestamp,
-    pub(crate) anonymous: bool,
+pub struct Volume {
+    /// Its name.
+    pub name: String,
+    /// When it was made.
+    pub created: Timestamp,
+    /// Made for one container, and removed with it.
+    pub anonymous: bool,
+    /// `--label`
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A volume as it is shown.
+#[derive(Debug, Clone)]
+pub struct VolumeSummary {
+    /// What is remembered of it.
+    pub volume: Volume,
+    /// Where its files are.
+    pub mountpoint: PathBuf,
+    /// The containers that name it.
+    pub containers: Vec<ContainerId>,
+    /// How many of them run.
+    pub running: usize,
+    /// Is there nothing in it yet?
+    pub empty: bool,
 }
 
 impl Engine {
@@ -65,17 +88,117 @@ impl Engine {
     fn make_volume(&self, name: &str, anonymous: bool, path: &Path) -> Result<()> {
         self.store.write(|tx| -> Result<()> {
             if tx.volume::<Volume>(name)?.is_none() {
-                tx.volume_put(name, &Volume { name: name.to_owned(), created: Timestamp::now(), anonymous })?;
+                let volume =
+                    Volume { name: name.to_owned(), created: Timestamp::now(), anonymous, labels: BTreeMap::new() };
+                tx.volume_put(name, &volume)?;
                 tx.event_add(&store::Event::volume("create", name))?;
             }
             Ok(())
         })?;
-        if !path.exists() {
-            make_dir(path)?;
-            std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755))
-                .map_err(|e| Error::at(path.display(), e))?;
+        make_directory(path)
+    }
+
+    /// Makes a volume, under a random name when none is given; its name. `ignore`: one that is there is no error.
+    pub fn create_volume(&self, name: Option<&str>, labels: &BTreeMap<String, String>, ignore: bool) -> Result<String> {
+        let name = name.map_or_else(crate::create::random_hex::<32>, |name| Ok(name.to_owned()))?;
+        check_name(&name).map_err(|e| Error::usage(format!("running volume create option: {e}")))?;
+        let made = self.store.write(|tx| -> Result<bool> {
+            if tx.volume::<Volume>(&name)?.is_some() {
+                return Ok(false);
+            }
+            let created = Timestamp::now();
+            let volume = Volume { name: name.clone(), created, anonymous: false, labels: labels.clone() };
+            tx.volume_put(&name, &volume)?;
+            tx.event_add(&store::Event::volume("create", &name))?;
+            Ok(true)
+        })?;
+        if !made && !ignore {
+            return Err(Error::usage(format!("volume with name {name} already exists: volume already exists")));
         }
-        Ok(())
+        make_directory(&self.volume_path(&name))?;
+        Ok(name)
+    }
+
+    /// All volumes, by name.
+    pub fn volumes(&self) -> Result<Vec<VolumeSummary>> {
+        let rows = self.store.read(|tx| tx.volumes())?;
+        let records = self.records()?;
+        rows.into_iter()
+            .map(|(name, doc)| {
+                let volume = serde_json::from_value(doc).map_err(|e| Error::at(format!("volume {name}"), e))?;
+                Ok(self.volume_summary(volume, &records))
+            })
+            .collect()
+    }
+
+    fn volume_summary(&self, volume: Volume, records: &[ContainerRecord]) -> VolumeSummary {
+        let mountpoint = self.volume_path(&volume.name);
+        let names = |record: &&ContainerRecord| {
+            record.settings.mounts.iter().any(|mount| mount.volume.as_deref() == Some(&volume.name))
+        };
+        let users: Vec<&ContainerRecord> = records.iter().filter(names).collect();
+        VolumeSummary {
+            empty: is_empty(&mountpoint).unwrap_or(true),
+            mountpoint,
+            containers: users.iter().map(|record| record.id).collect(),
+            running: users.iter().filter(|record| record.state.is_running()).count(),
+            volume,
+        }
+    }
+
+    /// The volume with this name, or the only one whose name begins so.
+    pub fn volume(&self, name: &str) -> Result<VolumeSummary> {
+        let all = self.volumes()?;
+        if let Some(exact) = all.iter().find(|summary| summary.volume.name == name) {
+            return Ok(exact.clone());
+        }
+        let mut like = all.iter().filter(|summary| !name.is_empty() && summary.volume.name.starts_with(name));
+        match (like.next(), like.next()) {
+            (Some(only), None) => Ok(only.clone()),
+            (Some(_), Some(_)) => {
+                Err(Error::usage(format!("more than one result for volume name {name:?}: volume already exists")))
+            }
+            (None, _) => Err(Error::new(Kind::NotFound, format!("no volume with name {name:?} found: no such volume"))),
+        }
+    }
+
+    /// Removes a volume with its files; its name. `force`: with the containers that use it, which are stopped first
+    /// when they run (`time` seconds after their stop signal they are killed).
+    pub fn remove_volume(&mut self, name: &str, force: bool, time: Option<u32>) -> Result<String> {
+        let found = self.volume(name)?;
+        let name = found.volume.name;
+        if force {
+            for id in &found.containers {
+                match self.remove_forced(id, time) {
+                    Err(error) if error.kind == Kind::NotFound => {}
+                    removed => removed?,
+                }
+            }
+        }
+        // In one transaction with the look at who uses it: a container made in between would lose its files.
+        self.store.write(|tx| -> Result<()> {
+            let mut users = Vec::new();
+            for (row, doc) in tx.containers()? {
+                let record: ContainerRecord =
+                    serde_json::from_value(doc).map_err(|e| Error::at(format!("container {}", row.id), e))?;
+                if record.settings.mounts.iter().any(|mount| mount.volume.as_ref() == Some(&name)) {
+                    users.push(record.id.to_string());
+                }
+            }
+            if !users.is_empty() {
+                let text = format!(
+                    "volume {name} is being used by the following container(s): {}: volume is being used",
+                    users.join(", ")
+                );
+                return Err(Error::new(Kind::InUse, text));
+            }
+            if tx.volume_remove(&name)? {
+                tx.event_add(&store::Event::volume("remove", &name))?;
+            }
+            Ok(())
+        })?;
+        remove_tree(&self.options().root.join("volumes").join(&name))?;
+        Ok(name)
     }
 
     /// Where volumes are: `NAME/_data` below it are the files of one.
@@ -96,7 +219,7 @@ impl Engine {
                 "volume {name} is being used by the following container(s): {}: volume is being used",
                 record.id
             );
-            return Err(Error::new(crate::Kind::InUse, text));
+            return Err(Error::new(Kind::InUse, text));
         }
         if self.store.read(|tx| tx.volume::<Volume>(name))?.is_none() {
             return Ok(false);
@@ -124,14 +247,22 @@ impl Engine {
     }
 }
 
+/// Where everybody may look in, as in an image.
+fn make_directory(path: &Path) -> Result<()> {
+    if !path.exists() {
+        make_dir(path)?;
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .map_err(|e| Error::at(path.display(), e))?;
+    }
+    Ok(())
+}
+
 fn check_name(name: &str) -> Result<()> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
     if name.bytes().all(plain) && name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric()) {
         return Ok(());
     }
-    Err(Error::usage(format!(
-        "creating volume {name:?}: names must match [a-zA-Z0-9][a-zA-Z0-9_.-]*: invalid argument"
-    )))
+    Err(Error::usage("names must match [a-zA-Z0-9][a-zA-Z0-9_.-]*: invalid argument"))
 }
 
 /// Fills volumes that are still empty with what the image has in their place, as Podman does.

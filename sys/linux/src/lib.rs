@@ -12,6 +12,7 @@
 //!   cage     capabilities · files · system calls: given up for good
 //!   held     new namespaces for a thread and what it starts, which then holds them for others
 //!   lock     one per network namespace     file  temp + fsync + rename
+//!   cgroups  version 1, 2 and both ──group(name)──> make · write · freeze · kill · remove
 //!   pty · fds · signal · machine
 //! ```
 //!
@@ -30,6 +31,7 @@
 #![allow(unsafe_code)] // the one place for it; see each block's SAFETY comment
 
 pub mod cage;
+pub mod cgroups;
 pub mod datagrams;
 pub mod fds;
 pub mod file;

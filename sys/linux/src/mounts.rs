@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString, OsString};
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ use rustix::mount::{
     UnmountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, mount_bind,
     mount_bind_recursive, mount_change, mount_remount, move_mount, open_tree,
 };
-use rustix::thread::UnshareFlags;
+use rustix::thread::{ThreadNameSpaceType, UnshareFlags, move_into_thread_name_spaces};
 
 use crate::netns::{on_fresh_thread, unshare};
 use crate::userns::UserNs;
@@ -229,6 +229,24 @@ pub fn propagate(target: &Path, propagation: Propagation, depth: Depth) -> io::R
     };
     let reach = if depth == Depth::All { MountPropagationFlags::REC } else { MountPropagationFlags::empty() };
     mount_change(target, kind | reach).map_err(|e| at(e, "cannot change propagation of", target))
+}
+
+/// A copy of the mount at `path` as `process` sees it, to be put somewhere else by [`put`].
+pub fn copy_of(process: &crate::ProcessRef, path: &Path) -> io::Result<OwnedFd> {
+    let pidfd = process.pidfd()?;
+    on_fresh_thread(|| {
+        // Who shares a working directory with others may not change the mount namespace (setns(2)).
+        unshare(UnshareFlags::FS)?;
+        move_into_thread_name_spaces(pidfd.as_fd(), ThreadNameSpaceType::MOUNT)?;
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        Ok(open_tree(CWD, path, flags)?)
+    })
+}
+
+/// Mounts at `target` what [`copy_of`] has copied.
+pub fn put(copy: &OwnedFd, target: &Path) -> io::Result<()> {
+    move_mount(copy, "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        .map_err(|e| at(e, "cannot mount at", target))
 }
 
 /// Moves the calling thread into a mount namespace of its own, in which the host's later mounts appear but

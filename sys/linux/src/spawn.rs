@@ -21,6 +21,7 @@ pub struct Spawn {
     command: Command,
     at: Vec<(OwnedFd, RawFd)>,
     kept: Vec<OwnedFd>,
+    joined: Vec<OwnedFd>,
     session: bool,
     bound_to_us: bool,
     runtime_mounts: bool,
@@ -30,7 +31,15 @@ impl Spawn {
     /// The program at `program`, looked for in PATH when it has no slash.
     pub fn new(program: impl AsRef<OsStr>) -> Self {
         let command = Command::new(program);
-        Self { command, at: Vec::new(), kept: Vec::new(), session: false, bound_to_us: false, runtime_mounts: false }
+        Self {
+            command,
+            at: Vec::new(),
+            kept: Vec::new(),
+            joined: Vec::new(),
+            session: false,
+            bound_to_us: false,
+            runtime_mounts: false,
+        }
     }
 
     /// This binary again, under another name (`argv[0]`), in a session of its own, in the root directory, with PATH
@@ -58,6 +67,12 @@ impl Spawn {
     /// The child has these under whatever numbers: only to keep them open, as held ports.
     pub fn keep(&mut self, fds: impl IntoIterator<Item = OwnedFd>) -> &mut Self {
         self.kept.extend(fds);
+        self
+    }
+
+    /// The child is in the control groups that have these doors ([`crate::cgroups::Group::doors`]).
+    pub fn join(&mut self, doors: impl IntoIterator<Item = OwnedFd>) -> &mut Self {
+        self.joined.extend(doors);
         self
     }
 
@@ -91,10 +106,13 @@ impl Spawn {
             }
         }
         let reserved = at_numbers(&self.at)?;
-        let Self { mut command, at, kept, session, bound_to_us, runtime_mounts } = self;
+        let Self { mut command, at, kept, joined, session, bound_to_us, runtime_mounts } = self;
         let parent = getpid();
         let prepare = move || {
             unblock_signals()?;
+            for door in &joined {
+                rustix::io::write(door, b"0")?;
+            }
             pass(&at, &kept)?;
             if session {
                 rustix::process::setsid()?;

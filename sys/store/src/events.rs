@@ -40,6 +40,9 @@ pub struct Event {
     /// With `died` and `exec_died`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
+    /// With `health_status`: `healthy` …
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<String>,
     /// A container's labels, a network's driver.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attributes: Option<BTreeMap<String, String>>,

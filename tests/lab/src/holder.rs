@@ -250,11 +250,13 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
+        let groups = crate::groups::of_lab(self.pid);
         drop(self.stdin.take());
         self.over.store(true, Ordering::SeqCst);
         let mut holder = self.holder.lock().unwrap_or_else(|e| e.into_inner());
         let _ = holder.kill();
         let _ = holder.wait();
+        crate::groups::remove(&groups);
     }
 }
 

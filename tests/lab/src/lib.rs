@@ -31,6 +31,7 @@ pub mod state;
 pub mod trace;
 pub mod trial;
 
+mod groups;
 mod holder;
 
 pub use holder::{

@@ -27,6 +27,8 @@ pub enum Need {
     UidMap,
     /// `podman`, whose network files are read and written.
     Podman,
+    /// `podman-compose` (PyPI), which is to drive podwire.
+    Compose,
     /// `dnsmasq`, a DHCP server.
     Dnsmasq,
     /// `dhcpd`, ISC's DHCP server.
@@ -43,6 +45,7 @@ impl Need {
         match self {
             Self::Registry if !have("docker-registry") => Some("docker-registry is not installed"),
             Self::Registry if !have("skopeo") => Some("skopeo is not installed"),
+            Self::Compose if !have("podman-compose") => Some("podman-compose (PyPI) is not installed"),
             Self::Ipvlan if !makes_ipvlan() => Some("this kernel has no ipvlan links"),
             Self::Sctp if !speaks_sctp() => Some("this kernel has no SCTP"),
             Self::Dnsmasq if !have("dnsmasq") => Some("dnsmasq is not installed"),

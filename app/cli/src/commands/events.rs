@@ -140,7 +140,8 @@ fn line(event: &Event, full: bool) -> String {
     match kind.as_str() {
         "container" => {
             let labels: String = attributes.map(|(key, value)| format!(", {key}={value}")).collect();
-            format!("{head} {id} (image={image}, name={name}{labels})")
+            let health = event.health.iter().map(|health| format!(", health_status={health}")).collect::<String>();
+            format!("{head} {id} (image={image}, name={name}{health}{labels})")
         }
         "network" if event.is_attachment() => format!("{head} {id} (container={id}, name={network})"),
         "network" => {
@@ -176,6 +177,7 @@ fn fields(event: &Event) -> Value {
             Field::named("TimeNano", "timeNano", nanoseconds),
             Field::same("Type", &event.kind),
             Field::same("Attributes", attributes),
+            Field::optional("HealthStatus", "health_status", event.health.as_deref().unwrap_or_default()),
         ],
     )
 }

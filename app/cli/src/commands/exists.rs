@@ -1,4 +1,4 @@
-//! `podwire container exists`, `podwire image exists`: the answer is the exit code.
+//! `podwire container exists`, `podwire image exists`, `podwire volume exists`: the answer is the exit code.
 
 use engine::Kind;
 
@@ -35,6 +35,23 @@ impl Command for ImageExists {
         match podwire.engine()?.images()?.find(&self.arguments[0]) {
             Ok(_) => Ok(0),
             Err(images::ImageError::NotKnown(_)) => Ok(1),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+#[derive(clap::Args)]
+pub(crate) struct VolumeExists {
+    #[arg(hide = true)]
+    arguments: Vec<String>,
+}
+
+impl Command for VolumeExists {
+    fn run(self, podwire: &Podwire) -> Outcome {
+        flags::exactly(1, &self.arguments)?;
+        match podwire.engine()?.volume(&self.arguments[0]) {
+            Ok(_) => Ok(0),
+            Err(error) if error.kind == Kind::NotFound => Ok(1),
             Err(error) => Err(error.into()),
         }
     }

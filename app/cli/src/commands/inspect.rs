@@ -9,13 +9,14 @@ use crate::global::{Podwire, complain};
 use crate::networks;
 use crate::outcome::{Failure, Outcome, USAGE};
 use crate::template::{Field, Value};
+use crate::volumes;
 
 #[derive(clap::Args)]
 pub(crate) struct Inspect {
     /// Change the output format to JSON or a Go template
     #[arg(short, long, value_name = "string", default_value = "", hide_default_value = true)]
     format: String,
-    /// What to look for: all, container, image, network, pod
+    /// What to look for: all, container, image, network, pod, volume
     #[arg(short = 't', long = "type", value_name = "string", default_value = "all")]
     kind: String,
     #[arg(hide = true)]
@@ -33,10 +34,10 @@ impl Command for Inspect {
             "image" => image,
             "network" => network,
             "pod" => super::pod_inspect::pod,
-            "volume" => return Err(Failure::new("--type volume is not supported by podwire yet")),
+            "volume" => volume,
             other => {
                 return Err(Failure::new(format!(
-                    "invalid type {other:?}, must be one of all, container, image, network or pod"
+                    "invalid type {other:?}, must be one of all, container, image, network, pod or volume"
                 )));
             }
         };
@@ -95,7 +96,7 @@ pub(super) fn show(engine: &Engine, names: &[String], format: &str, look: Look) 
 }
 
 fn anything(engine: &Engine, name: &str) -> Result<Result<Value, String>, Failure> {
-    for look in [container, image, network, super::pod_inspect::pod as Look] {
+    for look in [container, image, network, super::pod_inspect::pod as Look, volume] {
         if let Ok(value) = look(engine, name)? {
             return Ok(Ok(value));
         }
@@ -126,6 +127,14 @@ fn network(engine: &Engine, name: &str) -> Result<Result<Value, String>, Failure
     match engine.network(name) {
         Ok(network) => Ok(Ok(networks::inspected(&network, networks::containers(engine, &network)?))),
         Err(error) if error.kind == Kind::NotFound => Ok(Err(format!("network {name}: {error}"))),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn volume(engine: &Engine, name: &str) -> Result<Result<Value, String>, Failure> {
+    match engine.volume(name) {
+        Ok(summary) => Ok(Ok(volumes::shown(&summary))),
+        Err(error) if error.kind == Kind::NotFound => Ok(Err(format!("inspecting object: no such volume {name}"))),
         Err(error) => Err(error.into()),
     }
 }

@@ -1,7 +1,8 @@
 //! `podwire kill`
 
 use super::each;
-use crate::flags::{self, Command};
+use crate::choice::Choice;
+use crate::flags::Command;
 use crate::global::Podwire;
 use crate::outcome::Outcome;
 
@@ -13,15 +14,16 @@ pub(crate) struct Kill {
     /// Signal to send: a name or a number
     #[arg(short, long, value_name = "string", default_value = "KILL")]
     signal: String,
+    #[command(flatten)]
+    choice: Choice,
     #[arg(hide = true)]
     arguments: Vec<String>,
 }
 
 impl Command for Kill {
     fn run(self, podwire: &Podwire) -> Outcome {
-        flags::names_or_all(&self.arguments, self.all)?;
         let mut engine = podwire.engine()?;
-        let names = podwire.targets(&engine, self.arguments, self.all, |c| c.state.is_running())?;
+        let names = self.choice.names(podwire, &engine, self.arguments, self.all, |c| c.state.is_running())?;
         each(&names, engine::Error::exit_code, |name| {
             engine.kill(name, Some(&self.signal))?;
             Ok(Some(name.to_owned()))

@@ -6,6 +6,7 @@ use engine::{Engine, LogLine, LogOptions, Stream};
 use jiff::Timestamp;
 
 use crate::ages;
+use crate::choice;
 use crate::flags::{Command, signed};
 use crate::global::{Podwire, complain};
 use crate::outcome::{Failure, Outcome, USAGE};
@@ -14,6 +15,9 @@ use crate::outcome::{Failure, Outcome, USAGE};
 pub(crate) struct Logs {
     #[command(flatten)]
     flags: LogFlags,
+    /// The container created last
+    #[arg(short, long)]
+    latest: bool,
     #[arg(hide = true)]
     arguments: Vec<String>,
 }
@@ -24,6 +28,9 @@ pub(super) struct LogFlags {
     /// Wait for more
     #[arg(short, long)]
     follow: bool,
+    /// A colour of its own for the name of each container
+    #[arg(long)]
+    color: bool,
     /// Print the container's name before each line
     #[arg(short, long)]
     names: bool,
@@ -43,10 +50,15 @@ pub(super) struct LogFlags {
 
 impl Command for Logs {
     fn run(self, podwire: &Podwire) -> Outcome {
-        if self.arguments.is_empty() {
+        if self.arguments.is_empty() && !self.latest {
             return Err(Failure::new("specify at least one container name or ID to log"));
         }
-        self.flags.print(&podwire.engine()?, &self.arguments)
+        let engine = podwire.engine()?;
+        let names = match self.latest {
+            true => vec![choice::one(podwire, &engine, self.arguments.first(), true)?],
+            false => self.arguments,
+        };
+        self.flags.print(&engine, &names)
     }
 }
 
@@ -72,12 +84,13 @@ impl LogFlags {
         let options = self.options()?;
         let several = names.len() > 1;
         let mut code = 0;
-        for name in names {
+        for (n, name) in names.iter().enumerate() {
             let label = match (self.names, several) {
                 (true, _) => Some(name.clone()),
                 (false, true) => Some(engine.find(name)?.short()),
                 (false, false) => None,
             };
+            let label = label.map(|text| if self.color { coloured(n, &text) } else { text });
             let mut printer = Printer { label, timestamps: self.timestamps, begins: true };
             let mut unread = false;
             let printed = engine.logs(name, &options, &mut |line| {
@@ -93,6 +106,11 @@ impl LogFlags {
         }
         Ok(code)
     }
+}
+
+/// In one of the terminal's six colours.
+fn coloured(n: usize, text: &str) -> String {
+    format!("\x1b[3{}m{text}\x1b[0m", 1 + n % 6)
 }
 
 /// Writes lines of the log to where the container wrote them.

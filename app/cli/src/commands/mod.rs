@@ -1,9 +1,12 @@
 //! All commands: one line here and one file each.
 
+mod attach;
+mod cp;
 mod create;
 mod events;
 mod exec;
 mod exists;
+mod healthcheck;
 mod history;
 mod image_diff;
 mod image_prune;
@@ -32,6 +35,7 @@ mod network_reload;
 mod network_resolve;
 mod network_rm;
 mod network_update;
+mod pause;
 mod pod_create;
 mod pod_inspect;
 mod pod_logs;
@@ -40,8 +44,8 @@ mod pod_rm;
 mod pod_start;
 mod pod_stop;
 mod port;
-mod ps;
-mod pull;
+pub(crate) mod ps;
+pub(crate) mod pull;
 mod push;
 mod rename;
 mod restart;
@@ -53,9 +57,15 @@ mod search;
 mod start;
 mod stop;
 mod tag;
+mod top;
 mod unshare;
 mod update;
 pub(crate) mod version;
+mod volume_create;
+mod volume_inspect;
+mod volume_ls;
+mod volume_prune;
+mod volume_rm;
 mod wait;
 
 use engine::Kind;
@@ -68,11 +78,13 @@ use crate::outcome::Outcome;
 pub(crate) const NOUNS: &[(&str, &str)] = &[
     ("container", "Manage containers"),
     ("generate", "Write what runs for other programs"),
+    ("healthcheck", "Check the health of containers"),
     ("image", "Manage images"),
     ("kube", "Play, write and take down Kubernetes files"),
     ("network", "Manage networks"),
     ("play", "Play what other programs write"),
     ("pod", "Manage pods"),
+    ("volume", "Manage volumes"),
 ];
 
 const SEVERAL_PODS: &str = "[options] POD [POD...]";
@@ -81,6 +93,8 @@ const SEVERAL_CONTAINERS: &str = "[options] CONTAINER [CONTAINER...]";
 /// One line per command: its names, what it does, what follows it.
 #[rustfmt::skip]
 pub(crate) const COMMANDS: &[Entry] = &[
+    Entry::new::<attach::AttachCommand>(&["attach", "container attach"], "Take part in a running container's input and output", "[options] CONTAINER"),
+    Entry::new::<cp::Cp>(&["cp", "container cp"], "Copy files between containers and the host", "[options] [CONTAINER:]SRC_PATH [CONTAINER:]DEST_PATH"),
     Entry::new::<create::Create>(&["create", "container create"], "Create but do not start a container", "[options] IMAGE [COMMAND [ARG...]]"),
     Entry::new::<events::Events>(&["events"], "Tell what happens to containers, images, networks and volumes", "[options]"),
     Entry::new::<exec::Exec>(&["exec", "container exec"], "Run a process in a running container", "[options] CONTAINER COMMAND [ARG...]"),
@@ -90,6 +104,7 @@ pub(crate) const COMMANDS: &[Entry] = &[
     Entry::new::<image_diff::ImageDiff>(&["image diff"], "Show what an image changed", "[options] IMAGE [IMAGE]"),
     Entry::new::<image_prune::ImagePrune>(&["image prune"], "Remove images that nobody uses", "[options]"),
     Entry::new::<image_tree::ImageTree>(&["image tree"], "Show the layers of an image", "[options] IMAGE"),
+    Entry::new::<healthcheck::HealthcheckRun>(&["healthcheck run"], "Run the health check of a container", "CONTAINER"),
     Entry::new::<images::Images>(&["images", "image ls", "image list"], "List images", "[options] [IMAGE]"),
     Entry::new::<import::Import>(&["import", "image import"], "Import a tarball as an image", "[options] PATH [REFERENCE]"),
     Entry::new::<info::Info>(&["info"], "Display information about podwire and this machine", "[options]"),
@@ -118,6 +133,7 @@ pub(crate) const COMMANDS: &[Entry] = &[
     Entry::new::<network_resolve::NetworkResolve>(&["network resolve"], "Print the addresses that containers have under a name", "[options] NAME"),
     Entry::new::<network_rm::NetworkRm>(&["network rm", "network remove"], "Remove networks", "[options] NETWORK [NETWORK...]"),
     Entry::new::<network_update::NetworkUpdate>(&["network update"], "Change a network's DNS servers", "[options] NETWORK"),
+    Entry::new::<pause::Pause>(&["pause", "container pause"], "Stop the processes of containers where they are", SEVERAL_CONTAINERS),
     Entry::new::<pod_create::PodCreate>(&["pod create"], "Create a pod", "[options] [NAME]"),
     Entry::new::<pod_rm::PodExists>(&["pod exists"], "Check if a pod exists", "POD"),
     Entry::new::<pod_inspect::PodInspect>(&["pod inspect"], "Display pods", SEVERAL_PODS),
@@ -143,10 +159,18 @@ pub(crate) const COMMANDS: &[Entry] = &[
     Entry::new::<start::Start>(&["start", "container start"], "Start containers", SEVERAL_CONTAINERS),
     Entry::new::<stop::Stop>(&["stop", "container stop"], "Stop running containers", SEVERAL_CONTAINERS),
     Entry::new::<tag::Tag>(&["tag", "image tag"], "Give an image more names", "IMAGE TARGET_NAME [TARGET_NAME...]"),
+    Entry::new::<top::Top>(&["top", "container top"], "Show the processes of a container", "[options] CONTAINER [COLUMNS|ARGS...]"),
+    Entry::new::<pause::Unpause>(&["unpause", "container unpause"], "Let the processes of containers go on", SEVERAL_CONTAINERS),
     Entry::new::<unshare::Unshare>(&["unshare"], "Run a command in the user namespace of an ordinary user's containers", "[options] [COMMAND [ARG...]]"),
     Entry::new::<tag::Untag>(&["untag", "image untag"], "Take names away from an image", "IMAGE [NAME...]"),
     Entry::new::<update::Update>(&["update", "container update"], "Change the published ports of a container", "[options] CONTAINER"),
     Entry::new::<version::Version>(&["version"], "Display the version", "[options]"),
+    Entry::new::<volume_create::VolumeCreate>(&["volume create"], "Create a volume", "[options] [NAME]"),
+    Entry::new::<exists::VolumeExists>(&["volume exists"], "Check if a volume exists", "VOLUME"),
+    Entry::new::<volume_inspect::VolumeInspect>(&["volume inspect"], "Display volumes", "[options] VOLUME [VOLUME...]"),
+    Entry::new::<volume_ls::VolumeLs>(&["volume ls", "volume list"], "List volumes", "[options]"),
+    Entry::new::<volume_prune::VolumePrune>(&["volume prune"], "Remove volumes that no container uses", "[options]"),
+    Entry::new::<volume_rm::VolumeRm>(&["volume rm", "volume remove"], "Remove volumes", "[options] VOLUME [VOLUME...]"),
     Entry::new::<wait::Wait>(&["wait", "container wait"], "Wait for containers to stop and print their exit codes", SEVERAL_CONTAINERS),
 ];
 

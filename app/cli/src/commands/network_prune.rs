@@ -1,15 +1,14 @@
 //! `podwire network prune`
 
-use std::io::BufRead as _;
-
 use engine::Kind;
 
 use super::each;
 use super::network_ls::Selection;
+use crate::confirm::confirmed;
 use crate::filters::Filters;
 use crate::flags::{self, Command};
-use crate::global::{Podwire, write};
-use crate::outcome::{Failure, Outcome};
+use crate::global::Podwire;
+use crate::outcome::Outcome;
 
 #[derive(clap::Args)]
 pub(crate) struct NetworkPrune {
@@ -26,13 +25,15 @@ pub(crate) struct NetworkPrune {
     arguments: Vec<String>,
 }
 
+const WARNING: &str = "WARNING! This will remove all networks not used by at least one container.";
+
 impl Command for NetworkPrune {
     fn run(self, podwire: &Podwire) -> Outcome {
         flags::none(podwire, &self.arguments)?;
         let filters = Filters::parse(&self.filter, &["label", "label!", "until"])?;
         let selection = Selection::new(&filters)?;
         let mut engine = podwire.engine()?;
-        if !self.force && !self.dry_run && !confirmed()? {
+        if !self.force && !self.dry_run && !confirmed(WARNING)? {
             return Ok(0);
         }
         let mut unused = Vec::new();
@@ -50,15 +51,4 @@ impl Command for NetworkPrune {
             }
         })
     }
-}
-
-fn confirmed() -> Result<bool, Failure> {
-    write(
-        "WARNING! This will remove all networks not used by at least one container.\nAre you sure you want to continue? [y/N] ",
-    )?;
-    let mut answer = String::new();
-    if std::io::stdin().lock().read_line(&mut answer)? == 0 {
-        return Err(Failure::new("EOF"));
-    }
-    Ok(answer.trim().to_ascii_lowercase().starts_with('y'))
 }

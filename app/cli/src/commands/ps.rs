@@ -20,7 +20,7 @@ pub(crate) struct Ps {
     /// Show containers that do not run too
     #[arg(short, long)]
     all: bool,
-    /// Show what fits: ancestor=, before=, exited=, id=, label=, label!=, name=, network=, pod=, since=, status=, until=, volume=
+    /// Show what fits: ancestor=, before=, exited=, health=, id=, label=, label!=, name=, network=, pod=, restart-policy=, since=, status=, until=, volume=
     #[arg(short, long, value_name = "strings")]
     filter: Vec<String>,
     /// Change the output format to JSON or a Go template
@@ -48,8 +48,23 @@ pub(crate) struct Ps {
     arguments: Vec<String>,
 }
 
-const KNOWN: &[&str] = &[
-    "ancestor", "before", "exited", "id", "label", "label!", "name", "network", "pod", "since", "status", "until",
+/// The filters of `ps`, and of other commands that choose among containers.
+pub(crate) const KNOWN: &[&str] = &[
+    "ancestor",
+    "before",
+    "exited",
+    "health",
+    "id",
+    "label",
+    "label!",
+    "name",
+    "network",
+    "pod",
+    "restart-policy",
+    "should-start-on-boot",
+    "since",
+    "status",
+    "until",
     "volume",
 ];
 
@@ -102,7 +117,7 @@ impl Command for Ps {
 }
 
 /// The filters, read.
-struct Selection<'a> {
+pub(crate) struct Selection<'a> {
     filters: &'a Filters,
     names: Vec<Regex>,
     exited: Vec<i32>,
@@ -113,7 +128,7 @@ struct Selection<'a> {
 }
 
 impl<'a> Selection<'a> {
-    fn read(filters: &'a Filters, containers: &[Summary]) -> Result<Self, Failure> {
+    pub(crate) fn read(filters: &'a Filters, containers: &[Summary]) -> Result<Self, Failure> {
         let created = |name: &str| {
             let found = containers.iter().find(|c| c.name.as_str() == name || c.id.to_string().starts_with(name));
             found
@@ -134,7 +149,7 @@ impl<'a> Selection<'a> {
         })
     }
 
-    fn fits(&self, c: &Summary) -> bool {
+    pub(crate) fn fits(&self, c: &Summary) -> bool {
         let id = c.id.to_string();
         let image_id = c.image_id.map_or_else(String::new, |id| id.to_string());
         filters::matches(&self.names, c.name.as_str())
@@ -145,6 +160,11 @@ impl<'a> Selection<'a> {
             && self.before.is_none_or(|before| c.created < before)
             && self.since.is_none_or(|since| c.created > since)
             && self.until.is_none_or(|until| c.created < until)
+            && self.filters.any("restart-policy", |policy| policy.split(':').next() == Some(c.restart_policy))
+            && self.filters.any("health", |health| c.health.as_deref().unwrap_or_default() == health)
+            && self
+                .filters
+                .any("should-start-on-boot", |wish| flags::switch(wish).is_ok_and(|wish| wish == c.starts_on_boot()))
             && self.filters.any("ancestor", |image| image_id.starts_with(image.as_str()) || is_image(&c.image, image))
             && self.filters.any("network", |n| {
                 c.networks.iter().any(|(name, id)| name.as_str() == n || id.to_string().starts_with(n.as_str()))
@@ -203,7 +223,10 @@ const COMMAND_MAX: usize = 17;
 fn status(c: &Summary, now: Timestamp) -> String {
     let since = |time: Option<Timestamp>| ages::human_duration(now.duration_since(time.unwrap_or(now)));
     match c.state {
-        State::Running => format!("Up {}", since(c.started)),
+        State::Running => match &c.health {
+            Some(health) => format!("Up {} ({health})", since(c.started)),
+            None => format!("Up {}", since(c.started)),
+        },
         State::Exited => format!("Exited ({}) {} ago", c.exit_code, since(c.finished)),
         other => {
             let word = other.to_string();
@@ -251,7 +274,7 @@ fn json(c: &Summary) -> Vec<Field> {
         Field::same("Pod", pod_id.as_str()),
         Field::same("PodName", pod_name),
         Field::same("Ports", if c.ports.is_empty() { Value::Nil } else { ports }),
-        Field::same("Restarts", Value::Int(0)),
+        Field::same("Restarts", i64::from(c.restarts)),
         Field::same("Size", Value::Nil),
         Field::same("StartedAt", c.started.map_or(GO_ZERO, Timestamp::as_second)),
         Field::same("State", c.state.to_string()),
@@ -297,6 +320,10 @@ mod tests {
             mounts: Vec::new(),
             labels: BTreeMap::from([("created_by".to_owned(), "test".to_owned())]),
             auto_remove: false,
+            restarts: 0,
+            restart_policy: "no",
+            stopped_by_user: false,
+            health: None,
             pod: None,
             is_infra: false,
         }

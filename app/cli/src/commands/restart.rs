@@ -1,6 +1,7 @@
 //! `podwire restart`
 
 use super::each;
+use crate::choice::Choice;
 use crate::flags::{Command, patience};
 use crate::global::{Podwire, complain};
 use crate::outcome::{Failure, Outcome};
@@ -16,13 +17,15 @@ pub(crate) struct Restart {
     /// Seconds to wait before a container is killed (default: its own, else 10)
     #[arg(short, long, visible_alias = "timeout", value_name = "int", value_parser = patience)]
     time: Option<u32>,
+    #[command(flatten)]
+    choice: Choice,
     #[arg(hide = true)]
     arguments: Vec<String>,
 }
 
 impl Command for Restart {
     fn run(self, podwire: &Podwire) -> Outcome {
-        match (self.arguments.is_empty(), self.all || self.running) {
+        match (self.arguments.is_empty(), self.all || self.running || self.choice.is_made()) {
             (false, true) if self.all => return Err(Failure::new("no arguments are needed with --all")),
             (true, false) => return Err(Failure::new("you must provide at least one name or id")),
             _ => {}
@@ -35,7 +38,7 @@ impl Command for Restart {
                     c.state.is_running() && (named.is_empty() || named.contains(&c.id))
                 })?
             }
-            false => podwire.targets(&engine, self.arguments, self.all, |_| true)?,
+            false => self.choice.names(podwire, &engine, self.arguments, self.all, |_| true)?,
         };
         each(&names, engine::Error::exit_code, |name| {
             engine.restart(name, self.time)?.warning.iter().for_each(complain);

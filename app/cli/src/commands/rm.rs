@@ -3,7 +3,8 @@
 use engine::Kind;
 
 use super::{each, removal_code};
-use crate::flags::{self, Command, patience};
+use crate::choice::Choice;
+use crate::flags::{Command, patience};
 use crate::global::Podwire;
 use crate::outcome::Outcome;
 
@@ -30,15 +31,24 @@ pub(crate) struct Rm {
     /// Show the plan for the machine's network; change nothing
     #[arg(long)]
     dry_run: bool,
+    /// Those whose ids these files have
+    #[arg(long, value_name = "stringArray")]
+    cidfile: Vec<String>,
+    /// Those that fit: as in ps
+    #[arg(long, value_name = "strings")]
+    filter: Vec<String>,
+    /// The container created last
+    #[arg(short, long)]
+    latest: bool,
     #[arg(hide = true)]
     arguments: Vec<String>,
 }
 
 impl Command for Rm {
     fn run(self, podwire: &Podwire) -> Outcome {
-        flags::names_or_all(&self.arguments, self.all)?;
         let mut engine = podwire.engine()?;
-        let names = podwire.targets(&engine, self.arguments, self.all, |c| !c.is_infra)?;
+        let choice = Choice { cidfile: self.cidfile, filter: self.filter, latest: self.latest };
+        let names = choice.names(podwire, &engine, self.arguments, self.all, |c| !c.is_infra)?;
         let options =
             engine::RemoveOptions { force: self.force, time: self.time, volumes: self.volumes, depend: self.depend };
         // Podman's `rm -f` does not mind what is not there.

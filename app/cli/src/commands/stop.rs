@@ -3,7 +3,8 @@
 use engine::Kind;
 
 use super::each;
-use crate::flags::{self, Command, patience};
+use crate::choice::Choice;
+use crate::flags::{Command, patience};
 use crate::global::{Podwire, complain};
 use crate::outcome::Outcome;
 
@@ -18,15 +19,16 @@ pub(crate) struct Stop {
     /// Seconds to wait before the container is killed (default: its own, else 10)
     #[arg(short, long, visible_alias = "timeout", value_name = "int", value_parser = patience)]
     time: Option<u32>,
+    #[command(flatten)]
+    choice: Choice,
     #[arg(hide = true)]
     arguments: Vec<String>,
 }
 
 impl Command for Stop {
     fn run(self, podwire: &Podwire) -> Outcome {
-        flags::names_or_all(&self.arguments, self.all)?;
         let mut engine = podwire.engine()?;
-        let names = podwire.targets(&engine, self.arguments, self.all, |c| c.state.is_running())?;
+        let names = self.choice.names(podwire, &engine, self.arguments, self.all, |c| c.state.is_running())?;
         each(&names, engine::Error::exit_code, |name| match engine.stop(name, self.time) {
             Err(error) if self.ignore && error.kind == Kind::NotFound => Ok(None),
             stopped => {

@@ -30,9 +30,12 @@ impl Command for Version {
     }
 }
 
+/// The Podman whose words these are: tools that drive it read the last word of `--version`.
+const AS_PODMAN: &str = "5.4.2";
+
 /// One line, for `--version`.
 pub(crate) fn short() -> Outcome {
-    say(format_args!("podwire version {VERSION}"))?;
+    say(format_args!("podwire version {VERSION}, as podman {AS_PODMAN}"))?;
     Ok(0)
 }
 

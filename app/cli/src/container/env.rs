@@ -17,6 +17,20 @@ pub(crate) fn environment(files: &[String], flags: &[String]) -> Result<Vec<(Str
     Ok(variables)
 }
 
+/// What `--http-proxy`, which is on by default, takes from our own environment.
+pub(crate) fn proxies() -> Vec<(String, Option<String>)> {
+    const NAMES: [&str; 4] = ["http_proxy", "https_proxy", "ftp_proxy", "no_proxy"];
+    let both = NAMES.iter().flat_map(|name| [(*name).to_owned(), name.to_uppercase()]);
+    both.filter_map(|name| std::env::var(&name).ok().map(|value| (name, Some(value)))).collect()
+}
+
+/// `--env-host`: all of ours.
+pub(crate) fn ours() -> Vec<(String, Option<String>)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, Some(value.into_string().ok()?))))
+        .collect()
+}
+
 /// `NAME=VALUE`, `NAME`, or `PREFIX*` for all of ours that begin so.
 fn variable(text: &str) -> Result<Vec<(String, Option<String>)>, Failure> {
     match text.split_once('=') {

@@ -1,24 +1,36 @@
 //! From the flags of `run` and `create` to a [`ContainerConfig`]: each value is parsed once, here.
 
+mod care;
 mod env;
+mod inside;
+mod limits;
+mod mount;
 mod network;
+mod security;
 mod users;
 mod volume;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use engine::config::{ContainerConfig, PodChoice, PullPolicy, SecurityConfig, UsersWish};
+use engine::config::{ContainerConfig, PodChoice, PullPolicy, Restart, Space, UnsetEnv, UsersWish};
 use engine::pods::PodConfig;
 use model::Hostname;
 
+use crate::conf::Conf;
 use crate::flags::{strings, unsigned};
 use crate::global::{Podwire, complain};
 use crate::outcome::Failure;
 
+use care::CareFlags;
+use engine::config::VolumeMount;
 pub(crate) use env::environment;
+use inside::InsideFlags;
+use limits::LimitFlags;
+use mount::Mounted;
 pub(crate) use network::MODES;
 pub(crate) use network::NetworkFlags;
+use security::SecurityFlags;
 use users::UserFlags;
 
 /// Flags that `run` and `create` have in common.
@@ -96,18 +108,37 @@ pub(crate) struct ContainerFlags {
     /// Require HTTPS and verify certificates when pulling (default: not for registries on this host)
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = crate::flags::switch)]
     tls_verify: Option<bool>,
-    /// Give extended privileges to the container
+    /// Mount something into the container (type=bind|volume|tmpfs,source=,target=,…)
+    #[arg(long, value_name = "stringArray")]
+    mount: Vec<String>,
+    /// Mount the volumes of other containers (CONTAINER[:OPTIONS])
+    #[arg(long, value_name = "stringArray")]
+    volumes_from: Vec<String>,
+    /// Pass podwire's own environment on
     #[arg(long)]
-    privileged: bool,
-    /// Make the container's root file system read-only
+    env_host: bool,
+    /// Variables that are not to be set, whoever would set them
+    #[arg(long, value_name = "stringArray")]
+    unsetenv: Vec<String>,
+    /// Set no variable but those given here
     #[arg(long)]
-    read_only: bool,
-    /// Add capabilities to the container
+    unsetenv_all: bool,
+    /// Pass the variables for proxies on (default true)
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = crate::flags::switch)]
+    http_proxy: Option<bool>,
+    /// Read labels from a file
     #[arg(long, value_name = "strings")]
-    cap_add: Vec<String>,
-    /// Drop capabilities from the container
-    #[arg(long, value_name = "strings")]
-    cap_drop: Vec<String>,
+    label_file: Vec<String>,
+    #[command(flatten)]
+    platform: crate::commands::pull::PlatformFlags,
+    #[command(flatten)]
+    security: SecurityFlags,
+    #[command(flatten)]
+    limits: LimitFlags,
+    #[command(flatten)]
+    inside: InsideFlags,
+    #[command(flatten)]
+    care: CareFlags,
     #[command(flatten)]
     users: UserFlags,
     /// Show the plan for the machine's network; change nothing
@@ -145,6 +176,16 @@ impl ContainerFlags {
         if self.replace && self.dry_run {
             return Err(Failure::new("--dry-run and --replace cannot be used together yet"));
         }
+        let platform = self.platform.read()?;
+        let (volumes, tmpfs) = self.volumes()?;
+        let (env, labels) = (self.environment()?, self.labels()?);
+        let inside = self.inside.parse()?;
+        let care = self.care.parse()?;
+        if care.restart != Restart::No && self.remove {
+            return Err(Failure::new(
+                "the --rm option conflicts with --restart, when the restartPolicy is not \"\" and \"no\"",
+            ));
+        }
         let in_pod = self.pod.as_ref().is_some_and(|pod| !pod.is_empty()) || self.pod_id_file.is_some();
         let users = self.users.parse(std::env::var("PODMAN_USERNS").ok().filter(|_| !in_pod))?;
         if in_pod && users != UsersWish::Host {
@@ -154,6 +195,14 @@ impl ContainerFlags {
         let mut network = self.network.parse(&mut remarks)?;
         let mut hostname =
             self.hostname.as_deref().filter(|h| !h.is_empty()).map(str::parse::<Hostname>).transpose()?;
+        if inside.uts == Space::Host && hostname.is_some() {
+            return Err(Failure::new(
+                "invalid config provided: cannot set hostname when running in the host UTS namespace: invalid configuration",
+            ));
+        }
+        let conf = Conf::read()?;
+        let mut security = self.security.parse()?;
+        security.default = conf.capabilities();
         let pod = match (self.pod.filter(|pod| !pod.is_empty()), self.pod_id_file) {
             (Some(_), Some(_)) => return Err(Failure::new("cannot specify both --pod and --pod-id-file")),
             (None, Some(path)) => Some(PodChoice::Join(crate::pods::read_id_file(&path)?)),
@@ -174,12 +223,15 @@ impl ContainerFlags {
             }),
         };
         let config = ContainerConfig {
+            default_env: conf.env(),
             name: self.name.as_deref().filter(|name| !name.is_empty()).map(str::parse).transpose()?,
             image: image.clone(),
             command: command.to_vec(),
             entrypoint: self.entrypoint.as_deref().map(entrypoint),
-            env: environment(&strings(&self.env_file), &self.env)?,
-            volumes: self.volume.iter().map(|v| volume::parse(v)).collect::<Result<_, _>>()?,
+            env,
+            unset_env: UnsetEnv { all: self.unsetenv_all, names: self.unsetenv.clone() },
+            volumes,
+            volumes_from: self.volumes_from.iter().map(|text| mount::volumes_from(text)).collect::<Result<_, _>>()?,
             workdir: self.workdir.filter(|path| !path.is_empty()).map(absolute_inside).transpose()?,
             user: self.user.filter(|user| !user.is_empty()),
             hostname,
@@ -190,26 +242,67 @@ impl ContainerFlags {
             replace: self.replace,
             id_file: self.cidfile.as_deref().map(from_here).transpose()?,
             pid_file: self.pidfile.as_deref().map(from_here).transpose()?,
-            labels: self.label.iter().map(|l| label(l)).collect(),
+            labels,
             annotations: annotations(&strings(&self.annotation))?,
             stop_signal: self.stop_signal.filter(|signal| !signal.is_empty()),
             stop_timeout: self.stop_timeout,
-            security: SecurityConfig {
-                privileged: self.privileged,
-                read_only: self.read_only,
-                cap_add: strings(&self.cap_add),
-                cap_drop: strings(&self.cap_drop),
-            },
+            security,
+            limits: self.limits.parse()?,
+            inside,
+            care,
             network,
             users,
-            tmpfs: self.tmpfs.iter().map(|t| volume::tmpfs(t)).collect::<Result<_, _>>()?,
+            tmpfs,
+            platform,
             pull: pull_policy(&self.pull)?,
             tls_verify: self.tls_verify.unwrap_or(true),
             create_command: podwire.argv.clone(),
         };
         Ok(Wish { config, remarks })
     }
+
+    /// In the order in which later ones win: the proxies, all of ours, files, `-e`.
+    fn environment(&self) -> Result<Vec<(String, Option<String>)>, Failure> {
+        let mut all = if self.http_proxy.unwrap_or(true) { env::proxies() } else { Vec::new() };
+        if self.env_host {
+            all.extend(env::ours());
+        }
+        all.extend(environment(&strings(&self.env_file), &self.env)?);
+        Ok(all)
+    }
+
+    fn labels(&self) -> Result<BTreeMap<String, String>, Failure> {
+        let mut all = BTreeMap::new();
+        for path in strings(&self.label_file) {
+            let text = std::fs::read_to_string(&path)
+                .map_err(|e| Failure::new(format!("open {path}: {}", crate::outcome::plain(&e))))?;
+            all.extend(text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')).map(label));
+        }
+        all.extend(self.label.iter().map(|l| label(l)));
+        Ok(all)
+    }
+
+    fn volumes(&self) -> Result<Mounts, Failure> {
+        let mut volumes = self.volume.iter().map(|v| volume::parse(v)).collect::<Result<Vec<_>, _>>()?;
+        let mut tmpfs = self.tmpfs.iter().map(|t| volume::tmpfs(t)).collect::<Result<Vec<_>, _>>()?;
+        for text in &self.mount {
+            match mount::parse(text)? {
+                Mounted::Volume(mount) => volumes.push(mount),
+                Mounted::Tmpfs(target, options) => tmpfs.push((target, options)),
+            }
+        }
+        let mut targets: Vec<&str> =
+            volumes.iter().map(|v| v.target.as_str()).chain(tmpfs.iter().map(|(target, _)| target.as_str())).collect();
+        targets.sort_unstable();
+        match targets.windows(2).find(|pair| pair[0] == pair[1]) {
+            Some(twice) => Err(Failure::new(format!("{}: duplicate mount destination", twice[0]))),
+            None => Ok((volumes, tmpfs)),
+        }
+    }
 }
+
+/// What is mounted: volumes and directories, and file systems in memory with their options.
+type Mounts = (Vec<VolumeMount>, Vec<(String, String)>);
 
 /// A JSON array of words, or one word; nothing clears the image's.
 pub(crate) fn entrypoint(text: &str) -> Vec<String> {
@@ -251,7 +344,7 @@ pub(crate) fn pull_policy(text: &str) -> Result<PullPolicy, Failure> {
         "always" => Ok(PullPolicy::Always),
         "missing" | "ifmissing" | "ifnotpresent" | "" => Ok(PullPolicy::Missing),
         "never" => Ok(PullPolicy::Never),
-        "newer" | "ifnewer" => Err(Failure::new("--pull=newer is not supported by podwire yet")),
+        "newer" | "ifnewer" => Ok(PullPolicy::Newer),
         _ => Err(Failure::new(format!("unsupported pull policy {text:?}"))),
     }
 }

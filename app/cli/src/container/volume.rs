@@ -37,12 +37,14 @@ pub(super) fn parse(text: &str) -> Result<VolumeMount, Failure> {
         None => VolumeSource::Anonymous,
         Some("") => return Err(Failure::new("host directory cannot be empty")),
         Some(path) if path.starts_with(['/', '.']) => VolumeSource::Bind(absolute(Path::new(path))?),
-        Some(name) => {
-            name.parse::<model::ContainerName>()?;
-            VolumeSource::Named(name.to_owned())
-        }
+        Some(name) => named(name)?,
     };
     Ok(VolumeMount { source, target: inside(target)?, options: mount_options(options)? })
+}
+
+pub(super) fn named(name: &str) -> Result<VolumeSource, Failure> {
+    name.parse::<model::ContainerName>()?;
+    Ok(VolumeSource::Named(name.to_owned()))
 }
 
 /// `TARGET[:OPTIONS]`
@@ -51,7 +53,7 @@ pub(super) fn tmpfs(text: &str) -> Result<(String, String), Failure> {
     Ok((inside(target)?, options.to_owned()))
 }
 
-fn inside(target: &str) -> Result<String, Failure> {
+pub(super) fn inside(target: &str) -> Result<String, Failure> {
     match target {
         "" => Err(Failure::new("container directory cannot be empty")),
         target if !target.starts_with('/') => {
@@ -61,7 +63,7 @@ fn inside(target: &str) -> Result<String, Failure> {
     }
 }
 
-fn mount_options(text: &str) -> Result<Vec<String>, Failure> {
+pub(super) fn mount_options(text: &str) -> Result<Vec<String>, Failure> {
     let options: Vec<&str> = text.split(',').filter(|o| !o.is_empty()).collect();
     for option in &options {
         if LATER.contains(&option.split('=').next().unwrap_or(option)) {

@@ -90,6 +90,12 @@ impl Engine {
         if let Some((infra, _)) = record.shares().filter(|(infra, _)| !needed.contains(infra)) {
             needed.push(*infra);
         }
+        for name in crate::lookup::needs(record) {
+            let id = self.named(&name)?.id;
+            if !needed.contains(&id) {
+                needed.push(id);
+            }
+        }
         Ok(needed)
     }
 

@@ -7,6 +7,10 @@ mod dhcp;
 mod dns;
 mod engine;
 mod errors;
+mod everyday_commands;
+mod everyday_conf;
+mod everyday_run;
+mod everyday_volumes;
 mod faults;
 mod guards;
 mod heal;
@@ -48,6 +52,10 @@ fn main() {
         guards::sentences(),
         heal::sentences(),
         errors::sentences(),
+        everyday_commands::sentences(),
+        everyday_conf::sentences(),
+        everyday_run::sentences(),
+        everyday_volumes::sentences(),
         podman::sentences(),
         pods::sentences(),
         kube::sentences(),

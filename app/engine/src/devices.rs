@@ -1,0 +1,116 @@
+//! The host's devices in containers.
+
+use std::fs::Metadata;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::config::Device;
+
+/// Device files for a container.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Devices {
+    /// As `linux.devices`: made anew, which takes root of the host.
+    pub(crate) made: Vec<Value>,
+    /// As mounts of the host's own files, for everybody else.
+    pub(crate) mounts: Vec<Value>,
+}
+
+/// Those asked for; with `all`, all of the host's but terminals. `make`: may the runtime make device files?
+pub(crate) fn devices(wishes: &[Device], all: bool, make: bool) -> Devices {
+    let mut found = Devices::default();
+    if all {
+        walk(Path::new(DEV), DEV, make, 0, &mut found);
+    }
+    for wish in wishes {
+        if wish.host.is_dir() {
+            walk(&wish.host, &wish.target, make, 0, &mut found);
+        } else if let Ok(meta) = wish.host.metadata() {
+            add(&wish.host, &wish.target, &meta, make, &mut found);
+        }
+    }
+    found
+}
+
+const DEV: &str = "/dev";
+
+/// What a container has of its own below /dev, or must not have at all.
+const OWN: [&str; 9] = ["pts", "shm", "fd", "mqueue", "console", "stdin", "stdout", "stderr", "core"];
+
+/// What the runtime makes in every container (config-linux.md, "Default Devices").
+const ALWAYS: [&str; 7] = ["null", "zero", "full", "random", "urandom", "tty", "ptmx"];
+
+/// /dev is shallow; whoever makes it deeper gets no more.
+const DEEPEST: u32 = 6;
+
+fn walk(directory: &Path, target: &str, make: bool, depth: u32, found: &mut Devices) {
+    let Ok(entries) = std::fs::read_dir(directory) else { return };
+    let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    paths.sort();
+    for path in paths {
+        let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+        let top = directory == Path::new(DEV);
+        if top && (OWN.contains(&name) || ALWAYS.contains(&name) || is_terminal(name)) {
+            continue;
+        }
+        // Links are not followed: what they lead to is there itself.
+        let Ok(meta) = path.symlink_metadata() else { continue };
+        let target = format!("{target}/{name}");
+        if meta.is_dir() && depth < DEEPEST {
+            walk(&path, &target, make, depth + 1, found);
+        } else {
+            add(&path, &target, &meta, make, found);
+        }
+    }
+}
+
+/// Virtual consoles, which a program in a container would take from whoever sits there.
+fn is_terminal(name: &str) -> bool {
+    name.strip_prefix("tty").is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit()))
+}
+
+fn add(path: &Path, target: &str, meta: &Metadata, make: bool, found: &mut Devices) {
+    let kind = match meta.file_type() {
+        kind if kind.is_char_device() => "c",
+        kind if kind.is_block_device() => "b",
+        _ => return,
+    };
+    if make {
+        found.made.push(json!({
+            "path": target, "type": kind, "major": rustix::fs::major(meta.rdev()), "minor": rustix::fs::minor(meta.rdev()),
+            "fileMode": meta.mode() & 0o7777, "uid": meta.uid(), "gid": meta.gid(),
+        }));
+    } else {
+        found.mounts.push(json!({
+            "destination": target, "type": "bind", "source": path, "options": ["bind", "rprivate", "nosuid", "noexec"],
+        }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_asked_for_appears_where_it_was_asked_for() {
+        let wish = [Device { host: "/dev/null".into(), target: "/dev/nothing".to_owned(), access: "rwm".to_owned() }];
+        let made = devices(&wish, false, true);
+        assert_eq!(made.made[0]["path"], "/dev/nothing");
+        assert_eq!(
+            (&made.made[0]["type"], &made.made[0]["major"], &made.made[0]["minor"]),
+            (&json!("c"), &json!(1), &json!(3))
+        );
+        let bound = devices(&wish, false, false);
+        assert_eq!(bound.mounts[0]["source"], "/dev/null");
+        assert!(bound.made.is_empty());
+    }
+
+    #[test]
+    fn consoles_and_what_a_container_has_itself_are_left_out() {
+        let all = devices(&[], true, true);
+        let paths: Vec<_> = all.made.iter().map(|device| device["path"].as_str().unwrap()).collect();
+        assert!(!paths.iter().any(|path| ["/dev/null", "/dev/tty1", "/dev/console"].contains(path)), "{paths:?}");
+        assert!(!paths.iter().any(|path| path.starts_with("/dev/pts")), "{paths:?}");
+    }
+}
