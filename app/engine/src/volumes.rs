@@ -262,7 +262,7 @@ fn check_name(name: &str) -> Result<()> {
     if name.bytes().all(plain) && name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric()) {
         return Ok(());
     }
-    Err(Error::usage(format!("names must match [a-zA-Z0-9][a-zA-Z0-9_.-]*: invalid argument")))
+    Err(Error::usage("names must match [a-zA-Z0-9][a-zA-Z0-9_.-]*: invalid argument"))
 }
 
 /// Fills volumes that are still empty with what the image has in their place, as Podman does.

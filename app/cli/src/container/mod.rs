@@ -160,6 +160,9 @@ pub(crate) struct ContainerFlags {
     arguments: Vec<String>,
 }
 
+/// A path and options.
+type Tmpfs = (String, String);
+
 /// What was asked for, and what should be said about it.
 #[derive(Debug)]
 pub(crate) struct Wish {
@@ -292,7 +295,7 @@ impl ContainerFlags {
         Ok(all)
     }
 
-    fn volumes(&self) -> Result<(Vec<VolumeMount>, Vec<(String, String)>), Failure> {
+    fn volumes(&self) -> Result<(Vec<VolumeMount>, Vec<Tmpfs>), Failure> {
         let mut volumes = self.volume.iter().map(|v| volume::parse(v)).collect::<Result<Vec<_>, _>>()?;
         let mut tmpfs = self.tmpfs.iter().map(|t| volume::tmpfs(t)).collect::<Result<Vec<_>, _>>()?;
         for text in &self.mount {

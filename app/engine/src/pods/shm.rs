@@ -28,7 +28,7 @@ pub(crate) fn mount_shm(record: &ContainerRecord, places: &Places) -> Result<()>
     }
     let target = places.shm();
     make_dir(&target)?;
-    mounts::tmpfs(&target, Some(shm_size.unwrap_or(SHM_SIZE.into())), 0o1777)
+    mounts::tmpfs(&target, Some(shm_size.unwrap_or(SHM_SIZE)), 0o1777)
         .map_err(|e| Error::cannot_start(format!("the pod's /dev/shm: {e}")))
 }
 
