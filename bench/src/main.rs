@@ -11,6 +11,7 @@
 //!
 //! **Limits.** Peers are left out of cases that take them minutes, and the line says so; `--all` measures those too.
 
+mod images;
 mod load;
 mod names;
 mod networks;
@@ -35,6 +36,8 @@ struct Wish {
     only_rootless: bool,
     /// Names alone.
     only_names: bool,
+    /// Pulling a large image alone.
+    only_images: bool,
     /// Commands of networks, and many published ports, alone.
     only_networks: bool,
     /// Pods alone.
@@ -50,6 +53,10 @@ fn main() -> Result<()> {
     if wish.only_rootless {
         table::machine(&[])?;
         return rootless::measure(wish.rounds);
+    }
+    if wish.only_images {
+        table::machine(&[])?;
+        return images::measure(wish.rounds);
     }
     if wish.only_names {
         return names::measure(wish.rounds);
@@ -69,6 +76,7 @@ fn main() -> Result<()> {
     with_ports(&wish, &peers)?;
     pods::measure(wish.rounds, &peers)?;
     names::measure(wish.rounds)?;
+    images::measure(wish.rounds.min(3))?;
     rootless::measure(wish.rounds.min(7))?;
     peers::netavark_alone(wish.rounds)
 }
@@ -80,6 +88,7 @@ fn wish() -> Result<Wish> {
         all: false,
         only_rootless: false,
         only_names: false,
+        only_images: false,
         only_networks: false,
         only_pods: false,
     };
@@ -91,12 +100,15 @@ fn wish() -> Result<Wish> {
             "--existing" => wish.existing = value()?.split(',').map(str::parse).collect::<Result<_, _>>()?,
             "--all" => wish.all = true,
             "rootless" | "--rootless" => wish.only_rootless = true,
+            "--images" => wish.only_images = true,
             "--names" => wish.only_names = true,
             "--networks" => wish.only_networks = true,
             "--pods" => wish.only_pods = true,
-            _ => bail!(
-                "usage: ./x bench [--rounds 15] [--existing 0,100,500] [--all | --names | --networks | --pods | rootless]"
-            ),
+            _ => {
+                bail!(
+                    "usage: ./x bench [--rounds 15] [--existing 0,100,500] [--all | --images | --names | --networks | --pods | rootless]"
+                )
+            }
         }
     }
     Ok(wish)

@@ -136,6 +136,7 @@ impl Site {
             servers.push(lab.background(&format!("exec nsenter -t {} -n {}", via.pid, server())));
         }
         servers.iter_mut().for_each(|server| drop(server.until("listening")));
+        first_of_all(&lab);
         Ok(Self { lab, all, _servers: servers })
     }
 
@@ -186,6 +187,14 @@ impl Site {
         }
         Ok(())
     }
+}
+
+/// Has everything in the lab go before what else the machine does: with three processes on a path, theirs is waited
+/// for more often than the kernel's alone (sched_autogroup in sched(7); without it, nothing changes).
+fn first_of_all(lab: &Lab) {
+    // The loads are children of ours.
+    let _ = std::fs::write("/proc/self/autogroup", "-19");
+    lab.host("for process in /proc/[0-9]*; do echo -19 >$process/autogroup; done 2>/dev/null; true");
 }
 
 /// This program as a load.

@@ -30,6 +30,17 @@ pub(crate) fn ago(then: Timestamp, now: Timestamp) -> String {
 
 /// Go's `units.HumanSizeWithPrecision(size, 3)`: `4.5 kB`, in powers of 1000.
 pub(crate) fn human_size(bytes: u64) -> String {
+    let (size, unit) = scaled(bytes);
+    format!("{} {unit}", digits(size, 3))
+}
+
+/// Go's `units.HumanSize(size)`: `4.512kB`.
+pub(crate) fn human_size_4(bytes: u64) -> String {
+    let (size, unit) = scaled(bytes);
+    format!("{}{unit}", digits(size, 4))
+}
+
+fn scaled(bytes: u64) -> (f64, &'static str) {
     const UNITS: &[&str] = &["B", "kB", "MB", "GB", "TB", "PB", "EB"];
     let mut size = bytes as f64;
     let mut unit = 0;
@@ -37,13 +48,13 @@ pub(crate) fn human_size(bytes: u64) -> String {
         size /= 1000.0;
         unit += 1;
     }
-    format!("{} {}", three_digits(size), UNITS[unit])
+    (size, UNITS[unit])
 }
 
-/// Go's `%.3g` below 1000.
-fn three_digits(x: f64) -> String {
+/// Go's `%.3g` or `%.4g` below 1000.
+fn digits(x: f64, count: usize) -> String {
     let whole = if x < 1.0 { 1 } else { x.log10().floor() as usize + 1 };
-    let text = format!("{x:.*}", 3_usize.saturating_sub(whole));
+    let text = format!("{x:.*}", count.saturating_sub(whole));
     match text.contains('.') {
         true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
         false => text,

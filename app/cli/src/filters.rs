@@ -13,6 +13,11 @@ pub(crate) struct Filters(BTreeMap<String, Vec<String>>);
 impl Filters {
     /// Refuses what is not `key=value` and keys that are not among `known`.
     pub(crate) fn parse(flags: &[String], known: &[&str]) -> Result<Self, Failure> {
+        Self::parse_calling("invalid filter", flags, known)
+    }
+
+    /// As [`Filters::parse`]; an unknown key is called what `refusal` says, such as `unsupported image filter`.
+    pub(crate) fn parse_calling(refusal: &str, flags: &[String], known: &[&str]) -> Result<Self, Failure> {
         let mut filters = Self::default();
         for flag in flags {
             let Some((key, value)) = flag.split_once('=') else {
@@ -21,7 +26,7 @@ impl Filters {
                 )));
             };
             if !known.contains(&key) {
-                return Err(Failure::new(format!("invalid filter {key:?}")));
+                return Err(Failure::new(format!("{refusal} {key:?}")));
             }
             filters.0.entry(key.to_owned()).or_default().push(value.to_owned());
         }

@@ -35,6 +35,7 @@ mod outcome;
 mod pods;
 mod ports;
 mod progress;
+mod registry_access;
 mod sizes;
 mod table;
 mod template;

@@ -30,11 +30,15 @@ const FLAGS: &[(&str, &str)] = &[
     ),
     ("kube generate", "podman-only replicas/r service/s"),
     ("pod prune", "filter"),
-    ("images", "history sort"),
-    ("pull", "all-tags/a arch authfile cert-dir creds decryption-key os policy retry retry-delay variant"),
-    ("load", ""),
-    ("import", "arch os variant"),
-    ("rmi", "no-prune"),
+    ("pull", "decryption-key retry retry-delay"),
+    (
+        "push",
+        "compression-level encrypt-layer encryption-key force-compression retry retry-delay sign-by \
+      sign-by-sigstore sign-by-sigstore-private-key sign-passphrase-file",
+    ),
+    ("login", "compat-auth-file secret"),
+    ("logout", "compat-auth-file"),
+    ("image prune", "build-cache external"),
     ("exec", "cidfile detach-keys latest/l no-session preserve-fd preserve-fds privileged"),
     ("inspect", "latest/l size/s"),
     (
@@ -57,14 +61,13 @@ const FLAGS: &[(&str, &str)] = &[
 ];
 
 /// Commands, and nouns with all that belongs to them.
-const COMMANDS: &str = "artifact auto-update build commit diff export farm history \
-    init login logout machine manifest mount push quadlet save search secret stats \
-    system tag umount unmount untag";
+const COMMANDS: &str = "artifact auto-update build commit diff export farm \
+    init machine manifest mount quadlet secret stats \
+    system umount unmount";
 
 const CONTAINER_COMMANDS: &str = "checkpoint cleanup clone commit diff export init mount prune \
     restore runlabel stats umount unmount";
-const IMAGE_COMMANDS: &str =
-    "build diff history mount prune push save scp search sign tag tree trust umount unmount untag";
+const IMAGE_COMMANDS: &str = "build mount scp sign trust umount unmount";
 
 const KUBE_COMMANDS: &str = "apply";
 const GENERATE_COMMANDS: &str = "spec systemd";

@@ -71,7 +71,7 @@ impl Engine {
 
 /// Podman's: none for root.
 fn id_mappings() -> Value {
-    let Some((uids, gids)) = crate::rootless::id_maps() else { return Value::Null };
+    let Some((uids, gids)) = crate::rootless::id_maps() else { return json!({ "gidmap": null, "uidmap": null }) };
     let show = |map: &[linux::userns::IdRange]| -> Value {
         let one =
             |r: &linux::userns::IdRange| json!({ "container_id": r.inside, "host_id": r.outside, "size": r.count });

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use images::{Image, PullOptions};
+use images::{Access, Image, PullOptions};
 use jiff::Timestamp;
 use linux::Signal;
 use model::{ContainerId, ContainerName, NetworkId, PortMapping, Protocol};
@@ -106,7 +106,8 @@ impl Engine {
         let images = self.images()?;
         let pull = || -> Result<Image> {
             let platform = config.platform.clone();
-            let options = PullOptions { tls_verify: config.tls_verify, platform };
+            let access = Access { tls_verify: (!config.tls_verify).then_some(false), ..Access::default() };
+            let options = PullOptions { access, platform, ..PullOptions::default() };
             let id = images.pull(&config.image, &options, talk.progress)?;
             Ok(images.by_id(&id)?)
         };

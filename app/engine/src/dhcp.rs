@@ -141,20 +141,26 @@ pub(crate) fn is_leased(network: &Network) -> bool {
     network.ipam == IpamPolicy::Dhcp
 }
 
+/// Is it an endpoint that is there, and that LANs' servers give something? Without reading all of it.
+fn is_asked_for(document: &Value) -> bool {
+    document.get("learned").is_some()
+}
+
 impl Engine {
     /// Whom netd has to look after: one container, or all that are up.
     pub fn lan_wishes(&self, container: Option<&ContainerId>) -> Result<Vec<LanWish>> {
         let wishes = self.store.read(|tx| {
-            let networks: Vec<Network> = tx.networks_of_all_scopes()?.into_iter().filter(is_leased).collect();
-            if networks.is_empty() {
-                return Ok(Vec::new());
-            }
-            let attached = match container {
+            let mut attached = match container {
                 Some(id) => tx.attachments_of(id)?.into_iter().map(|(network, _, doc)| (*id, network, doc)).collect(),
                 None => tx.attachments_up()?,
             };
+            attached.retain(|(_, _, document)| is_asked_for(document));
+            if attached.is_empty() {
+                return Ok(Vec::new());
+            }
+            let networks = tx.networks_of_all_scopes()?;
             let mut wishes = Vec::new();
-            for (container, network, document) in attached.into_iter().filter(|(_, _, document)| !document.is_null()) {
+            for (container, network, document) in attached {
                 let Some(network) = networks.iter().find(|n| n.id == network) else { continue };
                 let attached = serde_json::from_value(document).map_err(usage)?;
                 wishes.extend(lan_wishes_of(tx, container, network, &attached)?);
@@ -371,13 +377,7 @@ fn names(configuration: &Configuration) -> Names {
 impl Networking<'_> {
     /// Waits until the container has all that LANs' servers give it. Whoever calls holds no host lock.
     pub(crate) fn wait_for_leases(&self, container: &ContainerId) -> Result<()> {
-        let wishes = self.store.read(|tx| {
-            let networks = tx.networks_of_all_scopes()?;
-            let of_container = tx.attachments_of(container)?;
-            let leased = |id: &NetworkId| networks.iter().any(|n| n.id == *id && is_leased(n));
-            Ok::<_, store::StoreError>(of_container.iter().filter(|(id, _, _)| leased(id)).count())
-        })?;
-        if wishes == 0 {
+        if !self.is_leased_to(container, None)? {
             return Ok(());
         }
         // A netd that was killed meanwhile is brought back once; the other one goes on where it was.
@@ -389,6 +389,13 @@ impl Networking<'_> {
                     .unwrap_or_else(|| Err(cannot_start("netd ended while it asked for a lease")))
             }
         }
+    }
+
+    /// Do LANs' servers give the container anything, on one network or on any?
+    fn is_leased_to(&self, container: &ContainerId, network: Option<&NetworkId>) -> Result<bool> {
+        let attached = self.store.read(|tx| tx.attachments_of(container))?;
+        let mut meant = attached.iter().filter(|(id, _, _)| network.is_none_or(|network| network == id));
+        Ok(meant.any(|(_, _, document)| is_asked_for(document)))
     }
 
     /// `None`: netd is not there, or has ended.
@@ -408,13 +415,7 @@ impl Networking<'_> {
     }
 
     fn try_give_back(&self, machine: &mut Machine, container: &ContainerId, network: Option<&NetworkId>) -> Result<()> {
-        let leased = self.store.read(|tx| {
-            let networks = tx.networks_of_all_scopes()?;
-            let up = tx.attachments_of(container)?.into_iter().filter(|(_, _, document)| !document.is_null());
-            let mut up = up.filter(|(id, _, _)| network.is_none_or(|network| network == id));
-            Ok::<_, Error>(up.any(|(id, _, _)| networks.iter().any(|n| n.id == id && is_leased(n))))
-        })?;
-        match leased {
+        match self.is_leased_to(container, network)? {
             true => self.netd(machine)?.release(*container, network.copied()),
             false => Ok(()),
         }

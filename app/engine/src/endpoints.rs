@@ -44,7 +44,7 @@ pub(crate) struct AttachedEndpoint {
     /// Does the network's gateway answer for names?
     #[serde(default)]
     pub(crate) dns: bool,
-    /// What a DHCP server told, for its files.
+    /// What the LAN's servers told, for its files; there from the beginning where they are to be asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) learned: Option<crate::dhcp::Learned>,
     /// As [`AttachmentConfig::gw_priority`].
@@ -174,7 +174,7 @@ impl Newcomer<'_> {
             network_gateways: network.subnets.iter().filter_map(|s| s.gateway).collect(),
             internal: network.internal,
             dns: network.serves_names(),
-            learned: None,
+            learned: crate::dhcp::is_leased(network).then(Default::default),
             gw_priority: asked.gw_priority,
         })
     }

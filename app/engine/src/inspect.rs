@@ -645,11 +645,11 @@ pub fn inspect_image(image: &Image) -> Value {
         "GraphDriver": { "Name": "overlay", "Data": data },
         "RootFS": { "Type": "layers", "Layers": raw.pointer("/rootfs/diff_ids").cloned().unwrap_or_default() },
         "Labels": labels,
-        "Annotations": {},
+        "Annotations": image.annotations,
         "ManifestType": image.manifest_type,
         "User": raw.pointer("/config/User").cloned().unwrap_or_else(|| "".into()),
         "History": says("history"),
-        "NamesHistory": image.names,
+        "NamesHistory": image.history,
     })
 }
 

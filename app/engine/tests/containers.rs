@@ -173,7 +173,6 @@ fn import(root: &Path) {
 
 fn config(command: &[&str]) -> ContainerConfig {
     ContainerConfig {
-        pod: None,
         name: None,
         image: "box".to_owned(),
         command: command.iter().map(|word| (*word).to_owned()).collect(),
@@ -188,6 +187,7 @@ fn config(command: &[&str]) -> ContainerConfig {
         hostname: None,
         tty: false,
         interactive: false,
+        pod: None,
         remove: false,
         replace: false,
         id_file: None,

@@ -17,6 +17,8 @@ use std::io::{self, Read};
 
 use tar::{EntryType, Header};
 
+use crate::frame::Tape;
+
 /// The longest extensions (PAX records, long names) of one entry together, in bytes: names are at most 4 KiB, and
 /// extended attributes at most 64 KiB each (`XATTR_SIZE_MAX`).
 const EXTENSION_MAX: u64 = 1 << 20;
@@ -83,11 +85,23 @@ pub(crate) struct Archive<R> {
     padding: u64,
     /// Kept between entries: most files are small, and a fresh buffer for each would cost more than they do.
     buffer: Vec<u8>,
+    /// Where what is no file's content is written down.
+    tape: Option<Tape>,
 }
 
 impl<R: Read> Archive<R> {
     pub(crate) fn new(inner: R) -> Self {
-        Self { inner, position: 0, content: 0, padding: 0, buffer: Vec::new() }
+        Self { inner, position: 0, content: 0, padding: 0, buffer: Vec::new(), tape: None }
+    }
+
+    /// The same, written down on `tape`.
+    pub(crate) fn taped(inner: R, tape: Tape) -> Self {
+        Self { tape: Some(tape), ..Self::new(inner) }
+    }
+
+    /// The tape, if there is one.
+    pub(crate) fn tape(&mut self) -> Option<&mut Tape> {
+        self.tape.as_mut()
     }
 
     /// The next entry; what was not read of the previous one is skipped by reading.
@@ -111,6 +125,9 @@ impl<R: Read> Archive<R> {
                     return Err(malformed("a file's content is shorter than its map says"));
                 }
                 sink(offset, &buffer[..n])?;
+                if let Some(tape) = &mut self.tape {
+                    tape.content(offset, n as u64)?;
+                }
                 offset += n as u64;
             }
         }
@@ -118,9 +135,11 @@ impl<R: Read> Archive<R> {
         Ok(())
     }
 
-    /// Reads to the end of the stream, so that whoever hashes it below us has seen all of it.
-    pub(crate) fn drain(mut self) -> io::Result<()> {
-        io::copy(&mut self.inner, &mut io::sink()).map(|_| ())
+    /// Reads to the end of the stream, so that whoever hashes it below us has seen all of it; gives the tape.
+    pub(crate) fn drain(mut self) -> io::Result<Option<Tape>> {
+        let mut buffer = vec![0; BUFFER];
+        while self.read_taped(&mut buffer)? > 0 {}
+        Ok(self.tape)
     }
 
     fn entry(&mut self) -> io::Result<Option<Entry>> {
@@ -189,7 +208,7 @@ impl<R: Read> Archive<R> {
         let mut block = [0; BLOCK];
         let mut have = 0;
         while have < BLOCK {
-            match self.read(&mut block[have..])? {
+            match self.read_taped(&mut block[have..])? {
                 0 if have == 0 => return Ok(None),
                 0 => return Err(truncated()),
                 n => have += n,
@@ -301,7 +320,10 @@ impl<R: Read> Archive<R> {
         while !buffer.is_empty() {
             match self.read_content(buffer)? {
                 0 => return Err(malformed("an entry is shorter than it should be")),
-                n => buffer = &mut buffer[n..],
+                n => {
+                    self.write_down(&buffer[..n])?;
+                    buffer = &mut buffer[n..];
+                }
             }
         }
         Ok(())
@@ -309,7 +331,7 @@ impl<R: Read> Archive<R> {
 
     fn raw_exact(&mut self, mut buffer: &mut [u8]) -> io::Result<()> {
         while !buffer.is_empty() {
-            match self.read(buffer)? {
+            match self.read_taped(buffer)? {
                 0 => return Err(truncated()),
                 n => buffer = &mut buffer[n..],
             }
@@ -322,13 +344,24 @@ impl<R: Read> Archive<R> {
         let mut buffer = [0; 16 * 1024];
         while left > 0 {
             let n = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-            match self.read(&mut buffer[..n])? {
+            match self.read_taped(&mut buffer[..n])? {
                 0 => return Err(truncated()),
                 n => left -= n as u64,
             }
         }
         (self.content, self.padding) = (0, 0);
         Ok(())
+    }
+
+    /// Reads what is not a file's content.
+    fn read_taped(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.read(buffer)?;
+        self.write_down(&buffer[..n])?;
+        Ok(n)
+    }
+
+    fn write_down(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.tape.as_mut().map_or(Ok(()), |tape| tape.bytes(bytes))
     }
 
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {

@@ -1,16 +1,19 @@
-//! Credentials from auth.json
-//! ([containers-auth.json(5)](https://github.com/containers/image/blob/main/docs/containers-auth.json.5.md)); never written.
+//! Credentials: auth.json
+//! ([containers-auth.json(5)](https://github.com/containers/image/blob/main/docs/containers-auth.json.5.md)), read and, by
+//! [`login`](crate::login), written; and the `docker-credential-*` programs it names.
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use linux::HostLock;
 use serde::Deserialize;
+use serde_json::{Value, json};
 
+use crate::credential_program;
 use crate::error::{ImageError, Result};
-use crate::reference::Reference;
 
 /// Who we are to a registry. Not `Debug`: it must not get into a log.
 #[derive(Clone, PartialEq, Eq)]
@@ -48,41 +51,138 @@ struct Entry {
     identitytoken: String,
 }
 
-/// The credentials for `reference` in the first of `files` that has any.
-pub(crate) fn find(files: &[PathBuf], reference: &Reference) -> Result<Option<Credentials>> {
+/// The credentials for `name`, a registry or a repository at one, in the first of `files` that has any.
+pub(crate) fn find(files: &[PathBuf], name: &str) -> Result<Option<Credentials>> {
     for file in files {
-        let text = match std::fs::read(file) {
-            Ok(text) => text,
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => continue,
-            Err(error) => return Err(ImageError::file(file, error)),
-        };
-        // What is wrong in it is not shown: it holds secrets.
-        let wrong = |what: &str| ImageError::Invalid(format!("{}: {what}", file.display()));
-        let parsed: AuthJson =
-            serde_json::from_slice(&text).map_err(|e| wrong(&format!("is not valid JSON at line {}", e.line())))?;
-        for key in keys(reference) {
-            if let Some(entry) = parsed.auths.get(&key) {
-                match credentials(entry).ok_or_else(|| wrong(&format!("the entry for {key} is not valid")))? {
-                    Some(found) => return Ok(Some(found)),
-                    None => continue,
-                }
-            }
-            if parsed.cred_helpers.contains_key(&key) || parsed.creds_store.is_some() && parsed.auths.contains_key(&key)
-            {
-                tracing::warn!(registry = key, file = %file.display(), "credential helpers are not supported; going on without");
-            }
+        let Some(parsed) = read(file)? else { continue };
+        if let Some(found) = parsed.find(file, name)? {
+            return Ok(Some(found));
         }
     }
     Ok(None)
 }
 
+impl AuthJson {
+    fn find(&self, file: &Path, name: &str) -> Result<Option<Credentials>> {
+        let keys = keys(name);
+        // Helpers for a registry come before what is written down; the store for all of them is for the rest.
+        for key in &keys {
+            if let Some(helper) = self.cred_helpers.get(key)
+                && let Some(found) = credential_program::get(helper, key)?
+            {
+                return Ok(Some(found));
+            }
+        }
+        for key in &keys {
+            let Some(entry) = self.auths.get(key) else { continue };
+            let wrong = || ImageError::Invalid(format!("{}: the entry for {key} is not valid", file.display()));
+            if let Some(found) = credentials(entry).ok_or_else(wrong)? {
+                return Ok(Some(found));
+            }
+            if let Some(store) = &self.creds_store
+                && let Some(found) = credential_program::get(store, key)?
+            {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// A file that is not there, or that is another's, says nothing.
+fn read(file: &Path) -> Result<Option<AuthJson>> {
+    let text = match std::fs::read(file) {
+        Ok(text) => text,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(ImageError::file(file, error)),
+    };
+    parse(&text).map(Some).map_err(|what| ImageError::Invalid(format!("{}: {what}", file.display())))
+}
+
+/// What is wrong in it is not shown: it holds secrets.
+fn parse<T: for<'a> Deserialize<'a>>(text: &[u8]) -> Result<T, String> {
+    match text.trim_ascii().is_empty() {
+        // `touch auth.json`: containers/image takes it, too.
+        true => serde_json::from_slice(b"{}").map_err(|e| e.to_string()),
+        false => serde_json::from_slice(text).map_err(|e| format!("is not valid JSON at line {}", e.line())),
+    }
+}
+
+/// Reads `text` as auth.json says, for fuzzing.
+pub(crate) fn try_parse(text: &[u8], name: &str) {
+    if let Ok(parsed) = parse::<AuthJson>(text) {
+        let entries = keys(name).into_iter().filter_map(|key| parsed.auths.get(&key));
+        entries.for_each(|entry| drop(credentials(entry)));
+    }
+}
+
+/// Writes `user` and `password` for `key` into `file`, or has the helper that is in charge of it keep them.
+pub(crate) fn store(file: &Path, key: &str, user: &str, password: &str) -> Result<()> {
+    let parsed = read(file)?.unwrap_or_default();
+    match parsed.cred_helpers.get(key).or(parsed.creds_store.as_ref()) {
+        Some(helper) => {
+            credential_program::store(helper, key, user, password)?;
+            // As Docker does: an empty entry says that the store has one.
+            change(file, |auths| drop(auths.insert(key.to_owned(), json!({}))))
+        }
+        None => {
+            let auth = BASE64_STANDARD.encode(format!("{user}:{password}"));
+            change(file, |auths| drop(auths.insert(key.to_owned(), json!({ "auth": auth }))))
+        }
+    }
+}
+
+/// Forgets the credentials of `key`; `false` when there were none.
+pub(crate) fn erase(file: &Path, key: &str) -> Result<bool> {
+    let parsed = read(file)?.unwrap_or_default();
+    let helper = parsed.cred_helpers.get(key).or(parsed.creds_store.as_ref());
+    let known = parsed.auths.contains_key(key);
+    if let Some(helper) = helper.filter(|_| known || parsed.cred_helpers.contains_key(key)) {
+        credential_program::erase(helper, key)?;
+    }
+    if known {
+        change(file, |auths| drop(auths.remove(key)))?;
+    }
+    Ok(known || helper.is_some() && parsed.cred_helpers.contains_key(key))
+}
+
+/// Forgets all credentials written in `file`; the keys that a helper keeps are erased there.
+pub(crate) fn erase_all(file: &Path) -> Result<()> {
+    let parsed = read(file)?.unwrap_or_default();
+    let keys = parsed.auths.keys().chain(parsed.cred_helpers.keys());
+    keys.cloned().collect::<std::collections::BTreeSet<_>>().iter().try_for_each(|key| erase(file, key).map(drop))
+}
+
+/// Rewrites the entries of `file`, which is made if need be; whatever else is in it stays. One writer at a time.
+fn change(file: &Path, act: impl FnOnce(&mut serde_json::Map<String, Value>)) -> Result<()> {
+    let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let failed = |error: io::Error| ImageError::file(file, error);
+    std::fs::create_dir_all(directory).map_err(failed)?;
+    let _lock = HostLock::take_directory(directory).map_err(failed)?;
+    let text = match std::fs::read(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        other => other.map_err(failed)?,
+    };
+    let wrong = |what: String| ImageError::Invalid(format!("{}: {what}", file.display()));
+    let mut all: serde_json::Map<String, Value> = parse(&text).map_err(wrong)?;
+    let auths = all.entry("auths").or_insert_with(|| json!({}));
+    act(auths.as_object_mut().ok_or_else(|| wrong("\"auths\" is not an object".to_owned()))?);
+    let mut out = Vec::new();
+    let tabs = serde_json::ser::PrettyFormatter::with_indent(b"\t");
+    let written = serde::Serialize::serialize(&all, &mut serde_json::Serializer::with_formatter(&mut out, tabs));
+    written.map_err(|e| wrong(e.to_string()))?;
+    linux::file::write_atomic(file, &out, 0o600, linux::file::Durability::PowerCut).map_err(failed)
+}
+
 /// Keys in the order they count: repository, its namespaces, registry, the registry in Docker's old spellings.
-fn keys(reference: &Reference) -> Vec<String> {
-    let mut keys = vec![reference.name()];
+fn keys(name: &str) -> Vec<String> {
+    let mut keys = vec![name.to_owned()];
     while let Some(slash) = keys[keys.len() - 1].rfind('/') {
         keys.push(keys[keys.len() - 1][..slash].to_owned());
     }
-    let registry = reference.registry();
+    let registry = keys[keys.len() - 1].clone();
     keys.push(format!("https://{registry}"));
     if registry == "docker.io" {
         keys.extend(
@@ -116,7 +216,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("auth.json");
         std::fs::write(&file, json).unwrap();
-        let found = find(&[dir.path().join("missing"), file], &reference.parse().unwrap());
+        let found = find(&[dir.path().join("missing"), file], reference);
         let said = match found {
             Ok(None) => "nobody".to_owned(),
             Ok(Some(Credentials::IdentityToken(token))) => format!("token {token}"),
@@ -136,7 +236,36 @@ mod tests {
         check(json, "other.io/x", "nobody");
         check(r#"{"auths": {"https://index.docker.io/v1/": {"auth": "YTpi"}}}"#, "docker.io/library/x", "a b");
         check(r#"{"auths": {"q.io": {"identitytoken": "t"}}}"#, "q.io/x", "token t");
-        check(r#"{"auths": {"q.io": {}}, "credsStore": "pass"}"#, "q.io/x", "nobody");
+        // Kept by a program that is not installed.
+        let kept = r#"{"auths": {"q.io": {}}, "credsStore": "podwire-none"}"#;
+        check(kept, "q.io/x", "docker-credential-podwire-none get: No such file or directory");
+        check(kept, "other.io/x", "nobody");
+    }
+
+    #[test]
+    fn what_is_stored_is_found_and_what_is_erased_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("made/auth.json");
+        let files = [file.clone()];
+        store(&file, "q.io/team", "a", "b:c").unwrap();
+        std::fs::write(&file, std::fs::read_to_string(&file).unwrap().replacen('{', "{\"other\": [1],", 1)).unwrap();
+        store(&file, "r.io", "d", "e").unwrap();
+        let found = |name| match find(&files, name).unwrap() {
+            Some(Credentials::Password { user, password }) => format!("{user} {password}"),
+            _ => "nobody".to_owned(),
+        };
+        assert_eq!(
+            (found("q.io/team/x").as_str(), found("q.io/x").as_str(), found("r.io/x").as_str()),
+            ("a b:c", "nobody", "d e")
+        );
+        use std::os::unix::fs::PermissionsExt;
+        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(erase(&file, "r.io").unwrap());
+        assert!(!erase(&file, "r.io").unwrap());
+        assert_eq!((found("q.io/team/x").as_str(), found("r.io/x").as_str()), ("a b:c", "nobody"));
+        erase_all(&file).unwrap();
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert_eq!(text, "{\n\t\"other\": [\n\t\t1\n\t],\n\t\"auths\": {}\n}");
     }
 
     #[test]

@@ -55,6 +55,9 @@ pub enum ImageError {
         /// Why not.
         source: io::Error,
     },
+    /// Whoever reads what we write went away, or its disk is full.
+    #[error("{}", plain(.0))]
+    Output(io::Error),
     /// The store.
     #[error(transparent)]
     Store(#[from] store::StoreError),

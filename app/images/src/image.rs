@@ -29,6 +29,10 @@ pub struct Image {
     pub config: ImageConfiguration,
     /// The configuration as it came: it may have fields that `config` does not know.
     pub raw_config: String,
+    /// Names it has or had, the newest first.
+    pub history: Vec<String>,
+    /// What its manifest says beside.
+    pub annotations: std::collections::BTreeMap<String, String>,
     /// Directories of its layers, topmost first, as overlayfs takes them.
     pub layers: Vec<PathBuf>,
     /// Bytes of all files of all layers.
@@ -64,9 +68,22 @@ pub(crate) struct Document {
     pub(crate) manifest: String,
     /// As it came: its digest is the image's id.
     pub(crate) config: String,
+    /// Names it has or had, the newest first.
+    #[serde(default)]
+    pub(crate) history: Vec<String>,
 }
 
+/// So many names of an image are remembered.
+const HISTORY_MAX: usize = 100;
+
 impl Document {
+    /// It has this name from now on.
+    pub(crate) fn called(&mut self, name: &str) {
+        self.history.retain(|known| known != name);
+        self.history.insert(0, name.to_owned());
+        self.history.truncate(HISTORY_MAX);
+    }
+
     /// The image, given what the store knows beside this.
     pub(crate) fn image(self, id: ImageId, names: Vec<String>, layers: Vec<PathBuf>, size: u64) -> Result<Image> {
         let (config, _) = manifest::configuration(self.config.as_bytes())?;
@@ -79,6 +96,8 @@ impl Document {
             manifest_type: self.manifest_type,
             config,
             raw_config: self.config,
+            history: self.history,
+            annotations: manifest::annotations(&self.manifest),
             layers,
             size,
             created,

@@ -36,10 +36,10 @@ pub struct Removed {
 
 /// What a text means here.
 #[derive(Debug, PartialEq, Eq)]
-struct Found {
-    image: ImageId,
+pub(crate) struct Found {
+    pub(crate) image: ImageId,
     /// The name that was meant; none when it was an id or a digest.
-    name: Option<String>,
+    pub(crate) name: Option<String>,
 }
 
 impl<'s> Images<'s> {
@@ -78,9 +78,34 @@ impl<'s> Images<'s> {
         })
     }
 
+    /// The image that `text` means, and the name that was meant; none when it was an id or a digest.
+    pub(crate) fn find_named(&self, text: &str) -> Result<(ImageId, Option<String>)> {
+        self.store.read(|tx| self.resolve(tx, text)).map(|found| (found.image, found.name))
+    }
+
     /// The image with this id.
     pub fn by_id(&self, id: &ImageId) -> Result<Image> {
         self.store.read(|tx| self.image(tx, id))
+    }
+
+    /// The containers that use an image.
+    pub fn users(&self, id: &ImageId) -> Result<Vec<model::ContainerId>> {
+        Ok(self.store.read(|tx| tx.containers_of_image(id))?)
+    }
+
+    /// Bytes of the layers' archives, lowest first: what `history` shows.
+    pub fn layer_sizes(&self, image: &Image) -> Result<Vec<u64>> {
+        let of_files = self.store.read(|tx| {
+            let numbers = tx.image_layers(&image.id)?;
+            numbers
+                .iter()
+                .map(|n| Ok(tx.layer(*n)?.map_or(0, |(_, size)| size)))
+                .collect::<Result<Vec<_>, StoreError>>()
+        })?;
+        let sizes = image.layers.iter().zip(of_files).map(|(diff, files)| crate::give::shown_size(diff, files));
+        let mut sizes: Vec<u64> = sizes.collect();
+        sizes.reverse();
+        Ok(sizes)
     }
 
     /// Takes away the name `text`, and the image with its last name. An image that a container uses is kept;
@@ -149,7 +174,7 @@ impl<'s> Images<'s> {
     }
 
     fn image(&self, tx: &Tx<'_>, id: &ImageId) -> Result<Image> {
-        let document: Document = tx.image_doc(id)?.ok_or_else(|| ImageError::NotKnown(id.to_string()))?;
+        let document = self.document(tx, id)?;
         let layers = tx.image_layers(id)?;
         let mut size = 0;
         for layer in &layers {
@@ -157,6 +182,10 @@ impl<'s> Images<'s> {
         }
         let directories = layers.iter().map(|layer| self.layer_directory(*layer)).collect();
         document.image(*id, tx.names_of(id)?, directories, size)
+    }
+
+    pub(crate) fn document(&self, tx: &Tx<'_>, id: &ImageId) -> Result<Document> {
+        tx.image_doc(id)?.ok_or_else(|| ImageError::NotKnown(id.to_string()))
     }
 
     /// Forgets a name or an image in the store; the layers whose files may go.
@@ -189,7 +218,7 @@ impl<'s> Images<'s> {
         Ok((Removed { untagged: names, deleted: vec![image] }, unused))
     }
 
-    fn resolve(&self, tx: &Tx<'_>, text: &str) -> Result<Found> {
+    pub(crate) fn resolve(&self, tx: &Tx<'_>, text: &str) -> Result<Found> {
         let unknown = || ImageError::NotKnown(text.to_owned());
         let id = |id: ImageId| Found { image: id, name: None };
         let bare = text.strip_prefix("sha256:").unwrap_or(text);
@@ -214,7 +243,7 @@ impl<'s> Images<'s> {
     }
 
     /// The full names that a name may have here, in the order they are looked for.
-    fn candidates(&self, name: &Name) -> Result<Vec<Reference>> {
+    pub(crate) fn candidates(&self, name: &Name) -> Result<Vec<Reference>> {
         match name {
             Name::Full(reference) => Ok(vec![reference.clone()]),
             Name::Short(short) => Registries::read(&self.machine)?.local_candidates(short),

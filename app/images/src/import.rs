@@ -148,7 +148,7 @@ fn configuration(import: &Import<'_>, diff_id: &crate::Digest) -> Value {
         "rootfs": {"type": "layers", "diff_ids": [diff_id]},
         "history": [{
             "created": created,
-            "created_by": format!("/bin/sh -c #(nop) ADD file:{} in / ", diff_id.hex()),
+            "created_by": format!("/bin/sh -c #(nop) ADD file:{} in /", diff_id.hex()),
             "comment": comment,
         }],
     });

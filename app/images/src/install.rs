@@ -13,8 +13,7 @@
 use std::io::Read;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use linux::HostLock;
 use model::ImageId;
@@ -25,10 +24,11 @@ use crate::error::{ImageError, Result};
 use crate::image::Document;
 use crate::images::Images;
 use crate::layer::{self, Limits, Unpacked};
+use crate::parallel::{self, Stop};
 use crate::progress::{Event, Progress};
 
 /// How many layers are fetched and unpacked at once. More does not help: two saturate a usual link and disk.
-const PARALLEL: usize = 3;
+pub(crate) const PARALLEL: usize = 3;
 
 /// How often an image is begun again because a layer it shares was removed meanwhile.
 const AGAIN: usize = 3;
@@ -240,7 +240,9 @@ impl Images<'_> {
                 document.digests.extend(known.digests);
                 document.digests.sort();
                 document.digests.dedup();
+                document.history = known.history;
             }
+            image.names.iter().for_each(|name| document.called(name));
             tx.image_put(&image.id, &document, &numbers)?;
             image.names.iter().try_for_each(|name| tx.name_set(name, &image.id))?;
             let name = image.names.first().map_or("", String::as_str);
@@ -271,33 +273,10 @@ fn fetch(
     progress: &dyn Progress,
 ) -> Result<Vec<Option<Unpacked>>> {
     let directories: Vec<&Path> = (0..missing.len()).map(|at| staged.layer(at).1).collect();
-    let done: Mutex<Vec<Option<Unpacked>>> = Mutex::new(vec![None; missing.len()]);
-    let failure: Mutex<Option<ImageError>> = Mutex::new(None);
-    let (stop, next) = (AtomicBool::new(false), AtomicU64::new(0));
-    let work = || {
-        while !stop.load(Ordering::Relaxed) {
-            let at = usize::try_from(next.fetch_add(1, Ordering::Relaxed)).unwrap_or(usize::MAX);
-            let Some(n) = missing.get(at) else { return };
-            match fetch_one(&layers[*n], *n, directories[at], source, progress, &stop) {
-                Ok(unpacked) => lock(&done)[at] = Some(unpacked),
-                Err(error) => {
-                    // What fails because we stopped is not the reason.
-                    if !stop.swap(true, Ordering::Relaxed) {
-                        *lock(&failure) = Some(error);
-                    }
-                }
-            }
-        }
-    };
-    match missing.len() {
-        0 => {}
-        1 => work(),
-        count => std::thread::scope(|scope| (0..count.min(PARALLEL)).for_each(|_| drop(scope.spawn(work)))),
-    }
-    match failure.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()) {
-        Some(error) => Err(error),
-        None => Ok(done.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner())),
-    }
+    parallel::each(missing.len(), PARALLEL, |at, stop| {
+        let n = missing[at];
+        fetch_one(&layers[n], n, directories[at], source, progress, stop).map(Some)
+    })
 }
 
 fn fetch_one(
@@ -306,7 +285,7 @@ fn fetch_one(
     to: &Path,
     source: &dyn Source,
     progress: &dyn Progress,
-    stop: &AtomicBool,
+    stop: &Stop,
 ) -> Result<Unpacked> {
     let shown = layer.shown();
     progress.event(Event::LayerBegun(shown, layer.size));
@@ -340,10 +319,6 @@ fn mismatch(what: &str, wanted: &Digest, got: &Digest) -> Result<()> {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
-
 /// Tells how far a layer is, and stops when another failed.
 struct Watched<'a, R> {
     inner: R,
@@ -351,7 +326,7 @@ struct Watched<'a, R> {
     read: u64,
     told: u64,
     progress: &'a dyn Progress,
-    stop: &'a AtomicBool,
+    stop: &'a Stop,
 }
 
 /// How many bytes apart progress is told.

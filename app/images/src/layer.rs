@@ -29,6 +29,7 @@ use rustix::io::Errno;
 use crate::archive::{Archive, Entry, Kind};
 use crate::digest::{Digest, Hasher, HashingReader};
 use crate::error::{ImageError, Result, plain};
+use crate::frame::Tape;
 use crate::tree::{self, Beneath, Tree};
 
 /// How much one layer may ask of this machine.
@@ -72,7 +73,7 @@ pub(crate) struct Diff {
     pub(crate) has_root: bool,
 }
 
-/// Unpacks the blob read from `source` into the empty directory `to`. Only if a digest is `promised` is the blob's
+/// Unpacks the blob read from `source` into the empty directory `to`, and writes its frame beside it. Only if a digest is `promised` is the blob's
 /// own computed: it costs as much as all the rest.
 pub(crate) fn unpack(mut source: impl Read, promised: Option<&Digest>, to: &Path, limits: &Limits) -> Result<Unpacked> {
     let Some(promised) = promised else {
@@ -124,7 +125,7 @@ fn decompress<'a, R: io::BufRead + 'a>(mut source: R) -> io::Result<Box<dyn Read
 
 /// Unpacks a plain archive: bytes of all files, and whether the root itself was in it.
 fn extract(source: impl Read, to: &Path, limits: &Limits) -> Result<(u64, bool)> {
-    let mut archive = Archive::new(source);
+    let mut archive = Archive::taped(source, Tape::beside(to)?);
     let mut layer = Layer::open(to, limits)?;
     let mut count = 0;
     while let Some(entry) = archive.next().map_err(read_error)? {
@@ -134,7 +135,9 @@ fn extract(source: impl Read, to: &Path, limits: &Limits) -> Result<(u64, bool)>
         }
         layer.take(&entry, &mut archive)?;
     }
-    archive.drain().map_err(read_error)?;
+    if let Some(tape) = archive.drain().map_err(read_error)? {
+        tape.finish()?;
+    }
     layer.finish()
 }
 
@@ -228,7 +231,7 @@ impl Layer {
         let was_directory = before.as_ref().is_some_and(|stat| tree::file_type(stat) == FileType::Directory);
         let was_whiteout = before.as_ref().is_some_and(tree::is_whiteout);
         if before.is_some() && !(was_directory && entry.kind == Kind::Directory) {
-            self.tree.remove(&place.parent, &place.name)?;
+            self.replace(path, place, archive)?;
         }
         match entry.kind {
             Kind::File => self.file(entry, path, place, archive),
@@ -241,6 +244,21 @@ impl Layer {
             Kind::Fifo => place.node(entry, FileType::Fifo),
             Kind::CharDevice => place.node(entry, FileType::CharacterDevice),
             Kind::BlockDevice => place.node(entry, FileType::BlockDevice),
+        }
+    }
+
+    /// Takes away what an earlier entry made. What may be a file with content is only moved: see [`crate::frame`].
+    fn replace<R>(&mut self, path: &Beneath, place: &Place, archive: &mut Archive<R>) -> io::Result<()>
+    where
+        R: Read,
+    {
+        let before = tree::stat(&*place.parent, &place.name)?;
+        let kept =
+            before.is_some_and(|stat| matches!(tree::file_type(&stat), FileType::RegularFile | FileType::Directory));
+        self.tree.forget();
+        match archive.tape().filter(|_| kept) {
+            Some(tape) => tape.replace(path, place.parent.as_fd(), &place.name),
+            None => self.tree.remove(&place.parent, &place.name),
         }
     }
 
@@ -269,6 +287,9 @@ impl Layer {
             return Err(io::Error::other(too_large(&self.limits)));
         }
         let mut end = 0;
+        if let Some(tape) = archive.tape() {
+            tape.file(path)?;
+        }
         let copied = archive.copy(entry, |at, bytes| {
             end = write_with_holes(&file, at, bytes).map_err(&ours)?.max(end);
             Ok(())

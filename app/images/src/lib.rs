@@ -8,55 +8,78 @@
 //!                                                            │ every digest right? synced?
 //!                                                            v
 //!                                      store, one transaction: layers, image, names
+//!
+//!              diff + frame ──> archive, byte for byte ──gzip──> push │ registry        save │ archives, directories
 //! ```
 //!
 //! **How it works.** Bytes are hashed while they are unpacked, several layers at once; directories of layers
 //! have numbers that were never used before. Only when all layers of an image are whole, right and on disk
-//! does one transaction make them layers, the image an image, and its name a name.
+//! does one transaction make them layers, the image an image, and its name a name. What is not in a layer's files
+//! is kept in its frame, so that its archive can be given away again with the same digest.
 //!
 //! **Invariants.** What is recorded is complete and has the digests its manifest promised, also after a kill or a
 //! power cut; what is not recorded is nobody's, and [`Images::leftovers`] removes it. Nothing of an archive
-//! reaches a path outside its layer. No byte of a stranger makes us panic or take unbounded memory or disk.
+//! reaches a path outside its layer. No byte of a stranger makes us panic or take unbounded memory or disk. What is
+//! given away has the digests it came with.
 //!
-//! **Limits.** Linux images; gzip, zstd or no compression. No signatures, mirrors or credential helpers; no
-//! `push` and `save` yet.
+//! **Limits.** Linux images; gzip, zstd or no compression. No signatures.
 //!
-//! **Start reading** at [`Images`], then `install.rs`.
+//! **Start reading** at [`Images`], then `install.rs` for what comes and `give.rs` for what goes.
 
+mod access;
 mod archive;
 mod auth;
+mod credential_program;
+mod diff;
 mod digest;
 mod error;
+mod frame;
 #[doc(hidden)]
 pub mod fuzzing;
+mod give;
 mod image;
 mod images;
 mod import;
 mod install;
 mod layer;
 mod load;
+mod login;
 mod manifest;
+mod names;
+mod package;
+mod parallel;
 mod platform;
 mod progress;
 mod pull;
+mod push;
 mod reference;
 mod registries;
 mod registry;
+mod search;
 mod shift;
 #[cfg(test)]
 mod testing;
+mod transport;
 mod tree;
+mod upload;
 
+pub use access::Access;
+pub use diff::Kind as DiffKind;
 pub use digest::Digest;
 pub use error::{ImageError, Result};
+pub use give::{Format, Packing, Wish};
 pub use image::Image;
 pub use images::{Images, Removed};
 pub use import::{Change, Import};
 pub use layer::Limits;
 pub use load::Input;
+pub use login::{LoggedIn, Login, log_out_everywhere};
+pub use package::Layout;
 pub use platform::Platform;
 pub use progress::{Event, Progress, Quiet};
-pub use pull::PullOptions;
+pub use pull::{Policy, PullOptions};
+pub use push::{PushOptions, Save};
 pub use reference::{Name, Reference, ShortName, Version};
 pub use registries::{Machine, Registries};
+pub use search::{Hit, Search};
 pub use shift::{highest_owner, mapped_layer};

@@ -3,6 +3,7 @@
 //! ```text
 //!   docker save, podman save    manifest.json ──> Config, RepoTags, Layers      (docker-archive)
 //!   podman save --format oci-*  index.json ──> manifests ──> blobs/sha256/…     (oci-archive, oci directory)
+//!   skopeo copy … dir:          manifest.json ──> <digest>                      (dir)
 //! ```
 //!
 //! **How it works.** An archive's table comes last or anywhere, so the archive must be a file that can be read
@@ -15,13 +16,14 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
+use model::ImageId;
 use serde::Deserialize;
 use serde_json::json;
 
 use crate::Digest;
 use crate::archive::{Archive, Kind};
 use crate::error::{ImageError, Result};
+use crate::give::nameless;
 use crate::image::Document;
 use crate::images::Images;
 use crate::install::{NewImage, NewLayer, Source};
@@ -41,10 +43,42 @@ pub enum Input<'a> {
     Reader(&'a mut dyn Read),
 }
 
+/// Which images of an archive, and for whom.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Choice<'a> {
+    /// The one with this name only.
+    pub(crate) name: Option<&'a str>,
+    /// What machine it is for; this one when absent.
+    pub(crate) platform: Option<Platform>,
+}
+
+impl Choice<'_> {
+    fn platform(&self) -> Platform {
+        self.platform.clone().unwrap_or_else(Platform::host)
+    }
+}
+
 impl Images<'_> {
     /// Loads all images of an archive, for this machine's platform. What each is called now: its names, or
     /// `sha256:ID` for one without (Podman prints `Loaded image: ` before each).
     pub fn load(&self, input: Input<'_>, progress: &dyn Progress) -> Result<Vec<String>> {
+        let mut called = Vec::new();
+        for (id, names) in self.load_chosen(input, &Choice::default(), progress)? {
+            match names.is_empty() {
+                true => called.push(format!("sha256:{id}")),
+                false => called.extend(names),
+            }
+        }
+        Ok(called)
+    }
+
+    /// Loads what was chosen: ids and names.
+    pub(crate) fn load_chosen(
+        &self,
+        input: Input<'_>,
+        choice: &Choice<'_>,
+        progress: &dyn Progress,
+    ) -> Result<Vec<(ImageId, Vec<String>)>> {
         let files = match input {
             Input::Path(path) if path.is_dir() => Files::Directory(path.to_owned()),
             Input::Path(path) => {
@@ -56,18 +90,10 @@ impl Images<'_> {
             }
             Input::Reader(reader) => Files::Archive(Index::of(self.spool(reader)?)?),
         };
-        let images = match (files.has("manifest.json"), files.has("index.json")) {
-            (true, _) => docker_images(&files)?,
-            (false, true) => oci_images(&files)?,
-            (false, false) => return Err(no_format()),
-        };
         let mut loaded = Vec::new();
-        for (image, paths) in images {
+        for (image, paths) in images_in(&files, choice)? {
             let id = self.install(&image, &Local { files: &files, paths }, progress)?;
-            match image.names.is_empty() {
-                true => loaded.push(format!("sha256:{id}")),
-                false => loaded.extend(image.names),
-            }
+            loaded.push((id, image.names));
         }
         Ok(loaded)
     }
@@ -75,10 +101,7 @@ impl Images<'_> {
     /// Writes a stream, without its compression, to a file that has no name and so goes with us.
     fn spool(&self, source: &mut dyn Read) -> Result<File> {
         let overlay = self.overlay();
-        let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
-        let file =
-            rustix::fs::open(&overlay, flags, Mode::from_raw_mode(0o600)).map_err(|e| ImageError::file(&overlay, e))?;
-        let mut file = File::from(file);
+        let mut file = nameless(&overlay)?;
         let mut plain = layer::bounded(source, &Limits::STRANGERS).map_err(layer::read_error)?;
         let mut buffer = vec![0; 128 * 1024];
         loop {
@@ -91,9 +114,27 @@ impl Images<'_> {
     }
 }
 
+/// An image, and where its layers are in the archive.
+type Packed = (NewImage, Vec<String>);
+
+fn images_in(files: &Files, choice: &Choice<'_>) -> Result<Vec<Packed>> {
+    if files.has("index.json") && !files.has("manifest.json") {
+        return oci_images(files, choice);
+    }
+    if !files.has("manifest.json") {
+        return Err(no_format());
+    }
+    // `docker save` writes a list there, skopeo's dir: the image's manifest.
+    let bytes = files.read("manifest.json", MANIFEST_MAX)?;
+    match bytes.trim_ascii_start().starts_with(b"[") {
+        true => docker_images(files, &bytes, choice),
+        false => directory_image(files, bytes, choice).map(|image| vec![image]),
+    }
+}
+
 fn no_format() -> ImageError {
     ImageError::Content(
-        "payload does not match any of the supported image formats (docker-archive, oci-archive, oci directory)"
+        "payload does not match any of the supported image formats (docker-archive, oci-archive, oci directory, dir)"
             .to_owned(),
     )
 }
@@ -151,7 +192,11 @@ impl Files {
 
     /// A small blob of an OCI layout, checked.
     fn blob(&self, descriptor: &Descriptor, most: u64) -> Result<Vec<u8>> {
-        let bytes = self.read(&blob_path(&descriptor.digest), most)?;
+        self.checked(&blob_path(&descriptor.digest), descriptor, most)
+    }
+
+    fn checked(&self, name: &str, descriptor: &Descriptor, most: u64) -> Result<Vec<u8>> {
+        let bytes = self.read(name, most)?;
         match descriptor.digest.fits(&bytes) {
             true => Ok(bytes),
             false => Err(ImageError::Content(format!(
@@ -276,17 +321,61 @@ struct DockerImage {
     layers: Option<Vec<String>>,
 }
 
-fn docker_images(files: &Files) -> Result<Vec<(NewImage, Vec<String>)>> {
-    let bytes = files.read("manifest.json", MANIFEST_MAX)?;
+fn docker_images(files: &Files, table: &[u8], choice: &Choice<'_>) -> Result<Vec<Packed>> {
     let all: Vec<DockerImage> =
-        serde_json::from_slice(&bytes).map_err(|e| ImageError::Content(format!("malformed manifest.json: {e}")))?;
+        serde_json::from_slice(table).map_err(|e| ImageError::Content(format!("malformed manifest.json: {e}")))?;
     if all.is_empty() {
         return Err(ImageError::Content("the archive has no image".to_owned()));
     }
-    all.into_iter().map(|image| docker_image(files, image)).collect()
+    let Some(wanted) = choice.name else {
+        return all.into_iter().map(|image| docker_image(files, image)).collect();
+    };
+    // `@N` is the Nth image of the archive (containers-transports(5)).
+    let number = wanted.strip_prefix('@').and_then(|number| number.parse::<usize>().ok());
+    let full = if number.is_some() { String::new() } else { local_name(wanted)? };
+    let mut chosen = Vec::new();
+    for (n, mut image) in all.into_iter().enumerate() {
+        let mut tags = image.repo_tags.clone().unwrap_or_default();
+        tags.retain(|tag| local_name(tag).is_ok_and(|name| name == full));
+        if number == Some(n) {
+            chosen.push(docker_image(files, image)?);
+        } else if !tags.is_empty() {
+            image.repo_tags = Some(tags);
+            chosen.push(docker_image(files, image)?);
+        }
+    }
+    match chosen.is_empty() {
+        true => Err(ImageError::Content(format!("the archive has no image {wanted:?}"))),
+        false => Ok(chosen),
+    }
 }
 
-fn docker_image(files: &Files, image: DockerImage) -> Result<(NewImage, Vec<String>)> {
+/// skopeo's `dir:`: one image without a name.
+fn directory_image(files: &Files, manifest: Vec<u8>, choice: &Choice<'_>) -> Result<Packed> {
+    let hex = |descriptor: &Descriptor| descriptor.digest.hex().to_owned();
+    let checked = |descriptor: &Descriptor, most| files.checked(&hex(descriptor), descriptor, most);
+    let (manifest, image) = match Manifest::parse(&manifest, None)? {
+        Manifest::Image(image) => (manifest, image),
+        Manifest::Index(list) => {
+            let chosen = manifest::choose(&list, &choice.platform())?;
+            let inner = files.checked(&format!("{}.manifest.json", hex(chosen)), chosen, MANIFEST_MAX)?;
+            match Manifest::parse(&inner, Some(&chosen.media_type))? {
+                Manifest::Image(image) => (inner, image),
+                Manifest::Index(_) => return Err(index_in_index()),
+            }
+        }
+    };
+    let config = checked(&image.config, CONFIG_MAX)?;
+    let paths = image.layers.iter().map(hex).collect();
+    let new = new_image(manifest, image, config, Vec::new())?;
+    Ok((NewImage { arrival: LOADED, ..new }, paths))
+}
+
+fn index_in_index() -> ImageError {
+    ImageError::Content("malformed index: it leads to another index".to_owned())
+}
+
+fn docker_image(files: &Files, image: DockerImage) -> Result<Packed> {
     let paths = image.layers.unwrap_or_default();
     let config = files.read(&image.config, CONFIG_MAX)?;
     let (_, diff_ids) = manifest::configuration(&config)?;
@@ -331,24 +420,30 @@ pub(crate) fn document(layers: Vec<serde_json::Value>, config: Vec<u8>) -> Resul
         manifest_type: OCI_MANIFEST.to_owned(),
         manifest,
         config: config.map_err(|_| ImageError::Content("malformed configuration: it is not UTF-8".to_owned()))?,
+        history: Vec::new(),
     })
 }
 
-fn oci_images(files: &Files) -> Result<Vec<(NewImage, Vec<String>)>> {
+fn oci_images(files: &Files, choice: &Choice<'_>) -> Result<Vec<Packed>> {
     let Manifest::Index(list) = Manifest::parse(&files.read("index.json", MANIFEST_MAX)?, None)? else {
         return Err(ImageError::Content("malformed index.json: it is no index".to_owned()));
     };
     let named = list.iter().any(|d| d.name().or(d.full_name()).is_some());
-    let chosen: Vec<&Descriptor> = match (named, list.len()) {
-        (_, 0) => return Err(ImageError::Content("the archive has no image".to_owned())),
+    let chosen: Vec<&Descriptor> = match (choice.name, named, list.len()) {
+        (_, _, 0) => return Err(ImageError::Content("the archive has no image".to_owned())),
+        (Some(wanted), ..) => {
+            let is = |d: &&Descriptor| [d.name(), d.full_name()].contains(&Some(wanted));
+            let one = list.iter().find(is);
+            vec![one.ok_or_else(|| ImageError::Content(format!("the archive has no image {wanted:?}")))?]
+        }
         // One image for several platforms, rather than several images.
-        (false, 2..) => vec![manifest::choose(&list, &Platform::host())?],
+        (None, false, 2..) => vec![manifest::choose(&list, &choice.platform())?],
         _ => list.iter().collect(),
     };
     // The same image under several names is there once per name.
-    let mut all: Vec<(NewImage, Vec<String>)> = Vec::new();
+    let mut all: Vec<Packed> = Vec::new();
     for descriptor in chosen {
-        let (image, paths) = oci_image(files, descriptor)?;
+        let (image, paths) = oci_image(files, descriptor, choice)?;
         match all.iter_mut().find(|(known, _)| known.id == image.id) {
             Some((known, _)) => known.names.extend(image.names),
             None => all.push((image, paths)),
@@ -357,17 +452,15 @@ fn oci_images(files: &Files) -> Result<Vec<(NewImage, Vec<String>)>> {
     Ok(all)
 }
 
-fn oci_image(files: &Files, descriptor: &Descriptor) -> Result<(NewImage, Vec<String>)> {
+fn oci_image(files: &Files, descriptor: &Descriptor, choice: &Choice<'_>) -> Result<Packed> {
     let mut bytes = files.blob(descriptor, MANIFEST_MAX)?;
     let mut parsed = Manifest::parse(&bytes, Some(&descriptor.media_type))?;
     if let Manifest::Index(list) = &parsed {
-        let chosen = manifest::choose(list, &Platform::host())?.clone();
+        let chosen = manifest::choose(list, &choice.platform())?.clone();
         bytes = files.blob(&chosen, MANIFEST_MAX)?;
         parsed = Manifest::parse(&bytes, Some(&chosen.media_type))?;
     }
-    let Manifest::Image(image) = parsed else {
-        return Err(ImageError::Content("malformed index: it leads to another index".to_owned()));
-    };
+    let Manifest::Image(image) = parsed else { return Err(index_in_index()) };
     let config = files.blob(&image.config, CONFIG_MAX)?;
     let paths = image.layers.iter().map(|layer| blob_path(&layer.digest)).collect();
     let names = descriptor.full_name().or(descriptor.name()).map(local_name).transpose()?;

@@ -141,6 +141,16 @@ fn image(manifest: ImageManifest) -> Result<ImageManifest> {
     Ok(manifest)
 }
 
+/// The annotations of a manifest.
+pub(crate) fn annotations(manifest: &str) -> std::collections::BTreeMap<String, String> {
+    #[derive(Default, Deserialize)]
+    struct Annotated {
+        #[serde(default)]
+        annotations: Option<std::collections::BTreeMap<String, String>>,
+    }
+    serde_json::from_str::<Annotated>(manifest).unwrap_or_default().annotations.unwrap_or_default()
+}
+
 /// The image for `platform` in an index.
 pub(crate) fn choose<'a>(list: &'a [Descriptor], platform: &Platform) -> Result<&'a Descriptor> {
     let offered: Vec<(Option<Platform>, &Descriptor)> = list

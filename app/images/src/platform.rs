@@ -31,6 +31,30 @@ impl Platform {
         Self { os: "linux".to_owned(), architecture: architecture.to_owned(), variant: variant.map(str::to_owned) }
     }
 
+    /// This machine's, as far as nothing else is said; nothing when nothing is. Another architecture has no variant
+    /// unless one is said. Names of uname(1) are understood.
+    pub fn said(os: Option<&str>, architecture: Option<&str>, variant: Option<&str>) -> Result<Option<Self>, Invalid> {
+        if os.is_none() && architecture.is_none() && variant.is_none() {
+            return Ok(None);
+        }
+        let host = Self::host();
+        let architecture = architecture.map(|typed| match typed {
+            "x86_64" => "amd64",
+            "aarch64" => "arm64",
+            "i386" | "i686" => "386",
+            "armhf" | "armv7l" => "arm",
+            other => other,
+        });
+        let own = architecture.is_none_or(|wanted| wanted == host.architecture);
+        let variant = variant.map(str::to_owned).or(host.variant.filter(|_| own));
+        let architecture = architecture.unwrap_or(&host.architecture);
+        let text = format!("{}/{architecture}", os.unwrap_or(&host.os));
+        match variant {
+            Some(variant) => format!("{text}/{variant}").parse().map(Some),
+            None => text.parse().map(Some),
+        }
+    }
+
     /// Variants in the order they suit: the same, older ones of 32-bit ARM, none at all.
     fn variants(&self) -> Vec<Option<&str>> {
         let older: &[&str] = match (self.architecture.as_str(), self.variant.as_deref()) {
@@ -103,6 +127,16 @@ mod tests {
         check("linux/arm64", &["linux/arm64/v8"], Some("linux/arm64/v8"));
         check("linux/arm/v7", &["linux/arm/v5", "linux/arm/v6", "linux/arm/v8"], Some("linux/arm/v6"));
         check("linux/s390x", &["linux/amd64"], None);
+    }
+
+    #[test]
+    fn what_is_not_said_of_a_platform_is_this_machines() {
+        let said = |os, arch, variant| Platform::said(os, arch, variant).unwrap().map(|p| p.to_string());
+        assert_eq!(said(None, None, None), None);
+        assert_eq!(said(None, Some("aarch64"), Some("v8")).as_deref(), Some("linux/arm64/v8"));
+        assert_eq!(said(Some("wasi"), Some("wasm"), None).as_deref(), Some("wasi/wasm"));
+        assert_eq!(said(Some("linux"), None, None), Some(Platform::host().to_string()));
+        assert!(Platform::said(Some("a b"), None, None).is_err());
     }
 
     #[test]

@@ -153,6 +153,15 @@ impl FromStr for Reference {
 }
 
 impl Name {
+    /// Was a tag or a digest typed in `text`, which this was made of? Without one it means `latest`.
+    pub(crate) fn has_version(&self, text: &str) -> bool {
+        let version = match self {
+            Self::Full(reference) => reference.version(),
+            Self::Short(short) => short.version(),
+        };
+        text.ends_with(&version.to_string())
+    }
+
     /// The name an image gets that comes from an archive or a tarball: `localhost/NAME` for a short one.
     pub fn local(&self) -> Result<Reference, Invalid> {
         match self {

@@ -2,7 +2,7 @@
 //!
 //! Read of [containers-registries.conf(5)](https://github.com/containers/image/blob/main/docs/containers-registries.conf.5.md):
 //! `unqualified-search-registries`, `short-name-mode`, `[aliases]`, and of `[[registry]]` `prefix`, `location`,
-//! `insecure` and `blocked`; mirrors are not asked; the format of before 2019 is refused. First /etc/containers/registries.conf, then registries.conf.d/*.conf in the order of letters.
+//! `insecure`, `blocked` and `mirror-by-digest-only`, and of its `[[registry.mirror]]` `location`, `insecure` and `pull-from-mirror`; the format of before 2019 is refused. First /etc/containers/registries.conf, then registries.conf.d/*.conf in the order of letters.
 
 use std::collections::BTreeMap;
 use std::env::var_os;
@@ -91,6 +91,29 @@ struct Place {
     location: String,
     insecure: bool,
     blocked: bool,
+    #[serde(rename = "mirror-by-digest-only")]
+    by_digest_only: bool,
+    mirror: Vec<Mirror>,
+}
+
+/// Another place that has the same images.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+struct Mirror {
+    location: String,
+    insecure: bool,
+    #[serde(rename = "pull-from-mirror")]
+    pulls: Pulls,
+}
+
+/// Which pulls a mirror is for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Pulls {
+    #[default]
+    All,
+    DigestOnly,
+    TagOnly,
 }
 
 /// Where to ask for a reference.
@@ -130,6 +153,23 @@ impl Registries {
             }
         }
         Ok(all)
+    }
+
+    /// Reads `text` and asks it for names, for fuzzing.
+    pub(crate) fn try_parse(text: &str) {
+        let mut all = Self::default();
+        if all.add(Path::new("registries.conf"), text).is_err() {
+            return;
+        }
+        for name in ["alpine", "docker.io/library/alpine:1", "a.b.example.com:5000/x/y"] {
+            match name.parse() {
+                Ok(crate::reference::Name::Short(short)) => {
+                    let _ = (all.pull_candidates(&short), all.local_candidates(&short));
+                }
+                Ok(crate::reference::Name::Full(reference)) => drop(all.sources(&reference)),
+                Err(_) => {}
+            }
+        }
     }
 
     /// Later files replace lists, and entries with the same key.
@@ -189,11 +229,26 @@ impl Registries {
         all.map(|reference| reference.map_err(|e| self.invalid(&e.0))).collect()
     }
 
-    /// Where to ask for `reference`.
+    /// Where short names are searched.
+    pub(crate) fn search(&self) -> &[String] {
+        &self.search
+    }
+
+    /// Are unknown certificates and plain HTTP fine at `name`: a registry, or a repository at one?
+    pub(crate) fn is_insecure(&self, name: &str) -> bool {
+        self.place(name).is_some_and(|(_, place)| place.insecure)
+    }
+
+    /// The longest prefix of `name`: how much of it is covered, and what is said of it.
+    fn place(&self, name: &str) -> Option<(usize, &Place)> {
+        let matching = self.registries.values().filter_map(|place| Some((matches(&place.prefix, name)?, place)));
+        matching.max_by_key(|(length, _)| *length)
+    }
+
+    /// Where `reference` is: what is pushed goes there.
     pub(crate) fn locate(&self, reference: &Reference) -> Result<Location> {
         let name = reference.name();
-        let matching = self.registries.values().filter_map(|place| Some((matches(&place.prefix, &name)?, place)));
-        let Some((length, place)) = matching.max_by_key(|(length, _)| *length) else {
+        let Some((length, place)) = self.place(&name) else {
             return Ok(Location { reference: reference.clone(), insecure: false });
         };
         if place.blocked {
@@ -205,14 +260,33 @@ impl Registries {
         }
         let reference = match place.location.is_empty() || place.location == place.prefix {
             true => reference.clone(),
-            false => {
-                let moved = format!("{}{}{}", place.location, &name[length..], reference.version());
-                moved
-                    .parse()
-                    .map_err(|e: model::Invalid| self.invalid(&format!("location {:?}: {}", place.location, e.0)))?
-            }
+            false => self.moved(reference, length, &place.location)?,
         };
         Ok(Location { reference, insecure: place.insecure })
+    }
+
+    /// Where to ask for `reference`: its mirrors in the order written, then where it is.
+    pub(crate) fn sources(&self, reference: &Reference) -> Result<Vec<Location>> {
+        let last = self.locate(reference)?;
+        let name = reference.name();
+        let Some((length, place)) = self.place(&name) else { return Ok(vec![last]) };
+        let by_digest = reference.digest().is_some();
+        let suits = |mirror: &&Mirror| match mirror.pulls {
+            Pulls::All => by_digest || !place.by_digest_only,
+            Pulls::DigestOnly => by_digest,
+            Pulls::TagOnly => !by_digest && !place.by_digest_only,
+        };
+        let mirrors = place.mirror.iter().filter(suits).map(|mirror| {
+            let reference = self.moved(reference, length, &mirror.location)?;
+            Ok(Location { reference, insecure: mirror.insecure })
+        });
+        mirrors.chain([Ok(last)]).collect()
+    }
+
+    /// `reference` with `location` for the first `length` bytes of its name.
+    fn moved(&self, reference: &Reference, length: usize, location: &str) -> Result<Reference> {
+        let moved = format!("{location}{}{}", &reference.name()[length..], reference.version());
+        moved.parse().map_err(|e: model::Invalid| self.invalid(&format!("location {location:?}: {}", e.0)))
     }
 
     fn invalid(&self, what: &str) -> ImageError {
@@ -343,6 +417,41 @@ mod tests {
         assert_eq!(locate("example.com.org/x"), "example.com.org/x:latest false");
         assert_eq!(locate("a.evil.io/x"), "registry *.evil.io is blocked in /etc/containers/registries.conf");
         assert_eq!(locate("evil.io/x"), "evil.io/x:latest false");
+    }
+
+    #[test]
+    fn mirrors_come_before_the_registry_itself() {
+        let all = registries(&["
+            [[registry]]
+            prefix = 'q.io/team'
+            location = 'real.io/team'
+            [[registry.mirror]]
+            location = 'near.local:5000/cache'
+            insecure = true
+            [[registry.mirror]]
+            location = 'digests.io'
+            pull-from-mirror = 'digest-only'
+            [[registry]]
+            location = 'strict.io'
+            mirror-by-digest-only = true
+            [[registry.mirror]]
+            location = 'm.io'"])
+        .unwrap();
+        let sources = |text: &str| {
+            let all = all.sources(&text.parse().unwrap()).unwrap();
+            let shown = |l: &Location| format!("{}{}", l.reference, if l.insecure { " insecure" } else { "" });
+            all.iter().map(shown).collect::<Vec<_>>().join(", ")
+        };
+        assert_eq!(sources("q.io/team/x:1"), "near.local:5000/cache/x:1 insecure, real.io/team/x:1");
+        let digest = format!("sha256:{:064}", 0);
+        assert_eq!(
+            sources(&format!("q.io/team/x@{digest}")),
+            format!("near.local:5000/cache/x@{digest} insecure, digests.io/x@{digest}, real.io/team/x@{digest}")
+        );
+        assert_eq!(sources("strict.io/x"), "strict.io/x:latest");
+        assert_eq!(sources(&format!("strict.io/x@{digest}")), format!("m.io/x@{digest}, strict.io/x@{digest}"));
+        assert_eq!(sources("other.io/x"), "other.io/x:latest");
+        assert!(registries(&["[[registry]]\nlocation='a.io'\n[[registry.mirror]]\npull-from-mirror='maybe'"]).is_err());
     }
 
     #[test]

@@ -20,14 +20,15 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use ureq::http::{Response, StatusCode, header};
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
-use ureq::{Agent, Body, BodyReader};
+use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig};
+use ureq::{Agent, Body, BodyReader, RequestBuilder};
 
+use crate::access::Access;
 use crate::auth::Credentials;
 use crate::digest::Digest;
 use crate::error::{ImageError, Result, plain};
 use crate::manifest::{self, Descriptor};
-use crate::reference::{Reference, Version};
+use crate::reference::Version;
 use crate::registries::{Location, Machine};
 
 /// How long to wait for a name, for a connection, for the beginning of an answer, and for more of it.
@@ -46,15 +47,42 @@ const TRIES: u32 = 5;
 /// So many bytes are worth another connection: a download through a bad line ends, one that gets nowhere too.
 const GAIN: u64 = 256 * 1024;
 
-/// The longest answer of a token server, and error message of a registry.
-const SMALL: u64 = 1 << 20;
+/// So many pages of a list are read, of 1,000 entries each.
+const PAGES_MAX: usize = 100;
 
-/// A repository at a registry, with the right to read it.
+/// The longest answer of a token server, and error message of a registry.
+pub(crate) const SMALL: u64 = 1 << 20;
+
+/// What is to be done at a registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Pull,
+    Push,
+    /// To show who we are, or to look around: nothing is asked of a repository.
+    Visit,
+}
+
+impl Purpose {
+    /// What a token server is asked for.
+    fn actions(self) -> Option<&'static str> {
+        match self {
+            Self::Pull => Some("pull"),
+            Self::Push => Some("pull,push"),
+            Self::Visit => None,
+        }
+    }
+}
+
+/// A repository at a registry (or the registry alone), with the right to use it.
 pub(crate) struct Client {
     agent: Agent,
-    /// `https://registry-1.docker.io/v2/library/alpine`
-    base: String,
-    reference: Reference,
+    /// `https://registry-1.docker.io`
+    origin: String,
+    /// `docker.io`
+    registry: String,
+    /// `library/alpine`; empty for a visit.
+    repository: String,
+    purpose: Purpose,
     credentials: Option<Credentials>,
     /// The value of the `Authorization` header, once one was asked for.
     authorization: Mutex<Option<String>>,
@@ -70,22 +98,46 @@ pub(crate) struct Raw {
 }
 
 impl Client {
-    /// Finds out how to talk to the registry of `location`.
-    pub(crate) fn connect(
-        location: Location,
-        tls_verify: bool,
-        machine: &Machine,
+    /// Finds out how to talk to the registry of `location`, as far as `access` allows it.
+    pub(crate) fn connect(location: &Location, purpose: Purpose, access: &Access, machine: &Machine) -> Result<Self> {
+        let reference = &location.reference;
+        let credentials = access.credentials_for(machine, &reference.name())?;
+        let repository = reference.repository();
+        Self::open(reference.registry(), repository, location.insecure, purpose, credentials, access, machine)
+    }
+
+    /// The registry itself.
+    pub(crate) fn visit(
+        registry: &str,
+        insecure: bool,
         credentials: Option<Credentials>,
+        access: &Access,
+        machine: &Machine,
     ) -> Result<Self> {
-        let host = host_of(location.reference.registry()).to_owned();
-        let insecure = location.insecure || !tls_verify;
-        let loopback = is_loopback(&host);
+        Self::open(registry, "", insecure, Purpose::Visit, credentials, access, machine)
+    }
+
+    fn open(
+        registry: &str,
+        repository: &str,
+        insecure: bool,
+        purpose: Purpose,
+        credentials: Option<Credentials>,
+        access: &Access,
+        machine: &Machine,
+    ) -> Result<Self> {
+        let host = host_of(registry).to_owned();
+        // What was typed counts more than what registries.conf says.
+        let insecure = access.tls_verify.map_or(insecure, |verify| !verify);
+        let loopback = is_loopback(&host) && access.tls_verify != Some(true);
         let verified = !insecure && !loopback;
-        let agent = agent(&host, machine, verified, loopback);
+        let agent = agent(&host, machine, access, verified)?;
         let client = |scheme: &str| Self {
             agent: agent.clone(),
-            base: format!("{scheme}://{host}/v2/{}", location.reference.repository()),
-            reference: location.reference.clone(),
+            origin: format!("{scheme}://{host}"),
+            registry: registry.to_owned(),
+            repository: repository.to_owned(),
+            purpose,
             credentials: credentials.clone(),
             authorization: Mutex::new(None),
             verified,
@@ -106,13 +158,18 @@ impl Client {
         }
     }
 
+    /// `docker.io/library/alpine`
+    pub(crate) fn name(&self) -> String {
+        format!("{}/{}", self.registry, self.repository)
+    }
+
     /// The manifest or index of a version.
     pub(crate) fn manifest(&self, version: &Version) -> Result<Raw> {
         let (name, what) = match version {
             Version::Tag(tag) => (tag.as_str(), tag.clone()),
             Version::Digest(digest) => (digest.as_str(), digest.to_string()),
         };
-        let what = format!("reading manifest {what} in {}", self.reference.name());
+        let what = format!("reading manifest {what} in {}", self.name());
         let response = self.get(&format!("/manifests/{name}"), manifest::ACCEPT, None)?;
         if response.status() != StatusCode::OK {
             return Err(refusal(response, "manifest unknown").within(&what));
@@ -133,7 +190,7 @@ impl Client {
 
     /// A small blob, such as a configuration, checked.
     pub(crate) fn small_blob(&self, descriptor: &Descriptor, most: u64) -> Result<Vec<u8>> {
-        let what = format!("reading config {} in {}", descriptor.digest, self.reference.name());
+        let what = format!("reading config {} in {}", descriptor.digest, self.name());
         if descriptor.size > most {
             return Err(ImageError::Content(format!("{what}: {} bytes are more than {most}", descriptor.size)));
         }
@@ -145,6 +202,55 @@ impl Client {
         }
     }
 
+    /// All tags of the repository, in the registry's order.
+    pub(crate) fn tags(&self) -> Result<Vec<String>> {
+        #[derive(Deserialize)]
+        struct Page {
+            #[serde(default)]
+            tags: Option<Vec<String>>,
+        }
+        let what = format!("getting repository tags of {}", self.name());
+        self.pages(self.url("/tags/list?n=1000"), |page: Page| page.tags.unwrap_or_default())
+            .map_err(|e| e.within(&what))
+    }
+
+    /// Repositories of the registry, as far as it tells.
+    pub(crate) fn catalog(&self) -> Result<Vec<String>> {
+        #[derive(Deserialize)]
+        struct Page {
+            #[serde(default)]
+            repositories: Option<Vec<String>>,
+        }
+        self.pages(format!("{}/v2/_catalog?n=1000", self.origin), |page: Page| page.repositories.unwrap_or_default())
+    }
+
+    /// A list that comes in pages (`Link: <…>; rel="next"`, RFC 8288).
+    fn pages<P: for<'a> Deserialize<'a>>(
+        &self,
+        mut url: String,
+        take: impl Fn(P) -> Vec<String>,
+    ) -> Result<Vec<String>> {
+        let mut all = Vec::new();
+        for _ in 0..PAGES_MAX {
+            let response = self.ask(&|right| authorized(self.agent.get(&url), right).call())?;
+            if response.status() != StatusCode::OK {
+                return Err(refusal(response, "not found"));
+            }
+            let next = next_page(&response);
+            let bytes = self.all(response.into_body(), manifest::MANIFEST_MAX)?;
+            let page = serde_json::from_slice(&bytes)
+                .map_err(|_| ImageError::Content("the registry's list is not valid JSON".to_owned()))?;
+            all.extend(take(page));
+            match next {
+                Some(path) if path.starts_with('/') => url = format!("{}{path}", self.origin),
+                // Nowhere else than at the same registry.
+                Some(other) if other.starts_with(&format!("{}/", self.origin)) => url = other,
+                _ => break,
+            }
+        }
+        Ok(all)
+    }
+
     /// A blob to be read once. Its digest is the reader's to check.
     pub(crate) fn blob(&self, digest: &Digest, size: u64) -> BlobReader<'_> {
         BlobReader { client: self, digest: digest.clone(), size, offset: 0, body: None, failures: 0, failed_at: 0 }
@@ -152,7 +258,7 @@ impl Client {
 
     /// Is there a registry?
     fn greet(&self) -> Result<()> {
-        let url = format!("{}/v2/", self.origin());
+        let url = format!("{}/v2/", self.origin);
         let config = self.agent.get(&url).config().timeout_connect(Some(CONNECT));
         let sent = config.timeout_recv_response(Some(GREETING)).timeout_per_read(Some(GREETING)).build().call();
         let response = sent.map_err(|e| self.unreachable(&e))?;
@@ -163,34 +269,43 @@ impl Client {
         }
     }
 
-    fn origin(&self) -> &str {
-        let host_begins = self.base.find("://").map_or(0, |at| at + 3);
-        let end = self.base[host_begins..].find('/').map_or(self.base.len(), |at| host_begins + at);
-        &self.base[..end]
+    /// Asks for something below the repository.
+    fn get(&self, path: &str, accept: &str, from: Option<u64>) -> Result<Response<Body>> {
+        let url = self.url(path);
+        self.ask(&|right| {
+            let mut request = authorized(self.agent.get(&url).header(header::ACCEPT, accept), right);
+            if let Some(from) = from {
+                request = request.header(header::RANGE, format!("bytes={from}-"));
+            }
+            request.call()
+        })
+    }
+
+    /// The address of something below the repository: `/manifests/latest`.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("{}/v2/{}{path}", self.origin, self.repository)
     }
 
     /// Asks, with the right to if that is asked for.
-    fn get(&self, path: &str, accept: &str, from: Option<u64>) -> Result<Response<Body>> {
+    pub(crate) fn ask(&self, send: &Send<'_>) -> Result<Response<Body>> {
         let had = self.authorization.lock().unwrap_or_else(|e| e.into_inner()).clone();
-        let response = self.send(path, accept, from, had.as_deref())?;
+        let response = send(had.as_deref()).map_err(|e| self.unreachable(&e))?;
         if response.status() != StatusCode::UNAUTHORIZED {
             return Ok(response);
         }
         // Without a right, or with one that has run out meanwhile.
         let Some(now) = self.authorize(&response)?.filter(|now| had.as_ref() != Some(now)) else { return Ok(response) };
         *self.authorization.lock().unwrap_or_else(|e| e.into_inner()) = Some(now.clone());
-        self.send(path, accept, from, Some(&now))
+        send(Some(&now)).map_err(|e| self.unreachable(&e))
     }
 
-    fn send(&self, path: &str, accept: &str, from: Option<u64>, right: Option<&str>) -> Result<Response<Body>> {
-        let mut request = self.agent.get(format!("{}{path}", self.base)).header(header::ACCEPT, accept);
-        if let Some(right) = right {
-            request = request.header(header::AUTHORIZATION, right);
-        }
-        if let Some(from) = from {
-            request = request.header(header::RANGE, format!("bytes={from}-"));
-        }
-        request.call().map_err(|e| self.unreachable(&e))
+    pub(crate) fn agent(&self) -> &Agent {
+        &self.agent
+    }
+
+    /// Where the registry is: `https://quay.io`.
+    pub(crate) fn origin(&self) -> &str {
+        &self.origin
     }
 
     /// What the registry wants to see, if we have it: the value of an `Authorization` header.
@@ -208,25 +323,24 @@ impl Client {
     /// ([token authentication](https://distribution.github.io/distribution/spec/auth/token/)).
     fn token(&self, bearer: &Challenge) -> Result<String> {
         let realm = bearer.get("realm").unwrap_or_default();
-        let what = format!("asking {realm:?} for the right to read {}", self.reference.name());
+        let what = format!("asking {realm:?} for the right to use {}", self.name().trim_end_matches('/'));
         let secret =
-            self.credentials.as_ref().filter(|_| realm.starts_with("https://") || self.base.starts_with("http://"));
-        let scope = format!("repository:{}:pull", self.reference.repository());
+            self.credentials.as_ref().filter(|_| realm.starts_with("https://") || self.origin.starts_with("http://"));
+        let scope = self.purpose.actions().map(|actions| format!("repository:{}:{actions}", self.repository));
         let service = bearer.get("service").unwrap_or_default();
         let sent = match secret {
-            Some(Credentials::IdentityToken(token)) => self.agent.post(realm).send_form([
-                ("grant_type", "refresh_token"),
-                ("service", service),
-                ("client_id", "podwire"),
-                ("scope", &scope),
-                ("refresh_token", token),
-            ]),
+            Some(Credentials::IdentityToken(token)) => {
+                let mut form = vec![("grant_type", "refresh_token"), ("service", service), ("client_id", "podwire")];
+                form.extend(scope.as_deref().map(|scope| ("scope", scope)));
+                form.push(("refresh_token", token));
+                self.agent.post(realm).send_form(form)
+            }
             other => {
-                let mut request = self.agent.get(realm).query("service", service).query("scope", &scope);
-                if let Some(basic) = other.and_then(Credentials::basic) {
-                    request = request.header(header::AUTHORIZATION, basic);
+                let mut request = self.agent.get(realm).query("service", service);
+                if let Some(scope) = &scope {
+                    request = request.query("scope", scope);
                 }
-                request.call()
+                authorized(request, other.and_then(Credentials::basic).as_deref()).call()
             }
         };
         let response = sent.map_err(|e| self.broken(&reason(&e), true).within(&what))?;
@@ -240,7 +354,7 @@ impl Client {
         token.ok_or_else(|| ImageError::Content(format!("{what}: the answer has no token")))
     }
 
-    fn all(&self, body: Body, most: u64) -> Result<Vec<u8>> {
+    pub(crate) fn all(&self, body: Body, most: u64) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         let read = body.into_with_config().limit(most).reader().read_to_end(&mut bytes);
         match read {
@@ -251,8 +365,7 @@ impl Client {
 
     /// The registry could not be reached at all.
     fn unreachable(&self, error: &ureq::Error) -> ImageError {
-        let origin = self.origin();
-        let registry = self.reference.registry();
+        let Self { origin, registry, .. } = self;
         let hint = match (is_certificate(error), self.verified) {
             (true, true) => "; if you trust this registry all the same, use --tls-verify=false",
             _ => "",
@@ -261,8 +374,19 @@ impl Client {
         ImageError::Registry { message: text, transient: is_transient(error) }
     }
 
-    fn broken(&self, why: &str, transient: bool) -> ImageError {
+    pub(crate) fn broken(&self, why: &str, transient: bool) -> ImageError {
         ImageError::Registry { message: why.to_owned(), transient }
+    }
+}
+
+/// Sends a request, given the value of its `Authorization` header.
+pub(crate) type Send<'a> = dyn Fn(Option<&str>) -> Result<Response<Body>, ureq::Error> + 'a;
+
+/// The request with the right to it.
+pub(crate) fn authorized<B>(request: RequestBuilder<B>, right: Option<&str>) -> RequestBuilder<B> {
+    match right {
+        Some(right) => request.header(header::AUTHORIZATION, right),
+        None => request,
     }
 }
 
@@ -322,7 +446,7 @@ impl BlobReader<'_> {
         self.failed_at = self.offset;
         let transient = matches!(error, ImageError::Registry { transient: true, .. });
         if !transient || self.failures >= TRIES {
-            let what = format!("reading blob {} in {}", self.digest, self.client.reference.name());
+            let what = format!("reading blob {} in {}", self.digest, self.client.name());
             return Err(io::Error::other(error.within(&what)));
         }
         tracing::info!(digest = %self.digest, offset = self.offset, %error, "going on where the download broke off");
@@ -366,6 +490,13 @@ impl Read for BlobReader<'_> {
     }
 }
 
+/// Where a list goes on.
+fn next_page(response: &Response<Body>) -> Option<String> {
+    let links = response.headers().get(header::LINK)?.to_str().ok()?;
+    let next = links.split(',').find(|link| link.contains("rel=\"next\"") || link.contains("rel=next"))?;
+    Some(next.trim().strip_prefix('<')?.split_once('>')?.0.to_owned())
+}
+
 /// Does a partial answer begin at `offset`?
 fn continues(response: &Response<Body>, offset: u64) -> bool {
     let range = response.headers().get(header::CONTENT_RANGE).and_then(|value| value.to_str().ok());
@@ -388,50 +519,92 @@ fn is_loopback(host: &str) -> bool {
     name == "localhost" || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-fn agent(host: &str, machine: &Machine, verified: bool, loopback: bool) -> Agent {
+fn agent(host: &str, machine: &Machine, access: &Access, verified: bool) -> Result<Agent> {
     let mut tls = TlsConfig::builder().disable_verification(!verified);
-    if verified && let Some(roots) = roots(host, machine) {
+    let own = Own::read(host, machine, access)?;
+    if verified && let Some(roots) = roots(machine, own.authorities) {
         tls = tls.root_certs(roots);
     }
     let mut config = Agent::config_builder()
         .http_status_as_error(false)
         .user_agent(concat!("podwire/", env!("CARGO_PKG_VERSION")))
-        .tls_config(tls.build())
+        .tls_config(tls.client_cert(own.client).build())
         .redirect_auth_headers(ureq::config::RedirectAuthHeaders::SameHost)
         .timeout_resolve(Some(RESOLVE))
         .timeout_connect(Some(CONNECT))
         .timeout_recv_response(Some(ANSWER))
         .timeout_per_read(Some(SILENCE));
-    if loopback {
+    if is_loopback(host) {
         // HTTP_PROXY and the like are for the outside, as in Go and curl.
         config = config.proxy(None);
     }
-    config.build().new_agent()
+    Ok(config.build().new_agent())
 }
 
 /// The certificates to trust: the system's and the registry's own. `None`: those built in.
-fn roots(host: &str, machine: &Machine) -> Option<RootCerts> {
+fn roots(machine: &Machine, own: Vec<Certificate<'static>>) -> Option<RootCerts> {
     let bundle = machine.certificates.iter().find_map(|path| std::fs::read(path).ok());
-    let own = machine.certs_d.iter().flat_map(|directory| own_certificates(&directory.join(host)));
-    let pems: Vec<Vec<u8>> = bundle.into_iter().chain(own).collect();
-    let items = pems.iter().flat_map(|pem| ureq::tls::parse_pem(pem));
-    let certificates: Vec<Certificate<'static>> = items
-        .filter_map(|item| match item {
-            Ok(PemItem::Certificate(certificate)) => Some(certificate),
-            _ => None,
-        })
-        .collect();
+    let mut certificates = bundle.iter().flat_map(|pem| certificates(pem)).collect::<Vec<_>>();
+    certificates.extend(own);
     (!certificates.is_empty()).then(|| RootCerts::Specific(Arc::new(certificates)))
 }
 
-fn own_certificates(directory: &Path) -> Vec<Vec<u8>> {
-    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
-    let certificates = entries.filter(|path| path.extension().is_some_and(|extension| extension == "crt"));
-    certificates.filter_map(|path| std::fs::read(path).ok()).collect()
+fn certificates(pem: &[u8]) -> Vec<Certificate<'static>> {
+    let items = ureq::tls::parse_pem(pem).filter_map(|item| match item {
+        Ok(PemItem::Certificate(certificate)) => Some(certificate),
+        _ => None,
+    });
+    items.collect()
+}
+
+/// What a registry's own directory of certificates has (containers-certs.d(5)): `*.crt`, whom to trust;
+/// `NAME.cert` with `NAME.key`, who we are.
+#[derive(Default)]
+struct Own {
+    authorities: Vec<Certificate<'static>>,
+    client: Option<ClientCert>,
+}
+
+impl Own {
+    fn read(host: &str, machine: &Machine, access: &Access) -> Result<Self> {
+        let directories = match &access.cert_dir {
+            Some(only) => vec![only.clone()],
+            None => machine.certs_d.iter().map(|directory| directory.join(host)).collect(),
+        };
+        let mut own = Self::default();
+        for directory in &directories {
+            own.add(directory)?;
+        }
+        Ok(own)
+    }
+
+    fn add(&mut self, directory: &Path) -> Result<()> {
+        let entries = std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
+        let mut paths: Vec<_> = entries.collect();
+        paths.sort();
+        let is = |path: &Path, wanted: &str| path.extension().is_some_and(|extension| extension == wanted);
+        let read = |path: &Path| std::fs::read(path).map_err(|e| ImageError::file(path, e));
+        for path in &paths {
+            if is(path, "crt") {
+                self.authorities.extend(certificates(&read(path)?));
+            }
+            if is(path, "cert") {
+                let key = path.with_extension("key");
+                let wrong = |what: &str| ImageError::Invalid(format!("{}: {what}", key.display()));
+                if !key.exists() {
+                    return Err(wrong("missing, though there is a client certificate of this name"));
+                }
+                let key = PrivateKey::from_pem(&read(&key)?).map_err(|_| wrong("is not a private key in PEM"))?;
+                let chain = certificates(&read(path)?);
+                self.client.get_or_insert_with(|| ClientCert::new_with_certs(&chain, key));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A registry's "no", in one line.
-fn refusal(response: Response<Body>, not_found: &str) -> ImageError {
+pub(crate) fn refusal(response: Response<Body>, not_found: &str) -> ImageError {
     let status = response.status();
     let mut bytes = Vec::new();
     // An error message that cannot be read is none.
@@ -439,7 +612,8 @@ fn refusal(response: Response<Body>, not_found: &str) -> ImageError {
     let said = registry_message(&bytes);
     let message = match (status, said) {
         (StatusCode::NOT_FOUND, _) => not_found.to_owned(),
-        (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, Some(said)) => format!("access denied: {said}"),
+        (StatusCode::UNAUTHORIZED, Some(said)) => format!("unauthorized: {said}"),
+        (StatusCode::FORBIDDEN, Some(said)) => format!("denied: {said}"),
         (StatusCode::UNAUTHORIZED, None) => "unauthorized: authentication required".to_owned(),
         (StatusCode::FORBIDDEN, None) => "requested access to the resource is denied".to_owned(),
         (StatusCode::TOO_MANY_REQUESTS, said) => {

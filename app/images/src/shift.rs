@@ -24,7 +24,7 @@ use crate::tree;
 
 /// The beginning of the name of a copy that is whole, and of one that is not.
 const WHOLE: &str = "mapped-";
-pub(crate) const MAKING: &str = "making-";
+const MAKING: &str = "making-";
 
 /// The directory of a layer's copy, made when it is not there, in which an id of `layer`'s owners is what it is
 /// outside of `maps`. Fails when an owner is not in them.
@@ -37,13 +37,11 @@ pub fn mapped_layer(layer: &Path, maps: &IdMaps) -> Result<PathBuf> {
     }
     let path = beside.join(format!("{MAKING}{name}.lock"));
     let lock = HostLock::take(&path).map_err(|e| ImageError::file(&path, e))?;
-    if !whole.is_dir() {
-        make(layer, beside, &format!("{MAKING}{name}"), &whole, maps)?;
-    }
+    let made = if whole.is_dir() { Ok(()) } else { make(layer, beside, &format!("{MAKING}{name}"), &whole, maps) };
     // While it is still ours: whoever waited for it notices that the file is another, and tries again.
     let _ = std::fs::remove_file(&path);
     drop(lock);
-    Ok(whole)
+    made.map(|()| whole)
 }
 
 fn make(layer: &Path, beside: &Path, name: &str, whole: &Path, maps: &IdMaps) -> Result<()> {
@@ -273,4 +271,80 @@ fn read(get: impl Fn(&mut [u8]) -> rustix::io::Result<usize>) -> io::Result<Vec<
 fn times(stat: &Stat) -> Timestamps {
     let time = Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec.cast_signed() };
     Timestamps { last_access: time, last_modification: time }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+    fn range(inside: u32, outside: u32, count: u32) -> IdRange {
+        IdRange { inside, outside, count }
+    }
+
+    fn maps() -> IdMaps {
+        let map = vec![range(0, 100_000, 10), range(33, 7, 1)];
+        IdMaps { uids: map.clone(), gids: map }
+    }
+
+    /// Version 2, CAP_NET_RAW permitted and effective.
+    const CAPABILITY: [u8; 20] = [1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+    fn layer() -> (tempfile::TempDir, PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let layer = directory.path().join("diff");
+        std::fs::create_dir_all(layer.join("a")).unwrap();
+        std::fs::write(layer.join("a/ping"), "text").unwrap();
+        std::os::unix::fs::chown(layer.join("a/ping"), Some(33), Some(5)).unwrap();
+        std::fs::set_permissions(layer.join("a/ping"), PermissionsExt::from_mode(0o4755)).unwrap();
+        let flags = rustix::fs::XattrFlags::empty();
+        rustix::fs::setxattr(layer.join("a/ping"), "security.capability", &CAPABILITY, flags).unwrap();
+        std::fs::hard_link(layer.join("a/ping"), layer.join("same")).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", layer.join("link")).unwrap();
+        rustix::fs::mknodat(CWD, layer.join("gone"), FileType::CharacterDevice, Mode::empty(), 0).unwrap();
+        (directory, layer)
+    }
+
+    #[test]
+    fn a_copy_has_other_owners_and_is_else_the_same() {
+        if !linux::process::is_root() {
+            eprintln!("skipped: needs root");
+            return;
+        }
+        let (_directory, layer) = layer();
+        let copy = mapped_layer(&layer, &maps()).unwrap();
+        let meta = |name: &str| copy.join(name).symlink_metadata().unwrap();
+        let owner = |name: &str| (meta(name).uid(), meta(name).gid());
+        assert_eq!(
+            (owner("a"), owner("a/ping"), owner("link"), owner("gone")),
+            ((100_000, 100_000), (7, 100_005), (100_000, 100_000), (100_000, 100_000))
+        );
+        assert_eq!(meta("a/ping").mode() & 0o7777, 0o4755);
+        assert_eq!(meta("a/ping").ino(), meta("same").ino());
+        assert_eq!(meta("a/ping").mtime_nsec(), layer.join("a/ping").metadata().unwrap().mtime_nsec());
+        assert_eq!(std::fs::read_link(copy.join("link")).unwrap(), Path::new("/etc/passwd"));
+        assert!(tree::is_whiteout(&rustix::fs::stat(copy.join("gone")).unwrap()));
+        // The program's capability is for the container's root.
+        let file = File::open(copy.join("a/ping")).unwrap();
+        let value = read(|buffer| rustix::fs::fgetxattr(&file, "security.capability", buffer)).unwrap();
+        assert_eq!((value[3], &value[20..]), (3, &100_000_u32.to_le_bytes()[..]));
+        assert_eq!(highest_owner(std::slice::from_ref(&layer)).unwrap(), 33);
+        assert_eq!(mapped_layer(&layer, &maps()).unwrap(), copy);
+    }
+
+    #[test]
+    fn an_owner_who_is_not_in_the_maps_is_told_and_nothing_stays() {
+        if !linux::process::is_root() {
+            eprintln!("skipped: needs root");
+            return;
+        }
+        let (directory, layer) = layer();
+        let few = IdMaps { uids: vec![range(0, 100_000, 10)], ..maps() };
+        let error = mapped_layer(&layer, &few).unwrap_err().to_string();
+        assert!(
+            error.contains("potentially insufficient UIDs or GIDs available in user namespace (requested 33:5 for /"),
+            "{error}"
+        );
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
 }

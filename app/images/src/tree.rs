@@ -122,6 +122,23 @@ impl Tree {
         Ok(fd)
     }
 
+    /// The directory `path`, which must be there; cheap when it was the last one, too.
+    pub(crate) fn known(&mut self, path: &Beneath) -> io::Result<Rc<OwnedFd>> {
+        if let Some((last, fd)) = &self.last
+            && last == path
+        {
+            return Ok(fd.clone());
+        }
+        let fd = Rc::new(self.directory(path)?);
+        self.last = Some((path.clone(), fd.clone()));
+        Ok(fd)
+    }
+
+    /// A directory may be elsewhere from now on.
+    pub(crate) fn forget(&mut self) {
+        self.last = None;
+    }
+
     /// Removes whatever is at `name`, with everything in it.
     pub(crate) fn remove(&mut self, parent: &OwnedFd, name: &[u8]) -> io::Result<()> {
         self.last = None; // it may be what goes

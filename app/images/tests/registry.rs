@@ -12,7 +12,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use images::{Event, Image, ImageError, Images, Import, Input, Machine, Platform, Progress, PullOptions, Quiet};
+use images::{
+    Access, Event, Image, ImageError, Images, Import, Input, Machine, Platform, Policy, Progress, PullOptions, Quiet,
+};
 use store::Store;
 
 const INSIDE: &str = "PODWIRE_IMAGES_TEST_INSIDE";
@@ -282,7 +284,7 @@ fn refused(world: &World) {
     assert_eq!(said("Foo"), "repository name must be lowercase");
     assert_eq!(said("a b"), "invalid reference format");
     assert!(said("nosuch").starts_with("short-name \"nosuch\" did not resolve to an alias"));
-    assert!(said("oci:/tmp/x").contains("is not supported"));
+    assert!(said("docker-daemon:x").contains("is not supported"));
     let id = "0".repeat(64);
     assert_eq!(said(&id), format!("pull policy is always but image has been referred to by ID ({id})"));
     // Plain HTTP behind a name that is not loopback is refused, and said to be so.
@@ -293,7 +295,7 @@ fn refused(world: &World) {
         text.contains("server gave HTTP response to HTTPS client") && text.contains("--tls-verify=false"),
         "{text}"
     );
-    let options = PullOptions { tls_verify: false, platform: None };
+    let options = PullOptions { access: unverified(), platform: None, policy: Policy::Always };
     let begun = Instant::now();
     root.images().pull(&format!("{}/libpod/banner:v1", plain.address), &options, &Quiet).unwrap();
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
@@ -371,7 +373,11 @@ fn indexed(world: &World) {
     put("/v2/multi/manifests/latest", "application/vnd.oci.image.index.v1+json", &index);
     let root = world.root("index");
     for platform in ["linux/amd64", "linux/arm64/v8"] {
-        let options = PullOptions { tls_verify: true, platform: Some(platform.parse().unwrap()) };
+        let options = PullOptions {
+            access: Access::default(),
+            platform: Some(platform.parse().unwrap()),
+            policy: Policy::Always,
+        };
         let id = root.images().pull("127.0.0.1:5000/multi", &options, &Quiet).unwrap();
         let image = root.images().by_id(&id).unwrap();
         assert!(platform.starts_with(&fs::read_to_string(image.layers[0].join("platform")).unwrap()));
@@ -380,7 +386,11 @@ fn indexed(world: &World) {
         let by_index = format!("127.0.0.1:5000/multi@{}", images::Digest::of(&index));
         assert_eq!(root.images().find(&by_index).unwrap().id, id);
     }
-    let options = PullOptions { tls_verify: true, platform: Some("linux/s390x".parse().unwrap()) };
+    let options = PullOptions {
+        access: Access::default(),
+        platform: Some("linux/s390x".parse().unwrap()),
+        policy: Policy::Always,
+    };
     let said = root.images().pull("127.0.0.1:5000/multi", &options, &Quiet).unwrap_err().to_string();
     assert!(
         said.ends_with("no image found in image index for architecture \"s390x\", variant \"\", OS \"linux\""),
@@ -482,11 +492,12 @@ fn garbage(world: &World) {
         said
     };
     let formats =
-        "payload does not match any of the supported image formats (docker-archive, oci-archive, oci directory)";
+        "payload does not match any of the supported image formats (docker-archive, oci-archive, oci directory, dir)";
     assert_eq!(said(b"root:x:0:0:root:/root:/bin/sh\n".repeat(100).as_slice()), formats);
     assert_eq!(said(&tar(&[("x", b"y")])), formats);
     assert_eq!(said(&tar(&[("manifest.json", b"[]")])), "the archive has no image");
-    assert!(said(&tar(&[("manifest.json", b"{")])).starts_with("malformed manifest.json: "));
+    assert!(said(&tar(&[("manifest.json", b"[")])).starts_with("malformed manifest.json: "));
+    assert!(said(&tar(&[("manifest.json", b"{")])).starts_with("malformed manifest: "));
     let missing =
         tar(&[("manifest.json", br#"[{"Config":"c.json","RepoTags":["a:b"],"Layers":["../../etc/passwd"]}]"#)]);
     assert_eq!(said(&missing), "the archive has no \"c.json\"");
@@ -702,7 +713,15 @@ fn certificates(world: &World) {
     let pull = |tls_verify: bool, certs_d: Vec<PathBuf>| {
         let machine = Machine { registries_conf: "/nonexistent".into(), certs_d, ..Machine::default() };
         let images = Images::open(&root.path, &root.store).unwrap().on(machine);
-        images.pull(name, &PullOptions { tls_verify, platform: None }, &Quiet)
+        images.pull(
+            name,
+            &PullOptions {
+                access: Access { tls_verify: (!tls_verify).then_some(false), ..Access::default() },
+                platform: None,
+                policy: Policy::Always,
+            },
+            &Quiet,
+        )
     };
     let said = pull(true, Vec::new()).unwrap_err().to_string();
     assert!(said.contains("certificate") && said.ends_with("use --tls-verify=false"), "{said}");
@@ -925,4 +944,8 @@ fn output(program: &str, arguments: &[&str]) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
     assert!(output.status.success(), "{program} {arguments:?}: {}", text(&output.stderr));
     text(&output.stdout)
+}
+
+fn unverified() -> Access {
+    Access { tls_verify: Some(false), ..Access::default() }
 }

@@ -224,3 +224,26 @@ fn what_is_written_is_read_again() {
         assert!(text.contains("value: \"5\"") || text.contains("value: '5'"), "{text}");
     }
 }
+
+proptest::proptest! {
+    /// Lines left out, doubled, moved in or out, or with other values.
+    #[test]
+    fn a_damaged_file_is_read_or_refused_in_one_line(
+        edits in proptest::collection::vec((0_usize..60, 0_u8..5, "[ -~]{0,12}"), 1..6)
+    ) {
+        let mut lines: Vec<String> = SHOP.lines().map(str::to_owned).collect();
+        for (at, edit, text) in edits {
+            let at = at % lines.len();
+            match edit {
+                0 => drop(lines.remove(at)),
+                1 => lines.insert(at, lines[at].clone()),
+                2 => lines[at].insert_str(0, "  "),
+                3 => lines[at] = lines[at].trim_start().to_owned(),
+                _ => lines[at] = format!("{}: {text}", lines[at].split(':').next().unwrap_or_default()),
+            }
+        }
+        if let Err(Refused(line)) = read(&lines.join("\n"), &[], &around()) {
+            proptest::prop_assert!(!line.contains('\n') && !line.is_empty(), "{line:?}");
+        }
+    }
+}

@@ -4,7 +4,7 @@
 //!   begin()         namespaces of its own, no core files                            before there is a thread
 //!   of_outside()    no root directory, no capability, no file      ──inherited──> outside · outbound · control
 //!   of_inside()     NET_ADMIN, NET_BIND_SERVICE, no file           ──inherited──> datagrams · published
-//!   of_all(bounds)  memory; system calls of all threads
+//!   of_all(count)   memory; system calls of all threads
 //! ```
 //!
 //! A thread is where it will stay and starts no other when it is caged. The capabilities are those of the user's own
@@ -23,11 +23,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use linux::cage::{self, Call, Files, When};
 use rustix::thread::CapabilitySet;
 
-use crate::tcp::Bounds;
-
 /// Memory in octets, for everything but connections: buffers, flows, stacks, and what the allocator wastes.
 const MEMORY: u64 = 256 << 20;
-/// Likewise for a connection, of which each of two threads may have as many as there may be.
+/// Likewise for a connection.
 const MEMORY_OF_CONNECTION: u64 = 2 << 10;
 
 // include/uapi/asm-generic/ioctls.h
@@ -55,9 +53,9 @@ pub(crate) fn of_inside() -> io::Result<()> {
     no_files()
 }
 
-/// All threads. Each has begun its work: what the C library does at the start of one is not allowed.
-pub(crate) fn of_all(bounds: Bounds) -> io::Result<()> {
-    cage::limit_memory(MEMORY + 2 * MEMORY_OF_CONNECTION * bounds.all as u64)?;
+/// All threads, with so many connections at most. Each has begun its work: what the C library does at the start of one is not allowed.
+pub(crate) fn of_all(connections: usize) -> io::Result<()> {
+    cage::limit_memory(MEMORY + MEMORY_OF_CONNECTION * connections as u64)?;
     calls_only(&calls())
 }
 
@@ -234,9 +232,8 @@ fn calls_of_lookout() -> Vec<Call> {
 /// For tests: goes into the cage and does what is not done there. 0 when that fails, and that is all that happens; 1
 /// when it can be done; 2 when there is no cage.
 pub fn try_in_cage(what: &str) -> i32 {
-    let bounds = Bounds { container: 1, all: 1 };
     let directory = std::env::temp_dir();
-    if let Err(error) = begin().and_then(|()| of_outside(&directory)).and_then(|()| of_all(bounds)) {
+    if let Err(error) = begin().and_then(|()| of_outside(&directory)).and_then(|()| of_all(1)) {
         eprintln!("no cage: {error}");
         return 2;
     }

@@ -58,7 +58,7 @@ use control::{Control, Parts};
 use lookout::Lookout;
 use outside::{Errands, Outside};
 use place::Place;
-use tcp::{Bounds, Outbound, Published};
+use tcp::{Outbound, Published, Share};
 use udp::Datagrams;
 
 /// What `main` runs when its own name is [`RELAY_NAME`]. Returns the process's exit code.
@@ -113,8 +113,6 @@ fn start(order: &Order, lookout: Lookout) -> io::Result<(Control, PacketListener
     cage::begin()?;
     let descriptors = linux::fds::raise_limit()?;
     let limits = udp::limits(descriptors);
-    // A flow has two of them.
-    let bounds = Bounds::of(descriptors.saturating_sub(2 * limits.all as u64));
     // Of this thread there are no others: it starts those that live in the relay's namespace, and ends.
     let (inside, namespace, mtu) = (Errands::start("inside")?, NetNs::open(&order.namespace)?, order.mtu);
     let place = inside.run(move || {
@@ -124,19 +122,22 @@ fn start(order: &Order, lookout: Lookout) -> io::Result<(Control, PacketListener
     let listener = listen(order)?;
     cage::of_outside(order.socket.parent().unwrap_or(Path::new("/")))?;
     let outside = Outside::here()?;
+    // A flow has two of them. Its loops are threads, too.
+    let share = Share::start(descriptors, 2 * limits.all)?;
+    let theirs = share.clone();
     let book = Book::new(outside.clone(), lookout);
     let (out, pages) = (outside.clone(), book.clone());
     let (place, datagrams, published) = inside.run(move || {
         cage::of_inside()?;
         let datagrams = Datagrams::start(out, Arc::clone(&place.tun), pages, limits)?;
         place.open(datagrams.port)?;
-        Ok((place, datagrams, Published::start(bounds)?))
+        Ok((place, datagrams, Published::start(theirs)?))
     })?;
     let datagrams = Arc::new(OnceLock::from(datagrams));
-    let outbound = Outbound::start(place.tun, place.listeners, book.clone(), bounds, Arc::clone(&datagrams))?;
+    let outbound = Outbound::start(place.tun, place.listeners, book.clone(), share.clone(), Arc::clone(&datagrams))?;
     let parts = Parts { book, outside, outbound, published, datagrams };
     parts.are_at_work()?;
-    cage::of_all(bounds)?;
+    cage::of_all(share.connections())?;
     Ok((Control::new(parts), listener))
 }
 

@@ -209,7 +209,7 @@ fn listener(address: SocketAddr) -> io::Result<OwnedFd> {
     }
     linux::transparent::set_transparent(&socket, address.is_ipv4())?;
     linux::transparent::set_mark(&socket, SOCKET_MARK)?;
-    tcp::prepare(&socket)?;
+    tcp::prepare_inner(&socket)?;
     bind(&socket, &address)?;
     listen(&socket, BACKLOG)?;
     Ok(socket)

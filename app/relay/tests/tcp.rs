@@ -539,7 +539,8 @@ fn a_container_that_is_removed_has_no_connections_left(rig: &mut Rig) {
     rig.ask(&Request::Remove { container: container() });
     for (sort, mut client, mut server) in pairs {
         for end in [&mut client, &mut server] {
-            assert_eq!(end.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::ConnectionReset, "{sort}");
+            let error = end.read(&mut [0]).map_err(|error| error.kind());
+            assert_eq!(error, Err(io::ErrorKind::ConnectionReset), "{sort}");
         }
     }
     connect("out", &format!("{}:8080", HOST[0])).expect_err("it is served no more");
@@ -756,21 +757,22 @@ fn more_connections_than_fit_are_not_begun_and_those_there_are_go_on(rig: &mut R
     let mut outside = Crowd::start("out", &["--crowd-of-servers", "198.51.100.20:7000"]);
     let mut inside = Crowd::start("c1", &["--crowd-of-servers", "10.42.0.2:7000"]);
     assert_eq!((outside.said(), inside.said()), ("listening".to_owned(), "listening".to_owned()));
-    let mut crowds = [("c1", "198.51.100.20:7000"), ("out", "198.51.100.10:8080")].map(|(namespace, to)| {
+    for (namespace, to) in [("c1", "198.51.100.20:7000"), ("out", "198.51.100.10:8080")] {
         let mut clients = Crowd::start(namespace, &["--crowd-of-clients", to, "1000", "300"]);
         let begun: usize = clients.said().parse().unwrap();
-        (clients, begun)
-    });
-    let echoed = crowds.each_mut().map(|(clients, _)| clients.go_on().parse::<usize>().unwrap());
-    // A client outside is accepted by the kernel before the relay knows.
-    assert!(echoed[0] == crowds[0].1 && echoed[0] >= 50 && echoed[0] < 1000, "{echoed:?}");
-    assert!(echoed[1] >= 50 && echoed[1] < 1000, "{echoed:?}");
-    // One container that has all of its own leaves another something.
-    let other = connect("c2", "198.51.100.20:7000").map(drop);
-    assert!(other.is_ok(), "{other:?}");
-    drop(crowds);
-    let until = Instant::now() + PATIENCE;
-    while connect_within("c1", "198.51.100.20:7000", Duration::from_millis(300)).is_err() {
-        assert!(Instant::now() < until, "there is room again");
+        let echoed: usize = clients.go_on().parse().unwrap();
+        // A client outside is accepted by the kernel before the relay knows.
+        assert!(
+            (100..1000).contains(&echoed) && (echoed == begun || namespace == "out"),
+            "{namespace}: {echoed} of {begun}"
+        );
+        // One container that has all of its own leaves another something.
+        let other = connect("c2", "198.51.100.20:7000").map(drop);
+        assert!(other.is_ok(), "{other:?}");
+        drop(clients);
+        let until = Instant::now() + PATIENCE;
+        while connect_within("c1", "198.51.100.20:7000", Duration::from_millis(300)).is_err() {
+            assert!(Instant::now() < until, "there is room again");
+        }
     }
 }

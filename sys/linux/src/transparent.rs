@@ -3,6 +3,7 @@
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
+use std::time::Duration;
 
 /// Lets a socket have addresses that are not this host's (IP_TRANSPARENT, IPV6_TRANSPARENT): to be bound to them, and
 /// to be given what is sent to them. Takes CAP_NET_ADMIN or CAP_NET_RAW over the network namespace.
@@ -40,6 +41,33 @@ pub fn is_ours(ip: IpAddr) -> bool {
     !matches!(std::net::UdpSocket::bind((ip, 0)), Err(e) if e.kind() == io::ErrorKind::AddrNotAvailable)
 }
 
+/// The shortest time that something took to the other side of a TCP connection and back (TCP_INFO's `tcpi_min_rtt`);
+/// `None` before there was any.
+pub fn shortest_round_trip(socket: impl AsFd) -> io::Result<Option<Duration>> {
+    let fd = socket.as_fd().as_raw_fd();
+    // SAFETY: all of it are numbers, for which zero is one.
+    let mut info: TcpInfo = unsafe { std::mem::zeroed() };
+    let mut length = size_of::<TcpInfo>() as libc::socklen_t;
+    // SAFETY: getsockopt(2) writes at most `length` octets into `info`, and its length into `length`; `fd` is open.
+    let done = unsafe { libc::getsockopt(fd, libc::SOL_TCP, libc::TCP_INFO, (&raw mut info).cast(), &raw mut length) };
+    match done {
+        // ~0 says that nothing was measured (tcp_min_rtt in include/net/tcp.h).
+        0 => Ok(Some(info.min_rtt).filter(|us| ![0, u32::MAX].contains(us)).map(|us| Duration::from_micros(us.into()))),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// The part of `struct tcp_info` (include/uapi/linux/tcp.h) up to what is asked for.
+#[repr(C)]
+struct TcpInfo {
+    _states: [u8; 8],
+    _counts: [u32; 24],
+    _totals: [u64; 4],
+    _segments: [u32; 2],
+    _notsent: u32,
+    min_rtt: u32,
+}
+
 fn set(socket: impl AsFd, level: i32, option: i32, value: i32) -> io::Result<()> {
     let fd = socket.as_fd().as_raw_fd();
     let length = size_of::<i32>() as libc::socklen_t;
@@ -59,6 +87,14 @@ mod tests {
     fn loopback_is_ours_and_a_documentation_address_is_not() {
         assert!(is_ours("127.0.0.1".parse().unwrap()) && is_ours("127.200.0.1".parse().unwrap()));
         assert!(!is_ours("192.0.2.77".parse().unwrap()) && !is_ours("2001:db8::77".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_round_trip_on_loopback_is_short_and_none_is_none() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        assert_eq!(shortest_round_trip(&listener).unwrap(), None);
+        let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        assert!(shortest_round_trip(&stream).unwrap().unwrap() < Duration::from_secs(1));
     }
 
     #[test]

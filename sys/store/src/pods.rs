@@ -77,7 +77,7 @@ impl Tx<'_> {
 
     /// The pods that somebody removes, and who.
     pub fn pods_leaving(&self) -> Result<Vec<(PodId, String)>> {
-        let sql = "SELECT id, leaving FROM pod WHERE leaving IS NOT NULL ORDER BY id";
+        let sql = "SELECT id, leaving FROM pod WHERE leaving > '' ORDER BY leaving, id";
         let rows = self.rows(sql, [], |row| Ok((row.get::<_, String>(0)?, row.get(1)?)))?;
         rows.into_iter().map(|(id, who)| Ok((self.parsed("a pod id", &id)?, who))).collect()
     }

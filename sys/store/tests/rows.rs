@@ -536,8 +536,20 @@ fn every_look_up_goes_by_an_index() {
     let (directory, store) = scratch();
     drop(store);
     let connection = rusqlite::Connection::open(directory.path().join(Store::FILE)).unwrap();
-    let sources =
-        ["containers", "events", "images", "kept", "lan", "leases", "meta", "networks", "plans", "ports", "volumes"];
+    let sources = [
+        "containers",
+        "events",
+        "images",
+        "kept",
+        "lan",
+        "leases",
+        "meta",
+        "networks",
+        "plans",
+        "pods",
+        "ports",
+        "volumes",
+    ];
     let mut looked_at = 0;
     for source in sources {
         let text = std::fs::read_to_string(format!("{}/src/{source}.rs", env!("CARGO_MANIFEST_DIR"))).unwrap();

@@ -1,13 +1,14 @@
 //! `podwire images`
 
 use ::images::Image;
+use engine::Engine;
 use jiff::Timestamp;
 
 use crate::ages;
-use crate::filters::{self, Filters};
-use crate::flags::{self, Command};
-use crate::formats::Listing;
-use crate::global::{Podwire, say};
+use crate::filters::Filters;
+use crate::flags::{self, Command, switch};
+use crate::formats::{self, Listing};
+use crate::global::{Podwire, say, write};
 use crate::outcome::{Failure, Outcome};
 use crate::template::{Field, Value};
 
@@ -19,12 +20,16 @@ pub(crate) struct Images {
     /// Show digests
     #[arg(long)]
     digests: bool,
-    /// Show what fits: reference=, id=, label=, label!=, dangling=, before=, since=
+    /// Show what fits: reference=, id=, label=, label!=, dangling=, before=, since=, until=, containers=,
+    /// intermediate=, readonly=
     #[arg(short, long, value_name = "strings")]
     filter: Vec<String>,
     /// Change the output format to JSON or a Go template
     #[arg(long, value_name = "string", default_value = "", hide_default_value = true)]
     format: String,
+    /// Show the names that images had
+    #[arg(long)]
+    history: bool,
     /// Show ids in full
     #[arg(long, visible_alias = "notruncate")]
     no_trunc: bool,
@@ -34,46 +39,113 @@ pub(crate) struct Images {
     /// Print ids only
     #[arg(short, long)]
     quiet: bool,
+    /// Sort by created, id, repository, size or tag
+    #[arg(long, value_name = "string", default_value = "created")]
+    sort: String,
     #[arg(hide = true)]
     arguments: Vec<String>,
+}
+
+/// What images are asked for by.
+pub(super) const FILTERS: &[&str] = &[
+    "reference",
+    "id",
+    "label",
+    "label!",
+    "dangling",
+    "before",
+    "since",
+    "after",
+    "until",
+    "containers",
+    "intermediate",
+    "readonly",
+];
+
+/// An image by one of its names; `None` for one without.
+struct Row {
+    image: Image,
+    name: Option<String>,
+    containers: usize,
 }
 
 impl Command for Images {
     fn run(self, podwire: &Podwire) -> Outcome {
         flags::at_most(1, &self.arguments)?;
+        let sorted = order(&self.sort)?;
         let mut wishes = flags::strings(&self.filter);
         wishes.extend(self.arguments.iter().map(|name| format!("reference={name}")));
-        let known = &["reference", "id", "label", "label!", "dangling", "before", "since"];
-        let selection = Selection::read(&Filters::parse(&wishes, known)?, podwire)?;
+        let filters = Filters::parse_calling("unsupported image filter", &wishes, FILTERS)?;
         let engine = podwire.engine()?;
-        let mut images = engine.images()?.list()?;
-        images.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.names.cmp(&b.names)));
-        let now = Timestamp::now();
-        let shown: Vec<(Image, Vec<Option<String>>)> =
-            images.into_iter().filter_map(|image| selection.names(&image).map(|names| (image, names))).collect();
-        if self.quiet {
-            return quiet(&shown, self.no_trunc);
+        let selection = Selection::read(&filters, &engine)?;
+        let images = engine.images()?;
+        let mut rows = Vec::new();
+        for image in images.list()? {
+            let containers = images.users(&image.id)?.len();
+            if selection.containers.is_some_and(|used| used != (containers > 0)) {
+                continue;
+            }
+            let names = selection.names(&image).into_iter().flatten();
+            rows.extend(names.map(|name| Row { image: image.clone(), name, containers }));
         }
-        let rows: Vec<Value> = match self.format == "json" {
-            true => shown.iter().map(|(image, _)| json(image)).collect(),
-            false => shown
-                .iter()
-                .flat_map(|(image, names)| names.iter().map(|n| row(image, n.as_deref(), self.no_trunc, now)))
-                .collect(),
-        };
-        let default = match self.digests {
-            true => "table {{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.Created}}\t{{.Size}}",
-            false => "table {{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.Created}}\t{{.Size}}",
-        };
+        rows.sort_by(sorted);
+        self.print(&rows)
+    }
+}
+
+impl Images {
+    fn print(&self, rows: &[Row]) -> Outcome {
+        if self.quiet {
+            return quiet(rows, self.no_trunc);
+        }
+        if self.format == "json" {
+            let list: serde_json::Value = rows.iter().map(|row| json(row).to_json()).collect();
+            return write(&formats::indented(&list, "    ")).map(|()| 0);
+        }
+        let now = Timestamp::now();
+        let rows: Vec<Value> = rows.iter().map(|row| shown(row, self.no_trunc, now)).collect();
+        let mut default = "table {{.Repository}}\t{{.Tag}}".to_owned();
+        if self.digests {
+            default += "\t{{.Digest}}";
+        }
+        default += "\t{{.ID}}\t{{.Created}}\t{{.Size}}";
+        if self.history {
+            default += "\t{{.History}}";
+        }
         let headings = &[("ID", "IMAGE ID")];
-        Listing { name: "images", format: &self.format, default, headings, header: !self.noheading }.print(&rows)?;
+        let header = !self.noheading;
+        Listing { name: "images", format: &self.format, default: &default, headings, header }.print(&rows)?;
         Ok(0)
     }
 }
 
+type Order = fn(&Row, &Row) -> std::cmp::Ordering;
+
+fn order(by: &str) -> Result<Order, Failure> {
+    let repository: Order = |a, b| parts(a).cmp(&parts(b));
+    Ok(match by {
+        "created" => |a, b| b.image.created.cmp(&a.image.created).then_with(|| a.name.cmp(&b.name)),
+        "id" => |a, b| a.image.id.cmp(&b.image.id).then_with(|| a.name.cmp(&b.name)),
+        "repository" => repository,
+        "size" => |a, b| a.image.size.cmp(&b.image.size).then_with(|| a.name.cmp(&b.name)),
+        "tag" => |a, b| parts(a).1.cmp(parts(b).1).then_with(|| a.name.cmp(&b.name)),
+        other => {
+            return Err(Failure::new(format!(
+                "{other:?} is not a valid field for sorting. Choose from: created, id, repository, size, tag"
+            )));
+        }
+    })
+}
+
+/// Repository and tag.
+fn parts(row: &Row) -> (&str, &str) {
+    row.name.as_deref().map_or(("<none>", "<none>"), split)
+}
+
 /// Each id once.
-fn quiet(shown: &[(Image, Vec<Option<String>>)], full: bool) -> Outcome {
-    for (image, _) in shown {
+fn quiet(rows: &[Row], full: bool) -> Outcome {
+    let mut said = std::collections::HashSet::new();
+    for Row { image, .. } in rows.iter().filter(|row| said.insert(row.image.id)) {
         match full {
             true => say(format_args!("sha256:{}", image.id))?,
             false => say(image.id.short())?,
@@ -83,37 +155,60 @@ fn quiet(shown: &[(Image, Vec<Option<String>>)], full: bool) -> Outcome {
 }
 
 /// The filters, read.
-struct Selection {
+pub(super) struct Selection {
     filters: Filters,
     dangling: Option<bool>,
+    intermediate: Option<bool>,
+    readonly: Option<bool>,
+    containers: Option<bool>,
     before: Option<Timestamp>,
     since: Option<Timestamp>,
+    until: Option<Timestamp>,
 }
 
 impl Selection {
-    fn read(filters: &Filters, podwire: &Podwire) -> Result<Self, Failure> {
-        let created = |name: &str| {
-            let engine = podwire.engine()?;
-            Ok(engine.images()?.find(name)?.created.unwrap_or(Timestamp::UNIX_EPOCH))
+    pub(super) fn read(filters: &Filters, engine: &Engine) -> Result<Self, Failure> {
+        let created = |name: &str| Ok(engine.images()?.find(name)?.created.unwrap_or(Timestamp::UNIX_EPOCH));
+        let yes = |key: &'static str| {
+            filters.one(key, move |text| {
+                let wrong = |e| Failure::new(format!("non-boolean value {text:?} for {key} filter: {e}"));
+                switch(text).map_err(wrong)
+            })
         };
+        // No image is of a container that another tool made.
+        let containers = |text: &str| match text {
+            "external" => Ok(false),
+            text => switch(text).map_err(|_| {
+                Failure::new(format!("unsupported value {text:?} for containers filter: true, false or external"))
+            }),
+        };
+        let since = filters.one("since", created)?;
         Ok(Self {
-            dangling: filters.one("dangling", filters::dangling)?,
+            dangling: yes("dangling")?,
+            intermediate: yes("intermediate")?,
+            readonly: yes("readonly")?,
+            containers: filters.one("containers", containers)?,
             before: filters.one("before", created)?,
-            since: filters.one("since", created)?,
+            since: if since.is_some() { since } else { filters.one("after", created)? },
+            until: filters.one("until", |text| Ok(ages::parse_time(text, Timestamp::now())?))?,
             filters: filters.clone(),
         })
     }
 
     /// The image's names that fit (one `None` for an image without a name), or nothing of it.
-    fn names(&self, image: &Image) -> Option<Vec<Option<String>>> {
+    pub(super) fn names(&self, image: &Image) -> Option<Vec<Option<String>>> {
         let id = image.id.to_string();
         let created = image.created.unwrap_or(Timestamp::UNIX_EPOCH);
         let labels = labels(image);
         let fits = self.filters.any("id", |prefix| id.starts_with(prefix.as_str()))
             && self.filters.labels(&labels)
             && self.dangling.is_none_or(|dangling| dangling == image.names.is_empty())
+            // There are none of these.
+            && self.intermediate != Some(true)
+            && self.readonly != Some(true)
             && self.before.is_none_or(|before| created < before)
-            && self.since.is_none_or(|since| created > since);
+            && self.since.is_none_or(|since| created > since)
+            && self.until.is_none_or(|until| created < until);
         let patterns = self.filters.values("reference");
         let by_id = patterns.iter().any(|p| id.starts_with(p.as_str()));
         let names: Vec<Option<String>> = image
@@ -132,7 +227,7 @@ impl Selection {
     }
 }
 
-fn labels(image: &Image) -> std::collections::BTreeMap<String, String> {
+pub(super) fn labels(image: &Image) -> std::collections::BTreeMap<String, String> {
     let labels = image.config.config().as_ref().and_then(|config| config.labels().clone());
     labels.unwrap_or_default().into_iter().collect()
 }
@@ -171,46 +266,57 @@ fn split(name: &str) -> (&str, &str) {
     }
 }
 
-fn row(image: &Image, name: Option<&str>, full: bool, now: Timestamp) -> Value {
-    let (repository, tag) = name.map_or(("<none>", "<none>"), split);
+fn shown(row: &Row, full: bool, now: Timestamp) -> Value {
+    let (repository, tag) = parts(row);
+    let image = &row.image;
     let id = if full { format!("sha256:{}", image.id) } else { image.id.short() };
     let created = image.created.unwrap_or(Timestamp::UNIX_EPOCH);
+    let whole = Timestamp::from_second(created.as_second()).unwrap_or(created);
     let mut fields = vec![
         Field::method("ID", id),
         Field::method("Repository", repository),
         Field::method("Tag", tag),
         Field::method("Created", ages::ago(created, now)),
         Field::method("CreatedSince", ages::ago(created, now)),
-        Field::method("CreatedAt", ages::go_time(created)),
-        Field::method("CreatedTime", ages::go_time(created)),
+        Field::method("CreatedAt", ages::go_time(whole)),
+        Field::method("CreatedTime", ages::go_time(whole)),
         Field::method("Size", ages::human_size(image.size)),
         Field::method("Digest", image.digest.to_string()),
+        Field::method("History", image.history.join(", ")),
+        Field::method("Dangling", image.names.is_empty()),
+        Field::method("ReadOnly", false),
     ];
-    fields.extend(common(image));
+    fields.extend(common(row));
     Value::record("images.imageReporter", fields)
 }
 
 /// An object of `--format json`.
-fn json(image: &Image) -> Value {
-    let created = image.created.unwrap_or(Timestamp::UNIX_EPOCH);
-    let mut fields = common(image);
+fn json(row: &Row) -> Value {
+    let created = row.image.created.unwrap_or(Timestamp::UNIX_EPOCH);
+    let whole = Timestamp::from_second(created.as_second()).unwrap_or(created);
+    let mut fields = common(row);
     fields.push(Field::same("Created", created.as_second()));
-    fields.push(Field::same("CreatedAt", created.to_string()));
+    fields.push(Field::same("CreatedAt", whole.to_string()));
     Value::record("images.imageReporter", fields)
 }
 
-fn common(image: &Image) -> Vec<Field> {
+fn common(row: &Row) -> Vec<Field> {
+    let Row { image, containers, .. } = row;
+    let labels = labels(image);
     vec![
         Field::same("Id", image.id.to_string()),
         Field::same("ParentId", ""),
-        Field::same("RepoTags", if image.names.is_empty() { Value::Nil } else { Value::texts(&image.names) }),
+        Field::same("RepoTags", Value::Nil),
         Field::same("RepoDigests", Value::texts(image.repo_digests())),
         Field::same("Size", Value::Int(image.size as i64)),
         Field::same("SharedSize", Value::Int(0)),
         Field::same("VirtualSize", Value::Int(image.size as i64)),
-        Field::same("Labels", Value::text_map(&labels(image))),
-        Field::same("Names", Value::texts(&image.names)),
+        Field::same("Labels", if labels.is_empty() { Value::Nil } else { Value::text_map(&labels) }),
+        Field::same("Containers", *containers as i64),
+        Field::optional("Dangling", "Dangling", image.names.is_empty()),
+        Field::optional("Names", "Names", Value::texts(&image.names)),
         Field::same("Digest", image.digest.to_string()),
+        Field::optional("History", "History", Value::texts(&image.history)),
     ]
 }
 

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{IsTerminal as _, Read, stdin};
 
+use super::pull::PlatformFlags;
 use images::{Change, Platform};
 use jiff::Timestamp;
 
@@ -18,6 +19,8 @@ pub(crate) struct Import {
     /// Set the image's message
     #[arg(short, long, value_name = "string")]
     message: Option<String>,
+    #[command(flatten)]
+    platform: PlatformFlags,
     /// Accepted for Podman's sake: only the id is printed anyway
     #[arg(short, long)]
     quiet: bool,
@@ -38,7 +41,7 @@ impl Command for Import {
             changes: &changes,
             message: self.message.as_deref(),
             created: Timestamp::now(),
-            platform: Platform::host(),
+            platform: self.platform.read()?.unwrap_or_else(Platform::host),
         };
         let mut source = open(path)?;
         let engine = podwire.engine()?;

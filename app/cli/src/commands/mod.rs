@@ -7,6 +7,10 @@ mod events;
 mod exec;
 mod exists;
 mod healthcheck;
+mod history;
+mod image_diff;
+mod image_prune;
+mod image_tree;
 mod images;
 mod import;
 mod info;
@@ -15,6 +19,7 @@ mod kill;
 mod kube_generate;
 mod kube_play;
 mod load;
+mod login;
 mod logs;
 mod network_connect;
 mod network_create;
@@ -41,13 +46,17 @@ mod pod_stop;
 mod port;
 pub(crate) mod ps;
 mod pull;
+mod push;
 mod rename;
 mod restart;
 mod rm;
 mod rmi;
 mod run;
+mod save;
+mod search;
 mod start;
 mod stop;
+mod tag;
 mod top;
 mod unshare;
 mod update;
@@ -92,6 +101,10 @@ pub(crate) const COMMANDS: &[Entry] = &[
     Entry::new::<exists::ContainerExists>(&["container exists"], "Check if a container exists", "CONTAINER"),
     Entry::new::<exists::ImageExists>(&["image exists"], "Check if an image exists", "IMAGE"),
     Entry::new::<healthcheck::HealthcheckRun>(&["healthcheck run"], "Run the health check of a container", "CONTAINER"),
+    Entry::new::<history::History>(&["history", "image history"], "Show how an image was made", "[options] IMAGE"),
+    Entry::new::<image_diff::ImageDiff>(&["image diff"], "Show what an image changed", "[options] IMAGE [IMAGE]"),
+    Entry::new::<image_prune::ImagePrune>(&["image prune"], "Remove images that nobody uses", "[options]"),
+    Entry::new::<image_tree::ImageTree>(&["image tree"], "Show the layers of an image", "[options] IMAGE"),
     Entry::new::<images::Images>(&["images", "image ls", "image list"], "List images", "[options] [IMAGE]"),
     Entry::new::<import::Import>(&["import", "image import"], "Import a tarball as an image", "[options] PATH [REFERENCE]"),
     Entry::new::<info::Info>(&["info"], "Display information about podwire and this machine", "[options]"),
@@ -103,6 +116,8 @@ pub(crate) const COMMANDS: &[Entry] = &[
     Entry::new::<kube_generate::KubeGenerate>(&["kube generate", "generate kube"], "Write a pod or containers as a Kubernetes file", "[options] POD|CONTAINER [CONTAINER...]"),
     Entry::new::<kube_play::KubePlay>(&["kube play", "play kube"], "Make and start the pods of a Kubernetes file", "[options] FILE|-"),
     Entry::new::<load::Load>(&["load", "image load"], "Load images from an archive", "[options]"),
+    Entry::new::<login::Login>(&["login"], "Log in to a registry", "[options] [REGISTRY]"),
+    Entry::new::<login::Logout>(&["logout"], "Log out of a registry", "[options] [REGISTRY]"),
     Entry::new::<logs::Logs>(&["logs", "container logs"], "Fetch the logs of containers", SEVERAL_CONTAINERS),
     Entry::new::<network_connect::NetworkConnect>(&["network connect"], "Add a container to a network", "[options] NETWORK CONTAINER"),
     Entry::new::<network_create::NetworkCreate>(&["network create"], "Create a network", "[options] [NAME]"),
@@ -133,16 +148,21 @@ pub(crate) const COMMANDS: &[Entry] = &[
     Entry::new::<port::Port>(&["port", "container port"], "List published ports of a container", "[options] CONTAINER [PORT]"),
     Entry::new::<ps::Ps>(&["ps", "container ps", "container ls", "container list"], "List containers", "[options]"),
     Entry::new::<pull::Pull>(&["pull", "image pull"], "Pull images from a registry", "[options] IMAGE [IMAGE...]"),
+    Entry::new::<push::Push>(&["push", "image push"], "Push an image to a registry or into files", "[options] IMAGE [DESTINATION]"),
     Entry::new::<rename::Rename>(&["rename", "container rename"], "Rename a container", "CONTAINER NAME"),
     Entry::new::<restart::Restart>(&["restart", "container restart"], "Restart containers", SEVERAL_CONTAINERS),
     Entry::new::<rm::Rm>(&["rm", "container rm"], "Remove containers", SEVERAL_CONTAINERS),
-    Entry::new::<rmi::Rmi>(&["rmi", "image rm"], "Remove images", "[options] IMAGE [IMAGE...]"),
+    Entry::new::<rmi::Rmi>(&["rmi", "image rm", "image remove"], "Remove images", "[options] IMAGE [IMAGE...]"),
     Entry::new::<run::Run>(&["run", "container run"], "Run a command in a new container", "[options] IMAGE [COMMAND [ARG...]]"),
+    Entry::new::<save::Save>(&["save", "image save"], "Save images to an archive or a directory", "[options] IMAGE [IMAGE...]"),
+    Entry::new::<search::Search>(&["search", "image search"], "Search registries for images", "[options] TERM"),
     Entry::new::<start::Start>(&["start", "container start"], "Start containers", SEVERAL_CONTAINERS),
     Entry::new::<stop::Stop>(&["stop", "container stop"], "Stop running containers", SEVERAL_CONTAINERS),
     Entry::new::<top::Top>(&["top", "container top"], "Show the processes of a container", "[options] CONTAINER [COLUMNS|ARGS...]"),
     Entry::new::<pause::Unpause>(&["unpause", "container unpause"], "Let the processes of containers go on", SEVERAL_CONTAINERS),
+    Entry::new::<tag::Tag>(&["tag", "image tag"], "Give an image more names", "IMAGE TARGET_NAME [TARGET_NAME...]"),
     Entry::new::<unshare::Unshare>(&["unshare"], "Run a command in the user namespace of an ordinary user's containers", "[options] [COMMAND [ARG...]]"),
+    Entry::new::<tag::Untag>(&["untag", "image untag"], "Take names away from an image", "IMAGE [NAME...]"),
     Entry::new::<update::Update>(&["update", "container update"], "Change the published ports of a container", "[options] CONTAINER"),
     Entry::new::<version::Version>(&["version"], "Display the version", "[options]"),
     Entry::new::<volume_create::VolumeCreate>(&["volume create"], "Create a volume", "[options] [NAME]"),

@@ -17,6 +17,9 @@ pub(crate) struct Rmi {
     /// An image that is not there is no error
     #[arg(short, long)]
     ignore: bool,
+    /// Keep images that this one was made from (podwire never removes those)
+    #[arg(long)]
+    no_prune: bool,
     #[arg(hide = true)]
     arguments: Vec<String>,
 }

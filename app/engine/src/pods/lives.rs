@@ -14,6 +14,9 @@ use crate::record::{ContainerRecord, Fate, State};
 /// So many containers are waited for at a time, each by a thread.
 const AT_ONCE: usize = 64;
 
+/// So many are started at a time.
+const STARTED_AT_ONCE: usize = 4;
+
 impl Engine {
     /// Starts the infra container, then those of the others that do not run. Of several that cannot be started, each
     /// has its line.
@@ -25,16 +28,43 @@ impl Engine {
     }
 
     fn start_all(&mut self, pod: &PodRecord) -> Result<()> {
-        let mut failures = Vec::new();
-        for record in self.pod_containers(pod)? {
-            match self.start_unless_up(&record.id) {
-                // Without it no other can be started.
-                Err(error) if record.is_infra() => return Err(error),
-                Err(error) => failures.push(format!("starting container {}: {error}", record.id)),
-                Ok(()) => {}
-            }
-        }
+        let (infra, members): (Vec<_>, Vec<_>) =
+            self.pod_containers(pod)?.into_iter().partition(|record| record.is_infra());
+        // Without it no other can be started.
+        infra.iter().try_for_each(|record| self.start_unless_up(&record.id))?;
+        let failures = self.start_members(&members)?;
         if failures.is_empty() { Ok(()) } else { Err(Error::usage(failures.join("\nError: "))) }
+    }
+
+    /// Some at a time: a start is mostly waiting for its monitor and the runtime. What failed, in the members' order.
+    fn start_members(&mut self, members: &[ContainerRecord]) -> Result<Vec<String>> {
+        let start = |engine: &mut Self, record: &ContainerRecord| {
+            let started = engine.start_unless_up(&record.id);
+            started.err().map(|error| format!("starting container {}: {error}", record.id))
+        };
+        if members.len() == 1 {
+            return Ok(members.iter().filter_map(|record| start(self, record)).collect());
+        }
+        let next = std::sync::atomic::AtomicUsize::new(0);
+        let options = self.options();
+        let work = || {
+            let mut engine = Self::open_as_is(options.clone())?;
+            let mut failures = Vec::new();
+            while let Some((n, record)) =
+                Some(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)).and_then(|n| Some((n, members.get(n)?)))
+            {
+                failures.extend(start(&mut engine, record).map(|failure| (n, failure)));
+            }
+            Ok::<_, Error>(failures)
+        };
+        let mut failures = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..STARTED_AT_ONCE.min(members.len())).map(|_| scope.spawn(work)).collect();
+            let bug = |_| Err(Error::usage("a thread that starts containers has a bug"));
+            let ended = threads.into_iter().map(|thread| thread.join().unwrap_or_else(bug));
+            ended.collect::<Result<Vec<_>>>().map(|all| all.concat())
+        })?;
+        failures.sort_unstable();
+        Ok(failures.into_iter().map(|(_, failure)| failure).collect())
     }
 
     /// Stops all its containers, the infra container last. `timeout` in seconds, each container's own when absent.

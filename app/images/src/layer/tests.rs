@@ -18,16 +18,35 @@ const LIMITS: Limits = Limits { unpacked: 8 << 20, entries: 100, ratio: 250, rat
 fn unpacked(archive: &[u8]) -> String {
     let outside = tempfile::tempdir().unwrap();
     fs::write(outside.path().join("secret"), "secret").unwrap();
-    let layer = outside.path().join("layer");
-    fs::create_dir(&layer).unwrap();
+    let layer = outside.path().join("layer/diff");
+    fs::create_dir_all(&layer).unwrap();
     let said = match unpack(archive, None, &layer, &LIMITS) {
         Ok(_) => listing(&layer),
-        Err(error) => error.to_string().replace(&format!("{}/", outside.path().display()), ""),
+        Err(error) => error.to_string().replace(&format!("{}/layer/diff", outside.path().display()), "layer"),
     };
     let secret = fs::metadata(outside.path().join("secret")).unwrap();
     assert_eq!((secret.nlink(), secret.len()), (1, 6), "the file outside was linked or written");
     assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 2, "something was made outside");
     said
+}
+
+/// An empty directory for a layer's files.
+struct Diff {
+    diff: PathBuf,
+    _dir: tempfile::TempDir,
+}
+
+impl Diff {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let diff = dir.path().join("diff");
+        fs::create_dir(&diff).unwrap();
+        Self { diff, _dir: dir }
+    }
+
+    fn path(&self) -> &Path {
+        &self.diff
+    }
 }
 
 fn check(name: &str, archive: Tar, means: &str) {
@@ -247,7 +266,7 @@ fn attributes_are_kept_unless_they_would_steer_overlayfs() {
         pax_record("SCHILY.xattr.security.selinux", b"x"),
     ]
     .concat();
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Diff::new();
     let archive = Tar::new().pax(&records).file("ping", b"x").bytes();
     unpack(archive.as_slice(), None, dir.path(), &LIMITS).unwrap();
     let ping = dir.path().join("ping");
@@ -263,7 +282,7 @@ fn times_hold_also_for_directories_that_are_filled_later() {
     if !root("times_hold_also_for_directories_that_are_filled_later") {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Diff::new();
     let archive = Tar::new().dir("./").dir("a").dir("a/b").file("a/b/f", b"x").symlink("a/l", "b").bytes();
     unpack(archive.as_slice(), None, dir.path(), &LIMITS).unwrap();
     for path in ["", "a", "a/b", "a/b/f", "a/l"] {
@@ -273,7 +292,7 @@ fn times_hold_also_for_directories_that_are_filled_later() {
 
 #[test]
 fn long_zeros_become_holes() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Diff::new();
     let mut content = vec![0; 3 << 20];
     content[1 << 20] = 1;
     let archive = Tar::new().file("image", &content).file("tail", &[vec![1; 4096], vec![0; 10_000]].concat()).bytes();
@@ -297,7 +316,7 @@ fn both_digests_are_right_whatever_the_compression() {
     let zstd = zstd::encode_all(plain.as_slice(), 3).unwrap();
     let skippable = [&[0x50, 0x2a, 0x4d, 0x18, 2, 0, 0, 0, 9, 9], zstd.as_slice()].concat();
     for blob in [plain.clone(), gzip(&plain), zstd, skippable] {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = Diff::new();
         let done = unpack(blob.as_slice(), Some(&Digest::of(&blob)), dir.path(), &LIMITS).unwrap();
         assert_eq!(done.blob, Some((Digest::of(&blob), blob.len() as u64)));
         assert_eq!((done.diff.id, done.diff.archive), (Digest::of(&plain), plain.len() as u64));

@@ -28,7 +28,7 @@ use rustix::net::{
 };
 
 use crate::book::Book;
-use crate::tcp::Bounds;
+use crate::tcp::Share;
 use crate::tcp::pump::{Pair, reset_on_close};
 use crate::tcp::slots::Id;
 use crate::tcp::wires::{BYTES, Bell, Happened, Joined, Wire, Wires, prepare};
@@ -56,8 +56,10 @@ const BELL: u32 = 0;
 const TUN: u32 = 1;
 const LISTENER: u32 = 2;
 
-/// The inner side of a pair is the container's.
-const INNER: usize = 0;
+/// The tag of connections that containers begin; those of published ports have the number of their listener, from 1.
+const OURS: u32 = 0;
+
+/// The inner side of a pair, the first, is the container's.
 const OUTER: usize = 1;
 
 /// The thread, seen from others.
@@ -80,19 +82,19 @@ impl Outbound {
         tun: Arc<Tun>,
         listeners: [OwnedFd; 2],
         book: Book,
-        bounds: Bounds,
+        share: Share,
         datagrams: Arc<OnceLock<Datagrams>>,
     ) -> io::Result<Self> {
         let bell = Bell::new()?;
         let (commands, received) = mpsc::channel();
-        let wires = Wires::new()?;
+        let wires = Wires::sharing(&share)?;
         wires.watch(&bell, BELL)?;
         wires.watch(&*tun, TUN)?;
         for (listener, number) in listeners.iter().zip(LISTENER..) {
             wires.watch(listener, number)?;
         }
-        let syns = Syns::new(syns::Bounds { all: SYNS.all.min(bounds.all), ..SYNS });
-        let held = Held { tun, book, bounds, syns };
+        let syns = Syns::new(syns::Bounds { all: SYNS.all.min(share.bounds.places - share.bounds.own), ..SYNS });
+        let held = Held { tun, book, share, syns };
         let mut serving = Loop { wires, held, listeners, datagrams, commands: received, bell: bell.clone() };
         super::spawn("outbound", move || serving.run())?;
         Ok(Self { commands, bell })
@@ -121,7 +123,7 @@ struct Loop {
 struct Held {
     tun: Arc<Tun>,
     book: Book,
-    bounds: Bounds,
+    share: Share,
     syns: Syns<Id>,
 }
 
@@ -174,12 +176,14 @@ impl Loop {
 impl Held {
     fn obey(&mut self, wires: &mut Wires<Connecting>, command: Command) {
         let Command::Forget { addresses, done } = command;
-        wires.reset_those(|container, _| addresses.contains(&container));
+        let ended = addresses.clone();
+        wires.reset_everywhere(move |container, tag| tag == OURS && ended.contains(&container));
         let theirs = |wire: &Wire<Connecting>| matches!(wire, Wire::Connecting(connecting) if addresses.contains(&connecting.ends.0.ip()));
         for id in wires.slots.pick(theirs) {
-            if let Some(Wire::Connecting(connecting)) = wires.slots.take(id) {
+            if let Some(Wire::Connecting(connecting)) = wires.slots.look(id) {
                 self.syns.take(&connecting.ends);
             }
+            give_up(wires, id);
         }
         // Whoever asked may not wait any more.
         let _ = done.send(());
@@ -211,9 +215,7 @@ impl Held {
             Offer::Waits | Offer::Shed => return,
             Offer::New => {}
         }
-        let (of_container, all) = wires.count(ends.0.ip());
-        let all = all + self.syns.len() / 2;
-        if of_container >= self.bounds.container || all >= self.bounds.all {
+        if !self.share.has_room(ends.0.ip()) {
             return;
         }
         let (socket, to, is_connected) = match self.begin(ends) {
@@ -347,16 +349,12 @@ fn join(wires: &mut Wires<Connecting>, id: Id, inner: OwnedFd) {
         watched = is_watched;
         let mut pair = Pair::new([inner, socket]);
         pair.ended[OUTER] = ended;
-        Joined { pair, container: ends.0.ip(), tag: 0, armed: [false, is_watched] }
+        Joined { pair, container: ends.0.ip(), tag: OURS, armed: [false, is_watched] }
     });
-    let Some(Wire::Connected { pair, .. }) = wires.slots.look(id) else { return };
-    // Each is told of what is there when it is registered.
-    let sides = [(INNER, true), (OUTER, !watched)].into_iter().filter(|(_, is_new)| *is_new);
-    let registered = sides.map(|(side, _)| wires.add(&pair.sides[side], id, side, BYTES));
-    match registered.collect::<io::Result<()>>() {
-        Ok(()) if watched => wires.pump(id, OUTER),
-        Ok(()) => {}
-        Err(_) => wires.reset(id),
+    wires.register(id, [true, !watched], BYTES);
+    if watched {
+        // What came before is not told again.
+        wires.pump(id, OUTER);
     }
 }
 

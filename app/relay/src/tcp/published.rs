@@ -25,10 +25,10 @@ use rustix::net::{
 };
 
 use crate::table::{self, SOCKET_MARK, Taken};
-use crate::tcp::Bounds;
+use crate::tcp::Share;
 use crate::tcp::pump::{Pair, reset_on_close};
 use crate::tcp::slots::Id;
-use crate::tcp::wires::{BYTES, Bell, Happened, Joined, Wire, Wires, prepare};
+use crate::tcp::wires::{BYTES, Bell, Happened, Joined, Wire, Wires, prepare_inner};
 
 /// Connections taken in a row.
 const ROW: usize = 64;
@@ -41,9 +41,8 @@ const BELL: u32 = 0;
 /// Listeners are told by their number after this.
 const FIRST: u32 = 1;
 
-/// The inner side of a pair is the container's.
+/// The inner side of a pair, the first, is the container's.
 const INNER: usize = 0;
-const OUTER: usize = 1;
 
 /// Where a published port leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,15 +70,15 @@ enum Command {
 
 impl Published {
     /// Starts the thread in the caller's network namespace, which is the relay's.
-    pub fn start(bounds: Bounds) -> io::Result<Self> {
+    pub fn start(share: Share) -> io::Result<Self> {
         let bell = Bell::new()?;
         let (commands, received) = mpsc::channel();
-        let wires = Wires::new()?;
+        let wires = Wires::sharing(&share)?;
         wires.watch(&bell, BELL)?;
         let route = netlink::Socket::open(Protocol::Route)?;
         let firewall = netlink::Socket::open(Protocol::Netfilter)?;
         let neighbours = Neighbours { route, known: Vec::new(), looked: None };
-        let doors = Doors { doors: HashMap::new(), neighbours, firewall, bounds };
+        let doors = Doors { doors: HashMap::new(), neighbours, firewall, share };
         let mut serving = Loop { wires, doors, commands: received, bell: bell.clone() };
         super::spawn("published", move || serving.run())?;
         Ok(Self { commands, bell })
@@ -131,7 +130,7 @@ struct Doors {
     doors: HashMap<u32, (OwnedFd, Door)>,
     neighbours: Neighbours,
     firewall: netlink::Socket,
-    bounds: Bounds,
+    share: Share,
 }
 
 /// A client that waits for the container.
@@ -175,9 +174,11 @@ impl Doors {
                 if let Some((listener, _)) = self.doors.remove(&number) {
                     wires.unwatch(&listener)?;
                 }
-                end_those(wires, |_, of| of == number);
+                end_those(wires, move |_, of| of == number);
             }
-            Command::Forget { addresses } => end_those(wires, |container, _| addresses.contains(&container)),
+            Command::Forget { addresses } => {
+                end_those(wires, move |container, tag| tag > 0 && addresses.contains(&container));
+            }
             Command::Take { add, remove } => return table::take(&mut self.firewall, &add, &remove),
         }
         Ok(())
@@ -197,8 +198,7 @@ impl Doors {
                 // Else what is left of it would keep whoever comes after us from the port.
                 linux::ports::let_later_sockets_bind(&client)?;
                 let (appears, to) = self.neighbours.appearance(from, door)?;
-                let (of_container, all) = wires.count(to.ip());
-                if of_container >= self.bounds.container || all >= self.bounds.all {
+                if !self.share.has_room(to.ip()) || wires.slots.len() >= self.share.bounds.places {
                     return Err(io::ErrorKind::QuotaExceeded.into());
                 }
                 Ok((speaking_as(appears, to)?, to))
@@ -252,24 +252,19 @@ fn join(wires: &mut Wires<Connecting>, id: Id, is_watched: bool) {
         tag: number,
         armed: [is_watched, false],
     });
-    let Some(Wire::Connected { pair, .. }) = wires.slots.look(id) else { return };
-    // Each is told of what is there when it is registered.
-    let sides = [(OUTER, true), (INNER, !is_watched)].into_iter().filter(|(_, is_new)| *is_new);
-    let registered = sides.map(|(side, _)| wires.add(&pair.sides[side], id, side, BYTES));
-    if registered.collect::<io::Result<()>>().is_err() {
-        wires.reset(id);
-    }
+    wires.register(id, [!is_watched, true], BYTES);
 }
 
 /// The container does not answer: the client gets what it would get if nobody listened here.
 fn turn_away(wires: &mut Wires<Connecting>, id: Id) {
-    if let Some(Wire::Connecting(Connecting { client, .. })) = wires.slots.take(id) {
-        reset_on_close(&client);
+    if let Some(Wire::Connecting(Connecting { client, socket, .. })) = wires.slots.take(id) {
+        // The container may have answered meanwhile.
+        [client, socket].iter().for_each(reset_on_close);
     }
 }
 
-fn end_those(wires: &mut Wires<Connecting>, picks: impl Fn(IpAddr, u32) -> bool) {
-    wires.reset_those(&picks);
+fn end_those(wires: &mut Wires<Connecting>, picks: impl Fn(IpAddr, u32) -> bool + Clone + Send + Sync + 'static) {
+    wires.reset_everywhere(picks.clone());
     let theirs = |wire: &Wire<Connecting>| matches!(wire, Wire::Connecting(of) if picks(of.container, of.number));
     for id in wires.slots.pick(theirs) {
         turn_away(wires, id);
@@ -294,7 +289,7 @@ fn connect_as(from: SocketAddr, to: SocketAddr) -> Result<(OwnedFd, bool), Errno
     linux::transparent::set_mark(&socket, SOCKET_MARK).map_err(errno)?;
     linux::transparent::set_syn_count(&socket, SYN_COUNT).map_err(errno)?;
     linux::transparent::set_late_port(&socket).map_err(errno)?;
-    prepare(&socket).map_err(errno)?;
+    prepare_inner(&socket).map_err(errno)?;
     // One client may have connections to many ports.
     sockopt::set_socket_reuseaddr(&socket, true)?;
     bind(&socket, &from)?;

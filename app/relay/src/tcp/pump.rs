@@ -18,6 +18,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
+use super::wires::unpace_if_near;
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown, sockopt};
@@ -25,17 +26,19 @@ use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice
 
 /// Octets of the shared buffer.
 const BUFFER: usize = 64 << 10;
-/// Octets of a pipe. All of a user's pipes together may have fs.pipe-user-pages-soft, 64 MiB.
-const PIPE: usize = 512 << 10;
+/// Octets of a pipe: the most that users may have (fs.pipe-max-size). Half as many cost a third more time per octet.
+const PIPE: usize = 1 << 20;
 /// A pipe that turns out smaller is slower than copying.
 const PIPE_MIN: usize = 64 << 10;
-/// Pipes at a time.
-const PIPES_MAX: usize = 32;
+/// Pipes at a time, of each of two threads. All of a user's pipes, in all programs, may have 64 MiB together
+/// (fs.pipe-user-pages-soft).
+const PIPES_MAX: usize = 16;
 /// Idle pipes that are kept.
 const PIPES_IDLE: usize = 4;
 /// Octets that all ways together may have taken and not written.
 const LEFT_OVER_MAX: usize = 4 << 20;
-/// Full buffers after which a way splices.
+/// Buffers as full as [`BULK_MIN`] after which a way splices. The kernel's largest packets are a little shorter than
+/// the buffer, and what comes in them is read one by one.
 const BULK_AFTER: u8 = 3;
 /// A splice of fewer octets ends that.
 const BULK_MIN: usize = 32 << 10;
@@ -107,8 +110,10 @@ pub(super) struct Pair {
 #[derive(Debug, Default)]
 struct Way {
     waiting: Waiting,
-    /// Full buffers in a row.
+    /// Buffers in a row that were as good as full.
     full: u8,
+    /// It was spliced once.
+    was_bulk: bool,
     /// There will be no more to read.
     is_ended: bool,
     /// And all of it is written.
@@ -255,7 +260,12 @@ impl Pair {
                 way.is_ended = true;
                 return Ok(());
             }
-            BULK_MIN.. => way.full = way.full.saturating_add(1),
+            BULK_MIN.. => {
+                way.full = way.full.saturating_add(1);
+                if way.full == BULK_AFTER && !std::mem::replace(&mut way.was_bulk, true) {
+                    unpace_if_near(&self.sides[1 - from]);
+                }
+            }
             _ => way.full = 0,
         }
         let sent = write(&self.sides[1 - from], &tools.buffer)?;

@@ -45,6 +45,11 @@ impl<T> Slots<T> {
         Self { places: Vec::new(), free: Vec::new() }
     }
 
+    /// How many are taken.
+    pub(super) fn len(&self) -> usize {
+        self.places.len() - self.free.len()
+    }
+
     pub(super) fn put(&mut self, what: T) -> Id {
         let place = self.free.pop().unwrap_or_else(|| {
             self.places.push((1, None));

@@ -1,10 +1,11 @@
 //! What both loops of TCP do with their sockets: wait for events, move bytes, count, end.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
@@ -12,13 +13,21 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::net::sockopt;
 use rustix::time::Timespec;
 
+use super::overflow::Overflow;
 use super::pump::{Pair, Tools, Turn};
 use super::slots::{Id, Slots, Token};
+use super::{Counts, Share};
 
 /// Events taken at a time.
 const EVENTS: usize = 128;
 /// What is not sent stays with the sender: the socket takes no more than this beyond what is under way.
 const UNSENT: u32 = 128 << 10;
+/// The congestion control of sockets that need none.
+const UNPACED: &str = "reno";
+/// What the names of those begin with that pace all they send.
+const PACED: &str = "bbr";
+/// Nearer is the host itself, or what is in it; a network card and a switch take longer.
+const NEAR: Duration = Duration::from_micros(100);
 /// A connection on which nothing comes for so long is asked whether it is still there.
 const KEEPALIVE: Duration = Duration::from_secs(600);
 const KEEPALIVE_AGAIN: Duration = Duration::from_secs(60);
@@ -34,9 +43,12 @@ pub(super) struct Wires<C> {
     pub(super) slots: Slots<Wire<C>>,
     tools: Tools,
     again: VecDeque<(Id, usize)>,
-    /// Connections by the container that they count for.
-    counts: HashMap<IpAddr, usize>,
-    all: usize,
+    /// Of this and the other loops.
+    counts: Counts,
+    /// Connections of this one, not counting those that are being made.
+    here: Arc<AtomicUsize>,
+    /// How many it keeps, and who takes the others.
+    keeps: Option<(usize, Arc<Overflow>)>,
 }
 
 /// What is in a place.
@@ -61,6 +73,12 @@ pub(super) struct Joined {
     pub(super) armed: [bool; 2],
 }
 
+impl<C> From<Joined> for Wire<C> {
+    fn from(Joined { pair, container, tag, armed }: Joined) -> Self {
+        Self::Connected { pair: Box::new(pair), container, tag, armed }
+    }
+}
+
 /// What happened to a place.
 pub(super) enum Happened {
     /// To a socket of the loop's own.
@@ -70,10 +88,17 @@ pub(super) enum Happened {
 }
 
 impl<C> Wires<C> {
-    pub(super) fn new() -> io::Result<Self> {
+    /// Tells in `here` how many connections it has.
+    pub(super) fn new(counts: Counts, here: Arc<AtomicUsize>) -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let (slots, tools, again) = (Slots::new(), Tools::new(), VecDeque::new());
-        Ok(Self { epoll, slots, tools, again, counts: HashMap::new(), all: 0 })
+        Ok(Self { epoll, slots, tools, again, counts, here, keeps: None })
+    }
+
+    /// For a thread that has others to give connections to.
+    pub(super) fn sharing(share: &Share) -> io::Result<Self> {
+        let wires = Self::new(share.counts.clone(), Arc::default())?;
+        Ok(Self { keeps: Some((share.bounds.own, Arc::clone(&share.overflow))), ..wires })
     }
 
     /// Has the loop woken when there is something in a socket of its own; level-triggered.
@@ -90,11 +115,6 @@ impl<C> Wires<C> {
         Ok(epoll::add(&self.epoll, socket, EventData::new_u64(Token::Side(id, side).word()), flags)?)
     }
 
-    /// Connections that count for a container, and all.
-    pub(super) fn count(&self, container: IpAddr) -> (usize, usize) {
-        (self.counts.get(&container).copied().unwrap_or_default(), self.all)
-    }
-
     /// A socket that was being connected is one side of a pair from now on. What is there to be read goes at once.
     pub(super) fn join(&mut self, id: Id, pair: impl FnOnce(C) -> Joined) {
         let mut container = None;
@@ -102,14 +122,49 @@ impl<C> Wires<C> {
             Wire::Connecting(connecting) => {
                 let joined = pair(connecting);
                 container = Some(joined.container);
-                let Joined { pair, container, tag, armed } = joined;
-                Wire::Connected { pair: Box::new(pair), container, tag, armed }
+                Wire::from(joined)
             }
             connected => connected,
         });
         let Some(container) = container else { return };
-        *self.counts.entry(container).or_default() += 1;
-        self.all += 1;
+        self.counts.add(container);
+        self.here.fetch_add(1, Ordering::Relaxed);
+        self.give_away(id);
+    }
+
+    /// A pair from another loop, where it was counted.
+    pub(super) fn put(&mut self, joined: Joined) -> Id {
+        self.slots.put(Wire::from(joined))
+    }
+
+    /// Has the loop told of sides of a connection, and of what is there already.
+    pub(super) fn register(&mut self, id: Id, sides: [bool; 2], flags: EventFlags) {
+        let Some(Wire::Connected { pair, .. }) = self.slots.look(id) else { return };
+        let new = [0, 1].into_iter().filter(|side| sides[*side]);
+        let registered = new.map(|side| self.add(&pair.sides[side], id, side, flags));
+        if registered.collect::<io::Result<()>>().is_err() {
+            self.reset(id);
+        }
+    }
+
+    /// Gives a connection to another loop, if there are enough here.
+    fn give_away(&mut self, id: Id) {
+        let Some((_, overflow)) = self.keeps.as_ref().filter(|(own, _)| self.here.load(Ordering::Relaxed) > *own)
+        else {
+            return;
+        };
+        let Some(Wire::Connected { pair, container, tag, .. }) = self.slots.look(id) else { return };
+        if overflow.take(pair, *container, *tag) {
+            // Closing would not do it: the sockets live on.
+            for side in &pair.sides {
+                // One of them may not be there yet.
+                let _ = epoll::delete(&self.epoll, side);
+            }
+            self.slots.take(id);
+            self.here.fetch_sub(1, Ordering::Relaxed);
+        } else {
+            self.reset(id);
+        }
     }
 
     /// Waits, at most for `timeout`, moves bytes, and tells of what is the loop's.
@@ -212,21 +267,24 @@ impl<C> Wires<C> {
 
     fn part(&mut self, id: Id) -> Option<Box<Pair>> {
         let Wire::Connected { pair, container, .. } = self.slots.take(id)? else { return None };
-        self.all -= 1;
-        if let Some(count) = self.counts.get_mut(&container) {
-            *count -= 1;
-            if *count == 0 {
-                self.counts.remove(&container);
-            }
-        }
+        self.here.fetch_sub(1, Ordering::Relaxed);
+        self.counts.remove(container);
         Some(pair)
     }
 
-    /// Ends all connections that `picks` picks by container and tag.
+    /// Ends all connections that `picks` picks by container and tag, in this loop.
     pub(super) fn reset_those(&mut self, picks: impl Fn(IpAddr, u32) -> bool) {
         let theirs = |wire: &Wire<C>| matches!(wire, Wire::Connected { container, tag, .. } if picks(*container, *tag));
         for id in self.slots.pick(theirs) {
             self.reset(id);
+        }
+    }
+
+    /// The same, also of those that were given away.
+    pub(super) fn reset_everywhere(&mut self, picks: impl Fn(IpAddr, u32) -> bool + Send + Sync + 'static) {
+        self.reset_those(&picks);
+        if let Some((_, overflow)) = &self.keeps {
+            overflow.reset_those(picks);
         }
     }
 }
@@ -241,6 +299,25 @@ pub(crate) fn prepare(socket: impl AsFd) -> io::Result<()> {
     sockopt::set_tcp_keepidle(socket, KEEPALIVE)?;
     sockopt::set_tcp_keepintvl(socket, KEEPALIVE_AGAIN)?;
     Ok(sockopt::set_tcp_keepcnt(socket, KEEPALIVE_TIMES)?)
+}
+
+/// As [`prepare`], for a socket whose other end is a container's.
+///
+/// Between them is nothing that could be overloaded, so nothing is gained by a congestion control that paces, as BBR
+/// does (one timer for each packet). Reno is in every kernel, and allowed to everybody.
+pub(crate) fn prepare_inner(socket: impl AsFd) -> io::Result<()> {
+    prepare(&socket)?;
+    Ok(sockopt::set_tcp_congestion(socket.as_fd(), UNPACED)?)
+}
+
+/// Where much is sent to somebody who is so near that there is no network between, pacing is of no use either:
+/// another way is found in the host's own choice of a congestion control.
+pub(super) fn unpace_if_near(socket: &OwnedFd) {
+    let is_near = || linux::transparent::shortest_round_trip(socket).is_ok_and(|time| time.is_some_and(|t| t < NEAR));
+    if sockopt::tcp_congestion(socket).is_ok_and(|name| name.starts_with(PACED)) && is_near() {
+        // As it was, it is slower and right.
+        let _ = sockopt::set_tcp_congestion(socket, UNPACED);
+    }
 }
 
 /// How others wake a loop.
@@ -260,6 +337,18 @@ impl Bell {
     pub(super) fn hush(&self) {
         // Nothing to read is as quiet.
         let _ = rustix::io::read(&self.0, &mut [0_u8; 8]);
+    }
+}
+
+impl Bell {
+    pub(super) fn fd(&self) -> &OwnedFd {
+        &self.0
+    }
+}
+
+impl From<OwnedFd> for Bell {
+    fn from(fd: OwnedFd) -> Self {
+        Self(Arc::new(fd))
     }
 }
 

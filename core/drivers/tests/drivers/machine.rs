@@ -201,9 +201,9 @@ impl Machine {
                 mac: endpoint_mac(&network.id, &addrs, &id, n as u8),
                 addrs,
                 gateways: gateways(network, &mut routed),
-                ports: if n == 0 { run.ports.clone() } else { Vec::new() },
                 routes: Vec::new(),
                 mtu: None,
+                ports: if n == 0 { run.ports.clone() } else { Vec::new() },
                 mark: Mark::new(INSTANCE, &id.short()),
             };
             Ok((net.clone(), endpoint))

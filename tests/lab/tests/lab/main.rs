@@ -15,6 +15,8 @@ mod faults;
 mod guards;
 mod heal;
 mod images;
+mod images_names;
+mod images_out;
 mod kube;
 mod macvlan;
 mod many;
@@ -35,6 +37,8 @@ mod words;
 fn main() {
     let all = [
         images::sentences(),
+        images_names::sentences(),
+        images_out::sentences(),
         publish::sentences(),
         ports::sentences(),
         reach::sentences(),

@@ -25,6 +25,7 @@ pub(crate) fn sentences() -> Vec<Sentence> {
         an_ordinary_users_network_keeps_clear_of_the_hosts_routes,
         where_users_are_given_no_tun_links_it_is_said_what_to_change_and_containers_still_reach_each_other,
         what_pasta_and_slirp4netns_options_ask_for_is_seen_outside,
+        two_users_and_root_at_once_do_not_see_or_disturb_each_other,
     ]
 }
 
@@ -401,4 +402,67 @@ fn what_pasta_and_slirp4netns_options_ask_for_is_seen_outside(lab: &Lab) {
         assert_eq!(lab.outside(&get(&format!("{HOST4}:8080"))).ok().out.trim_end(), OUTSIDE4);
         lab.user("podwire rm -f -t 0 web").ok();
     }
+}
+
+/// The line by which a second ordinary user runs another one; he is made when he is not there.
+fn as_second(line: &str) -> String {
+    let make = "id second >/dev/null 2>&1 || { echo second:x:2001:2001::/home/second:/bin/sh >>/etc/passwd; \
+                echo second:x:2001: >>/etc/group; for f in subuid subgid; do echo second:300000:65536 >>/etc/$f; done; \
+                install -d -m 700 -o 2001 -g 2001 /home/second /run/user/2001; }";
+    let quoted = line.replace('\'', "'\\''");
+    format!(
+        "{make}; cd /home/second && setpriv --reuid=second --regid=second --init-groups --reset-env env \
+         XDG_RUNTIME_DIR=/run/user/2001 PATH=/run/lab/bin:$PATH sh -c '{quoted}'"
+    )
+}
+
+fn two_users_and_root_at_once_do_not_see_or_disturb_each_other(lab: &Lab) {
+    load(lab);
+    crate::words::load(lab);
+    let first = |line: &str| lab.user(line);
+    let second = |line: &str| lab.host(&as_second(line));
+    let root = |line: &str| lab.host(line);
+    second("true").ok();
+    lab.host(&format!("install -m 644 -o second /home/{USER}/banner.tar /home/second/")).ok();
+    second("podwire load -q -i banner.tar").ok();
+    let before = lab.settled_state();
+    type Runs<'a> = &'a dyn Fn(&str) -> lab::Run;
+    let all: [(Runs<'_>, u16); 3] = [(&first, 8081), (&second, 8082), (&root, 8083)];
+    // The same names, and the same subnets, are three different ones.
+    for (run, port) in all {
+        run("podwire network create --subnet 10.89.7.0/24 app").ok();
+        run(&format!("podwire run -d --name web --network app -p {port}:80 banner")).ok();
+    }
+    for (run, port) in all {
+        banner_comes(|| lab.outside(&get(&format!("{HOST4}:{port}"))));
+        banner_comes(|| run(&fetch("--network app", "web")));
+        assert_eq!(
+            run("podwire ps --format '{{.Names}} {{.Ports}}'").ok().out.trim(),
+            format!("web 0.0.0.0:{port}->80/tcp")
+        );
+        assert_eq!(run("podwire ps -aq").ok().out.lines().count(), 1);
+        for (_, other) in all.iter().filter(|(_, other)| *other != port) {
+            run(&format!("podwire run -d -p {other}:80 banner")).refuses(126, "address already in use");
+            // By the host's address a user's reach the others', as anybody does; what listens on the host, a user's
+            // relay too, is closed to root's.
+            if port != 8083 {
+                banner_comes(|| run(&fetch("", &format!("{HOST4}:{other}"))));
+            }
+        }
+    }
+    // One's helpers and commands are nobody else's.
+    second("podwire rm -f -t 0 nobodys").code(0);
+    first("kill -9 $(pgrep -u $(id -u) podwire-relay) $(pgrep -u $(id -u) podwire-netd)").ok();
+    for port in [8081, 8082, 8083] {
+        banner_comes(|| lab.outside(&knock(&format!("{HOST4}:{port}"))));
+    }
+    first("podwire rm -fa -t 0 && podwire network rm app").ok();
+    for (run, port) in &all[1..] {
+        banner_comes(|| lab.outside(&knock(&format!("{HOST4}:{port}"))));
+        banner_comes(|| run(&fetch("--network app", "web")));
+    }
+    root("podwire rm -fa -t 0 && podwire network rm app").ok();
+    banner_comes(|| lab.outside(&knock(&format!("{HOST4}:8082"))));
+    second("podwire rm -fa -t 0 && podwire network rm app").ok();
+    before.same(lab, "after two users and root");
 }

@@ -120,6 +120,12 @@ fn unshare_shows_files_as_containers_have_them(lab: &Lab) {
     );
     lab.user("podwire unshare sh -c 'exit 7'").code(7);
     lab.user("podwire unshare /nowhere").refuses(127, "cannot run \"/nowhere\": No such file or directory");
+    lab.user("podwire unshare /etc").refuses(126, "cannot run \"/etc\": Permission denied");
+    lab.user("podwire unshare --foo").refuses(125, "unknown flag: --foo");
+    // Without a command it is the user's shell.
+    assert_eq!(text(lab.user("echo 'id -u; exit 5' | SHELL=/bin/sh podwire unshare; echo $?")), "0\n5");
+    let environment = "podwire unshare sh -c 'echo $CONTAINERS_GRAPHROOT $CONTAINERS_RUNROOT'";
+    assert_eq!(text(lab.user(environment)), format!("/home/{USER}/.local/share/podwire /run/user/{USER_ID}/podwire"));
     // A podwire in there has the same containers, and leaves the namespaces to those who are in them.
     let inside = "podwire unshare sh -c 'podwire run -d --name in --network none banner sleep 100 && podwire ps -q'";
     assert_eq!(lab.user(inside).ok().out.lines().count(), 2);
