@@ -105,9 +105,8 @@ impl Engine {
     pub(crate) fn image(&self, config: &ContainerConfig, talk: &Talk<'_>) -> Result<Image> {
         let images = self.images()?;
         let pull = || -> Result<Image> {
-            let platform = config.platform.clone();
             let access = Access { tls_verify: (!config.tls_verify).then_some(false), ..Access::default() };
-            let options = PullOptions { access, platform, ..PullOptions::default() };
+            let options = PullOptions { access, platform: config.platform.clone(), ..PullOptions::default() };
             let id = images.pull(&config.image, &options, talk.progress)?;
             Ok(images.by_id(&id)?)
         };

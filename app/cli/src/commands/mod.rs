@@ -45,7 +45,7 @@ mod pod_start;
 mod pod_stop;
 mod port;
 pub(crate) mod ps;
-mod pull;
+pub(crate) mod pull;
 mod push;
 mod rename;
 mod restart;
@@ -158,9 +158,9 @@ pub(crate) const COMMANDS: &[Entry] = &[
     Entry::new::<search::Search>(&["search", "image search"], "Search registries for images", "[options] TERM"),
     Entry::new::<start::Start>(&["start", "container start"], "Start containers", SEVERAL_CONTAINERS),
     Entry::new::<stop::Stop>(&["stop", "container stop"], "Stop running containers", SEVERAL_CONTAINERS),
+    Entry::new::<tag::Tag>(&["tag", "image tag"], "Give an image more names", "IMAGE TARGET_NAME [TARGET_NAME...]"),
     Entry::new::<top::Top>(&["top", "container top"], "Show the processes of a container", "[options] CONTAINER [COLUMNS|ARGS...]"),
     Entry::new::<pause::Unpause>(&["unpause", "container unpause"], "Let the processes of containers go on", SEVERAL_CONTAINERS),
-    Entry::new::<tag::Tag>(&["tag", "image tag"], "Give an image more names", "IMAGE TARGET_NAME [TARGET_NAME...]"),
     Entry::new::<unshare::Unshare>(&["unshare"], "Run a command in the user namespace of an ordinary user's containers", "[options] [COMMAND [ARG...]]"),
     Entry::new::<tag::Untag>(&["untag", "image untag"], "Take names away from an image", "IMAGE [NAME...]"),
     Entry::new::<update::Update>(&["update", "container update"], "Change the published ports of a container", "[options] CONTAINER"),

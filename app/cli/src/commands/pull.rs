@@ -28,7 +28,7 @@ pub(crate) struct Pull {
 }
 
 /// What machine an image is for.
-#[derive(clap::Args)]
+#[derive(clap::Args, Debug, Default)]
 pub(crate) struct PlatformFlags {
     /// The architecture (default: this machine's)
     #[arg(long, value_name = "ARCH")]

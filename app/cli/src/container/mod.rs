@@ -129,18 +129,8 @@ pub(crate) struct ContainerFlags {
     /// Read labels from a file
     #[arg(long, value_name = "strings")]
     label_file: Vec<String>,
-    /// What machine the image is for (OS/ARCH[/VARIANT])
-    #[arg(long, value_name = "string")]
-    platform: Option<String>,
-    /// What processor the image is for
-    #[arg(long, value_name = "string")]
-    arch: Option<String>,
-    /// What system the image is for
-    #[arg(long, value_name = "string")]
-    os: Option<String>,
-    /// What variant of the processor the image is for
-    #[arg(long, value_name = "string")]
-    variant: Option<String>,
+    #[command(flatten)]
+    platform: crate::commands::pull::PlatformFlags,
     #[command(flatten)]
     security: SecurityFlags,
     #[command(flatten)]
@@ -189,7 +179,7 @@ impl ContainerFlags {
         if self.replace && self.dry_run {
             return Err(Failure::new("--dry-run and --replace cannot be used together yet"));
         }
-        let platform = self.platform()?;
+        let platform = self.platform.read()?;
         let (volumes, tmpfs) = self.volumes()?;
         let (env, labels) = (self.environment()?, self.labels()?);
         let inside = self.inside.parse()?;
@@ -311,25 +301,6 @@ impl ContainerFlags {
             Some(twice) => Err(Failure::new(format!("{}: duplicate mount destination", twice[0]))),
             None => Ok((volumes, tmpfs)),
         }
-    }
-
-    fn platform(&self) -> Result<Option<images::Platform>, Failure> {
-        let parts = [&self.arch, &self.os, &self.variant];
-        if let Some(text) = &self.platform {
-            return match parts.iter().any(|part| part.is_some()) {
-                true => Err(Failure::new("--platform option can not be specified with --arch or --os")),
-                false => Ok(Some(text.parse::<images::Platform>()?)),
-            };
-        }
-        if parts.iter().all(|part| part.is_none()) {
-            return Ok(None);
-        }
-        let here = images::Platform::host();
-        Ok(Some(images::Platform {
-            variant: self.variant.clone().or_else(|| here.variant.filter(|_| self.arch.is_none())),
-            os: self.os.clone().unwrap_or(here.os),
-            architecture: self.arch.clone().unwrap_or(here.architecture),
-        }))
     }
 }
 
