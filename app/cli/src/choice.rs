@@ -28,6 +28,21 @@ impl Choice {
         self.latest || !self.filter.is_empty() || !self.cidfile.is_empty()
     }
 
+    /// Refuses what contradicts itself, and what names nobody; to be called before anything is opened.
+    pub(crate) fn check(&self, named: &[String], all: bool) -> Result<(), Failure> {
+        let files = !self.cidfile.is_empty();
+        if self.latest {
+            return match all || files || !named.is_empty() {
+                true => Err(Failure::new("--all, --latest, and containers cannot be used together")),
+                false => Ok(()),
+            };
+        }
+        if files || (!self.filter.is_empty() && !all) {
+            return Ok(());
+        }
+        flags::names_or_all(named, all)
+    }
+
     /// The containers meant; `wanted` are those that `--all` and filters are about.
     pub(crate) fn names(
         &self,

@@ -36,24 +36,43 @@ pub(crate) struct LogWriter {
     /// Whether it was said already that it cannot be written.
     complained: bool,
     buffer: Vec<u8>,
+    /// The most bytes the file may have, and how many it has.
+    limit: Option<u64>,
+    size: u64,
 }
 
 impl LogWriter {
-    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+    /// `limit`: the file begins anew before it would have more bytes.
+    pub(crate) fn open(path: &Path, limit: Option<u64>) -> io::Result<Self> {
         let file = File::options().append(true).create(true).mode(0o600).open(path)?;
-        Ok(Self { file, complained: false, buffer: Vec::new() })
+        let size = file.metadata()?.len();
+        Ok(Self { file, complained: false, buffer: Vec::new(), limit, size })
     }
 
     /// Writes what was read at once. A container must not stop for a log that cannot be written (full disk).
     pub(crate) fn write(&mut self, now: Timestamp, stream: Stream, bytes: &[u8]) {
         self.buffer.clear();
         format_chunk(&mut self.buffer, now, stream, bytes);
-        if let Err(error) = self.file.write_all(&self.buffer)
+        if let Err(error) = self.write_buffer()
             && !std::mem::replace(&mut self.complained, true)
         {
             // Standard error is userdata/monitor.log.
             let _ = writeln!(io::stderr(), "the log cannot be written: {error}");
         }
+    }
+
+    fn write_buffer(&mut self) -> io::Result<()> {
+        let Some(limit) = self.limit else { return self.file.write_all(&self.buffer) };
+        for line in self.buffer.split_inclusive(|byte| *byte == b'\n') {
+            let length = line.len() as u64;
+            if self.size + length > limit {
+                self.file.set_len(0)?;
+                self.size = 0;
+            }
+            self.file.write_all(line)?;
+            self.size += length;
+        }
+        Ok(())
     }
 }
 

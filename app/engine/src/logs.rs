@@ -34,7 +34,11 @@ impl Engine {
     /// Gives the lines of a container's log to `sink`, in order.
     pub fn logs(&self, name: &str, options: &LogOptions, sink: &mut LogSink<'_>) -> Result<()> {
         let record = self.named(name)?;
-        let path = self.places(&record.id).log();
+        let path = crate::monitor::log_path(&record, &self.places(&record.id)).ok_or_else(|| {
+            let text =
+                "this container is using the 'none' log driver, cannot read logs: this container is not logging output";
+            Error::usage(text)
+        })?;
         let file = match File::open(&path) {
             Ok(file) => file,
             // It was never started.
@@ -107,6 +111,11 @@ impl Reader<'_, '_> {
             let mut events = [0; 4096];
             // Only that something happened matters, not what.
             while matches!(rustix::io::read(growth, &mut events), Ok(1..)) {}
+            // One with a greatest size has begun anew.
+            if self.file.stream_position()? > self.file.get_ref().metadata()?.len() {
+                self.file.rewind()?;
+                self.rest.clear();
+            }
             self.read_on()?;
             if over {
                 return Ok(());

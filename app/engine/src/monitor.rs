@@ -34,7 +34,7 @@ use linux::{ProcessRef, Spawn, fds, mounts, userns};
 use model::{ContainerId, ImageId};
 use serde::{Deserialize, Serialize};
 
-use crate::config::NetworkMode;
+use crate::config::{LogDriver, NetworkMode};
 use crate::engine::{Engine, EngineOptions, Places, change_if_owned, remove_if_says};
 use crate::error::{Error, Result};
 use crate::keeper::Keeper;
@@ -161,7 +161,7 @@ impl Monitor {
         // Somebody found the starter dead and took the container back: nothing for us to do.
         let Some(record) = claimed else { return Ok(()) };
         let starter = starter_socket()?;
-        let mut pump = self.pump()?;
+        let mut pump = self.pump(&record)?;
         let starter = starter.map(|socket| pump.add_client(socket, watched)).transpose()?;
         match self.bring_up(&record) {
             Ok(up) => self.stay(pump, up, &record),
@@ -174,9 +174,11 @@ impl Monitor {
         }
     }
 
-    fn pump(&mut self) -> Result<Pump> {
+    fn pump(&mut self, record: &ContainerRecord) -> Result<Pump> {
         let root = self.engine.options().root.clone();
-        Pump::new(&self.places.log(), Holds::new(root, self.order.id, std::mem::take(&mut self.ports)))
+        let limit = record.settings.care.log.max_size;
+        let log = log_path(record, &self.places).unwrap_or_else(|| PathBuf::from("/dev/null"));
+        Pump::new((&log, limit), Holds::new(root, self.order.id, std::mem::take(&mut self.ports)))
     }
 
     /// Container running, record saying so, attach socket open.
@@ -298,7 +300,7 @@ impl Monitor {
         })?;
         let Some(record) = claimed else { return Ok(()) };
         let Some(init) = record.init else { return Ok(()) };
-        let mut pump = self.pump()?;
+        let mut pump = self.pump(&record)?;
         let up = self.find_up(&record, init)?;
         if let Some(socket) = starter_socket()? {
             pump.add_client(socket, false)?;
@@ -327,6 +329,12 @@ impl Monitor {
         };
         Ok(Up { init, sources, stdin, keeper })
     }
+}
+
+/// Where a container's output is kept; `None` for nowhere.
+pub(crate) fn log_path(record: &ContainerRecord, places: &Places) -> Option<PathBuf> {
+    let log = &record.settings.care.log;
+    (log.driver != LogDriver::None).then(|| log.path.clone().unwrap_or_else(|| places.log()))
 }
 
 /// When `--timeout` is over, which counts from the start.

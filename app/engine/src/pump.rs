@@ -171,8 +171,9 @@ enum Token {
 
 impl Pump {
     /// `holds`: for as long as the container has its ports.
-    pub(crate) fn new(log: &Path, holds: Holds) -> Result<Self> {
-        let log = LogWriter::open(log).map_err(|e| Error::at(log.display(), e))?;
+    /// `log`: where it writes, and how much at most.
+    pub(crate) fn new((log, limit): (&Path, Option<u64>), holds: Holds) -> Result<Self> {
+        let log = LogWriter::open(log, limit).map_err(|e| Error::at(log.display(), e))?;
         Ok(Self {
             log,
             holds,

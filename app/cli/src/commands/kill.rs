@@ -22,6 +22,7 @@ pub(crate) struct Kill {
 
 impl Command for Kill {
     fn run(self, podwire: &Podwire) -> Outcome {
+        self.choice.check(&self.arguments, self.all)?;
         let mut engine = podwire.engine()?;
         let names = self.choice.names(podwire, &engine, self.arguments, self.all, |c| c.state.is_running())?;
         each(&names, engine::Error::exit_code, |name| {

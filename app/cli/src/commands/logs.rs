@@ -53,6 +53,8 @@ impl Command for Logs {
         if self.arguments.is_empty() && !self.latest {
             return Err(Failure::new("specify at least one container name or ID to log"));
         }
+        // What is wrong with the flags is told before anything is opened.
+        self.flags.options()?;
         let engine = podwire.engine()?;
         let names = match self.latest {
             true => vec![choice::one(podwire, &engine, self.arguments.first(), true)?],

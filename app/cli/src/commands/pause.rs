@@ -51,6 +51,7 @@ impl Which {
         wanted: State,
         act: fn(&mut Engine, &str) -> Result<model::ContainerId, engine::Error>,
     ) -> Outcome {
+        self.choice.check(&self.arguments, self.all)?;
         let mut engine = podwire.engine()?;
         let names = self.choice.names(podwire, &engine, self.arguments, self.all, |c| c.state == wanted)?;
         each(&names, engine::Error::exit_code, |name| act(&mut engine, name).map(|_| Some(name.to_owned())))

@@ -30,6 +30,9 @@ impl Command for Restart {
             (true, false) => return Err(Failure::new("you must provide at least one name or id")),
             _ => {}
         }
+        if !self.running {
+            self.choice.check(&self.arguments, self.all)?;
+        }
         let mut engine = podwire.engine()?;
         let names = match self.running {
             true => {

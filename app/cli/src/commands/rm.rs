@@ -46,8 +46,9 @@ pub(crate) struct Rm {
 
 impl Command for Rm {
     fn run(self, podwire: &Podwire) -> Outcome {
-        let mut engine = podwire.engine()?;
         let choice = Choice { cidfile: self.cidfile, filter: self.filter, latest: self.latest };
+        choice.check(&self.arguments, self.all)?;
+        let mut engine = podwire.engine()?;
         let names = choice.names(podwire, &engine, self.arguments, self.all, |c| !c.is_infra)?;
         let options =
             engine::RemoveOptions { force: self.force, time: self.time, volumes: self.volumes, depend: self.depend };

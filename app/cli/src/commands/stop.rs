@@ -27,6 +27,7 @@ pub(crate) struct Stop {
 
 impl Command for Stop {
     fn run(self, podwire: &Podwire) -> Outcome {
+        self.choice.check(&self.arguments, self.all)?;
         let mut engine = podwire.engine()?;
         let names = self.choice.names(podwire, &engine, self.arguments, self.all, |c| c.state.is_running())?;
         each(&names, engine::Error::exit_code, |name| match engine.stop(name, self.time) {

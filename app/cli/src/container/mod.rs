@@ -150,6 +150,9 @@ pub(crate) struct ContainerFlags {
     arguments: Vec<String>,
 }
 
+/// A path and options.
+type Tmpfs = (String, String);
+
 /// What was asked for, and what should be said about it.
 #[derive(Debug)]
 pub(crate) struct Wish {
@@ -275,7 +278,7 @@ impl ContainerFlags {
         labels(&self.label_file, &self.label)
     }
 
-    fn volumes(&self) -> Result<Mounts, Failure> {
+    fn volumes(&self) -> Result<(Vec<VolumeMount>, Vec<Tmpfs>), Failure> {
         let mut volumes = self.volume.iter().map(|v| volume::parse(v)).collect::<Result<Vec<_>, _>>()?;
         let mut tmpfs = self.tmpfs.iter().map(|t| volume::tmpfs(t)).collect::<Result<Vec<_>, _>>()?;
         for text in &self.mount {
@@ -293,9 +296,6 @@ impl ContainerFlags {
         }
     }
 }
-
-/// What is mounted: volumes and directories, and file systems in memory with their options.
-type Mounts = (Vec<VolumeMount>, Vec<(String, String)>);
 
 /// A JSON array of words, or one word; nothing clears the image's.
 pub(crate) fn entrypoint(text: &str) -> Vec<String> {

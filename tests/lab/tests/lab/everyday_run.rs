@@ -17,6 +17,7 @@ pub(crate) fn sentences() -> Vec<Sentence> {
         a_check_finds_a_container_well_and_unwell,
         an_unhealthy_container_is_dealt_with_as_asked,
         a_container_is_killed_when_its_time_is_over,
+        output_is_kept_where_and_as_long_as_asked,
         what_cannot_be_done_is_refused_in_podmans_words,
     ];
     // With whatever controllers the machine has.
@@ -263,6 +264,18 @@ fn a_container_is_killed_when_its_time_is_over(lab: &Lab) {
     load(lab);
     let run = lab.host("podwire run --rm --timeout 1 banner sleep 60").code(137);
     assert!((900..20_000).contains(&run.took.as_millis()), "{:?}", run.took);
+}
+
+fn output_is_kept_where_and_as_long_as_asked(lab: &Lab) {
+    load(lab);
+    lab.host("podwire run --name none --log-driver none banner echo said").ok().says("said");
+    lab.host("podwire logs none").refuses(125, "this container is using the 'none' log driver, cannot read logs");
+    lab.host("podwire run --name there --log-opt path=/run/its.log --log-driver json-file banner echo said").ok();
+    assert!(lab.ok("cat /run/its.log").ends_with("stdout F said"));
+    lab.host("podwire logs there").ok().says("said");
+    lab.host("podwire run -d --name short --log-opt max-size=2k banner sh -c 'for i in $(seq 500); do echo line $i; done; sleep 1000'").ok();
+    let last = eventually(|| lab.host("podwire logs --tail 1 short"), |run| run.out.contains("line 500"));
+    assert!(last.out.contains("line 500") && lab.ok("podwire logs short | wc -l").parse::<u32>().is_ok_and(|n| n < 60));
 }
 
 fn what_cannot_be_done_is_refused_in_podmans_words(lab: &Lab) {
