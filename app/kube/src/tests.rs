@@ -170,10 +170,7 @@ fn what_cannot_be_honoured_is_refused_by_its_place() {
         "livenessProbe.grpc is not supported by podwire yet",
     );
     check(&pod("", "    livenessProbe: {tcpSocket: {port: web}}"), "web is neither a port nor the name of one");
-    check(
-        &pod("", "    livenessProbe: {httpGet: {port: 80, path: \"/'; reboot\"}}"),
-        "must be a path of a URL",
-    );
+    check(&pod("", "    livenessProbe: {httpGet: {port: 80, path: \"/'; reboot\"}}"), "must be a path of a URL");
     check(&pod("", "    startupProbe: {exec: {command: [a]}}"), "only supported by podwire beside a livenessProbe");
     check(
         &pod("", "    startupProbe: {exec: {command: [a]}}\n    livenessProbe: {exec: {command: [b]}}"),
@@ -217,7 +214,10 @@ fn policies_probes_and_limits_become_those_of_the_containers() {
     livenessProbe: {httpGet: {port: http, path: /up}, initialDelaySeconds: 5, periodSeconds: 1}
     readinessProbe: {tcpSocket: {port: 1}}";
     let check = container("", web).care.health.unwrap();
-    assert_eq!((check.shell, &check.command[..]), (true, &["curl -f 'http://localhost:8080/up' || exit 1".to_owned()][..]));
+    assert_eq!(
+        (check.shell, &check.command[..]),
+        (true, &["curl -f 'http://localhost:8080/up' || exit 1".to_owned()][..])
+    );
     assert_eq!((check.start_period, check.on_failure), (seconds(60), OnUnhealthy::Restart));
 }
 

@@ -104,7 +104,9 @@ impl PodCreate {
             self.check_without_infra()?;
         }
         if self.share_parent == Some(true) {
-            return Err(Failure::new("--share-parent is not supported: a pod has no control group, each container has its own"));
+            return Err(Failure::new(
+                "--share-parent is not supported: a pod has no control group, each container has its own",
+            ));
         }
         let common = self.common()?;
         let mut remarks = Vec::new();

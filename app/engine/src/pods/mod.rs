@@ -171,7 +171,9 @@ impl FromStr for Share {
             return Ok(share);
         }
         Err(Error::usage(match text {
-            "cgroup" => "--share cgroup is not supported: a pod has no control group, each container has its own".to_owned(),
+            "cgroup" => {
+                "--share cgroup is not supported: a pod has no control group, each container has its own".to_owned()
+            }
             "user" => "--share user is not supported by podwire yet".to_owned(),
             _ => format!("invalid kernel namespace to share: {text}. Options are: cgroup, ipc, net, pid, uts or none"),
         }))

@@ -91,7 +91,8 @@ fn a_pods_containers_are_started_again_by_its_policy_and_stay_down_when_it_is_st
     lab.host("podwire pod create --name p --restart always --exit-policy stop").ok();
     lab.host("podwire run -d --pod p --name web banner").ok();
     lab.host("podwire run -d --pod p --name own --restart no banner sleep 1000").ok();
-    let policy = |name: &str| lab.ok(&format!("podwire inspect --format '{{{{.HostConfig.RestartPolicy.Name}}}}' {name}"));
+    let policy =
+        |name: &str| lab.ok(&format!("podwire inspect --format '{{{{.HostConfig.RestartPolicy.Name}}}}' {name}"));
     assert_eq!((policy("web").as_str(), policy("own").as_str()), ("always", "no"));
     lab.host("podwire stop -t 0 own").ok();
     let address = ip4(lab, "web");
