@@ -142,7 +142,7 @@ fn states(containers: &[ContainerRecord]) -> Vec<State> {
 /// Podman's rules (libpod's pod status): what all do, or what some do.
 fn status(containers: &[State]) -> &'static str {
     let count = |wanted: fn(State) -> bool| containers.iter().filter(|state| wanted(**state)).count();
-    let running = count(State::is_running);
+    let running = count(|state| matches!(state, State::Running | State::Stopping));
     let ended = count(|state| state == State::Exited);
     match containers.len() {
         0 => "Created",

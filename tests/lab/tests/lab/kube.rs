@@ -79,7 +79,7 @@ fn a_pod_written_for_kubernetes_plays_and_is_taken_down_without_a_trace(lab: &La
     assert_eq!((lines[0], lines[2], lines.len()), ("Pod:", "Containers:", 5), "{played}");
     banner_comes(|| lab.outside(&get(&format!("{HOST4}:8080"))));
     banner_comes(|| lab.host("podwire exec shop-db wget -qO- http://127.0.0.1/"));
-    crate::words::eventually(|| lab.host("podwire exec shop-web cat /scratch/greeting"), |run| run.code == 0)
+    eventually(|| lab.host("podwire exec shop-web cat /scratch/greeting"), |run| run.code == 0)
         .ok()
         .says("hello");
     lab.host("podwire exec shop-web cat /etc/hosts").ok().says("10.0.0.9\tprinter").says("127.0.0.1\tshop-db");
@@ -139,7 +139,7 @@ spec:
     let played = lab.host(&format!("podwire kube play --network podman {store}")).ok();
     assert!(played.err.contains("Limiting replica count to 1"), "{}", played.err);
     let page = || lab.outside(&get(&format!("{HOST4}:8080")));
-    crate::words::eventually(page, |run| run.code == 0).ok().says("podwire's pods");
+    eventually(page, |run| run.code == 0).ok().says("podwire's pods");
     lab.host("podwire exec store-pod-web env").ok().says("color=blue");
     assert_ne!(lab.host("podwire exec store-pod-web sh -c 'echo x >/www/x'").code, 0, "read-only");
     let conf = lab.ok("podwire exec store-pod-web cat /etc/resolv.conf");
