@@ -8,7 +8,8 @@ use std::process::Command;
 
 /// One block per command: `$ podwire …`, what it prints (`ERR|` for standard error), its exit code.
 fn run(arguments: &str) -> String {
-    let nowhere = std::env::temp_dir().join(format!("podwire-snapshots-{}", std::process::id()));
+    let scratch = tempfile::tempdir().unwrap();
+    let nowhere = scratch.path().join("nowhere");
     let words = arguments.split_whitespace().map(|word| if word == "''" { "" } else { word });
     let output = Command::new(env!("CARGO_BIN_EXE_podwire"))
         .arg("--root")

@@ -145,12 +145,16 @@ impl Engine {
             false => linux::NetNs::current().and_then(|ns| ns.inode()).map_err(Error::usage)?.ino.to_string(),
         };
         let identity = format!("{boot} {namespace}");
-        let known = self.store.read(|tx| tx.identity())?;
-        if known.as_ref() == Some(&identity) {
+        if self.store.read(|tx| tx.identity())?.as_ref() == Some(&identity) {
             return Ok(false);
         }
-        let same_boot = known.as_ref().is_some_and(|known| known.starts_with(&boot));
         self.store.write(|tx| {
+            let known = tx.identity()?;
+            // Another command may have been faster, and may have started containers since.
+            if known.as_ref() == Some(&identity) {
+                return Ok(false);
+            }
+            let same_boot = known.as_ref().is_some_and(|known| known.starts_with(&boot));
             let owned = tx.container_states_from(FIRST_OWNED_STATE)?;
             let alive = |(_, column): &&(ContainerId, String)| owner_in(column).is_some_and(|owner| owner.alive());
             if let Some((id, _)) = owned.iter().find(alive).filter(|_| same_boot) {
@@ -163,9 +167,9 @@ impl Engine {
             if known.is_some() {
                 tx.drop_runtime()?;
             }
-            Ok(tx.set_identity(&identity)?)
-        })?;
-        Ok(known.is_some())
+            tx.set_identity(&identity)?;
+            Ok(known.is_some())
+        })
     }
 
     /// Makes this process the owner of a container that is at rest, so that nobody starts it meanwhile, and

@@ -88,7 +88,11 @@ impl Engine {
         if !networking.anything_wanted(suspicion)? {
             return Ok(Healed::default());
         }
-        let mut machine = networking.lock()?;
+        let mut machine = networking.lock_as_it_is()?;
+        // What was suspected may have been removed while the lock was waited for.
+        if !networking.anything_wanted(suspicion)? {
+            return Ok(Healed::default());
+        }
         let owner = match firewall {
             Some(socket) => {
                 machine.host.use_firewall_socket(netlink::Socket::from_fd(socket).map_err(usage)?);

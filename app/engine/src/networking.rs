@@ -36,7 +36,7 @@ use crate::netd::Netd;
 use crate::ports;
 use crate::record::ContainerRecord;
 use crate::relay_client::Relay;
-use crate::rootless_net::{self, Missing};
+use crate::rootless_net;
 use crate::{Error, Kind, error::Result};
 
 /// The owner of what every network needs: the firewall's rules, forwarding.
@@ -751,13 +751,12 @@ impl<'a> Networking<'a> {
 
     /// The host lock first, then a look at the kernel. Of an ordinary user's networks, in the relay's namespace.
     pub(crate) fn lock(&self) -> Result<Machine> {
-        self.lock_when(Missing::Make)
+        self.lock_in(|| Ok(true))
     }
 
     /// As [`Networking::lock`], for what changes the store alone: there may be no relay's namespace then.
     pub(crate) fn lock_as_it_is(&self) -> Result<Machine> {
-        let is_needed = !self.options.rootless || self.needs_a_place()?;
-        self.lock_when(if is_needed { Missing::Make } else { Missing::Stay })
+        self.lock_in(|| Ok(self.needs_a_place()?))
     }
 
     /// What is there, or was begun, has its place in the relay's namespace.
@@ -765,10 +764,10 @@ impl<'a> Networking<'a> {
         self.store.read(|tx| Ok(tx.attachments_any()? || !tx.journal()?.is_empty() || !tx.made(&[BASE])?.is_empty()))
     }
 
-    fn lock_when(&self, missing: Missing) -> Result<Machine> {
+    fn lock_in(&self, place_needed: impl FnOnce() -> Result<bool>) -> Result<Machine> {
         let open = || Host::open().map_err(|e| usage(format!("could not open a netlink socket: {e}")));
         if self.options.rootless {
-            let lock = rootless_net::enter(self.options, missing)?;
+            let lock = rootless_net::enter(self.options, place_needed)?;
             return Ok(Machine { _lock: lock, host: open()?, netd: None, has_firewall: false, relay: None });
         }
         let host = open()?;

@@ -70,23 +70,15 @@ pub(crate) fn place_of_networks(options: &EngineOptions) -> io::Result<NsId> {
     }
 }
 
-/// What to do when the relay's namespace is not there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Missing {
-    /// Make it.
-    Make,
-    /// Stay where we are.
-    Stay,
-}
-
-/// Takes the lock of the relay's namespace, and moves the calling thread into it.
-pub(crate) fn enter(options: &EngineOptions, missing: Missing) -> Result<HostLock> {
+/// Takes the lock of the relay's namespace, and moves the calling thread into it. Where that is not there it is made if
+/// it is `needed`, which is asked under the lock: who held it may have removed the last that needed it.
+pub(crate) fn enter(options: &EngineOptions, needed: impl FnOnce() -> Result<bool>) -> Result<HostLock> {
     let path = lock_path();
     let lock = HostLock::take(&path).map_err(|e| usage(format!("could not lock {}: {e}", path.display())))?;
     let wrong = |e| Error::at("cannot enter the network namespace of the relay", e);
     match NetNs::open(&namespace_path()) {
         Ok(namespace) => go(&namespace).map_err(wrong)?,
-        Err(_) if missing == Missing::Make => make(options)?,
+        Err(_) if needed()? => make(options)?,
         Err(_) => {}
     }
     Ok(lock)

@@ -760,7 +760,9 @@ fn failing_calls(root: &Path) {
         failed += usize::from(!output.status.success());
         let engine = &mut open(root);
         for container in engine.list().unwrap() {
-            assert!(matches!(container.state, State::Running | State::Exited), "{call} {error} {when}: {output:?}");
+            // An rm that could not wait for the end leaves that to the monitor.
+            let settles = matches!(container.state, State::Running | State::Stopping | State::Exited);
+            assert!(settles, "{call} {error} {when}: {output:?}");
             remove(engine, &container.id.to_string());
         }
         assert!(remains(root).is_empty(), "{call} {error} {when}: {:?} {output:?}", remains(root));
