@@ -79,9 +79,7 @@ fn a_pod_written_for_kubernetes_plays_and_is_taken_down_without_a_trace(lab: &La
     assert_eq!((lines[0], lines[2], lines.len()), ("Pod:", "Containers:", 5), "{played}");
     banner_comes(|| lab.outside(&get(&format!("{HOST4}:8080"))));
     banner_comes(|| lab.host("podwire exec shop-db wget -qO- http://127.0.0.1/"));
-    eventually(|| lab.host("podwire exec shop-web cat /scratch/greeting"), |run| run.code == 0)
-        .ok()
-        .says("hello");
+    eventually(|| lab.host("podwire exec shop-web cat /scratch/greeting"), |run| run.code == 0).ok().says("hello");
     lab.host("podwire exec shop-web cat /etc/hosts").ok().says("10.0.0.9\tprinter").says("127.0.0.1\tshop-db");
     let network = "podman-default-kube-network";
     banner_comes(|| lab.host(&format!("podwire run --rm --network {network} banner wget -qO- http://shop/")));
