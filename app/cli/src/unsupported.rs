@@ -18,10 +18,9 @@ const FLAGS: &[(&str, &str)] = &[
     ("ps", "external ns size/s sort sync watch/w"),
     (
         "pod create",
-        "blkio-weight blkio-weight-device cgroup-parent cpu-shares/c cpus cpuset-cpus cpuset-mems device \
-         device-read-bps device-write-bps gidmap gpus hosts-file infra-conmon-pidfile label-file memory/m memory-swap \
-         no-hostname pid security-opt shm-size-systemd subgidname subuidname sysctl uidmap userns uts volume/v \
-         volumes-from",
+        "blkio-weight blkio-weight-device cgroup-parent cpu-shares/c cpus cpuset-cpus cpuset-mems \
+         device-read-bps device-write-bps gidmap gpus hosts-file infra-conmon-pidfile memory/m memory-swap \
+         no-hostname pid shm-size-systemd subgidname subuidname uidmap userns uts volumes-from",
     ),
     (
         "kube play",
@@ -29,7 +28,6 @@ const FLAGS: &[(&str, &str)] = &[
          seccomp-profile-root service-container userns wait/w",
     ),
     ("kube generate", "podman-only replicas/r service/s"),
-    ("pod prune", "filter"),
     ("pull", "decryption-key retry retry-delay"),
     (
         "push",
@@ -71,7 +69,7 @@ const IMAGE_COMMANDS: &str = "build mount scp sign trust umount unmount";
 
 const KUBE_COMMANDS: &str = "apply";
 const GENERATE_COMMANDS: &str = "spec systemd";
-const POD_COMMANDS: &str = "clone pause stats top unpause";
+const POD_COMMANDS: &str = "clone stats";
 
 /// Is `words` (`pod`, `network connect`) a command that Podman has?
 pub(crate) fn is_command(words: &str) -> bool {

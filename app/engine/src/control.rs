@@ -124,7 +124,7 @@ impl Engine {
     }
 
     /// Its user ends it: its policy is to let it be.
-    fn mark_stopped(&self, id: &ContainerId) -> Result<()> {
+    pub(crate) fn mark_stopped(&self, id: &ContainerId) -> Result<()> {
         self.store.write(|tx| match load(tx, id)? {
             Some(mut record) if record.settings.care.restart != Restart::No && !record.stopped_by_user => {
                 record.stopped_by_user = true;

@@ -10,8 +10,7 @@ use serde_json::Value;
 use crate::config::{Care, ContainerConfig, HealthCheck, Inside, OnUnhealthy, Space};
 use crate::engine::Engine;
 use crate::error::{Error, Kind, Result};
-use crate::record::{ContainerRecord, Mount, State};
-use crate::spec::Spaces;
+use crate::record::{ContainerRecord, Mount};
 
 impl Engine {
     /// The wish with containers by their ids; files must be there.
@@ -55,38 +54,6 @@ impl Engine {
             Kind::NotFound => Error::usage(format!("looking up container to share {kind} namespace with: {e}")),
             _ => e,
         })
-    }
-
-    /// Of containers that run now: their numbers change with every start.
-    pub(crate) fn spaces(&self, record: &ContainerRecord) -> Result<Spaces> {
-        let inside = &record.settings.inside;
-        Ok(Spaces {
-            pid: self.space_path("pid", &inside.pid)?,
-            ipc: self.space_path("ipc", &inside.ipc)?,
-            uts: self.space_path("uts", &inside.uts)?,
-            memory: match &inside.ipc {
-                Space::Container(id) => self.record(&id.parse()?)?.init,
-                _ => None,
-            },
-        })
-    }
-
-    /// The file of a namespace of another's, for the runtime; that container must run.
-    fn space_path(&self, kind: &str, space: &Space) -> Result<Option<std::path::PathBuf>> {
-        match space {
-            Space::Private | Space::Host => Ok(None),
-            Space::Path(path) => Ok(Some(path.clone())),
-            Space::Container(id) => {
-                let owner = self.record(&id.parse()?)?;
-                let init = owner.init.filter(|_| owner.state == State::Running).ok_or_else(|| {
-                    let text = format!(
-                        "cannot join the {kind} namespace of container {id}, which is not running: container state improper"
-                    );
-                    Error::new(Kind::CannotStart, text)
-                })?;
-                Ok(Some(format!("/proc/{}/ns/{kind}", init.pid).into()))
-            }
-        }
     }
 
     /// The volumes of the containers that `--volumes-from` names.

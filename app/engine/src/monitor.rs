@@ -240,7 +240,6 @@ impl Monitor {
             layers: self.engine.images()?.by_id(image)?.layers,
             runtime: self.engine.runtime()?,
             joined: Joined::of(&self.engine, record)?,
-            spaces: self.engine.spaces(record)?,
             // Here, where nothing is mounted over them.
             doors: crate::groups::doors(&self.places)?,
             oom_score_adj: self.oom_score_adj,
@@ -355,7 +354,6 @@ struct Launch<'a> {
     /// Topmost first.
     layers: Vec<PathBuf>,
     runtime: Runtime,
-    spaces: spec::Spaces,
     /// Of its control group.
     doors: Vec<OwnedFd>,
     joined: Joined,
@@ -393,7 +391,7 @@ impl Launch<'_> {
         crate::volumes::copy_up(record, &root, owner)?;
         let (uid, gid) = owner.unwrap_or((user.uid, user.gid));
         crate::volumes::give_to(record, uid, gid)?;
-        let memory = self.spaces.memory.as_ref().map(|owner| self.shared_memory(owner)).transpose()?;
+        let memory = self.joined.memory.as_ref().map(|owner| self.shared_memory(owner)).transpose()?;
         self.write_spec(&user, &merged, memory, stage)?;
         let streams = if record.settings.tty { Streams::Terminal } else { Streams::pipes(record, self.places, owner)? };
         self.call_runtime(streams)
@@ -510,7 +508,6 @@ impl Launch<'_> {
             files: &files,
             console: *console,
             memory: memory.as_deref(),
-            spaces: &self.spaces,
             oom_score_adj: self.oom_score_adj,
         };
         let text = spec::document(&record, &around)?.to_string();

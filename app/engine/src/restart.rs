@@ -34,8 +34,13 @@ pub(crate) fn follow_end(engine: &mut Engine, id: &ContainerId) -> Result<()> {
 
 /// Does its policy want it to be started?
 pub(crate) fn wants(record: &ContainerRecord) -> bool {
+    record.state == State::Exited && follows(record)
+}
+
+/// Will its policy want that, once it is down?
+pub(crate) fn follows(record: &ContainerRecord) -> bool {
     let policy = record.settings.care.restart;
-    record.state == State::Exited && !record.stopped_by_user && policy.wants(record.exit_code, record.restarts)
+    !record.stopped_by_user && policy.wants(record.exit_code, record.restarts)
 }
 
 fn wait(record: &ContainerRecord) -> Duration {

@@ -5,7 +5,6 @@
 
 use std::path::{Path, PathBuf};
 
-use linux::ProcessRef;
 use linux::userns::{IdRange, UserNs};
 use rustix::process::{Resource, getrlimit};
 use serde_json::{Value, json};
@@ -102,7 +101,7 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) user: &'a User,
     /// Its network stack.
     pub(crate) stack: Stack<'a>,
-    /// What it shares with its pod.
+    /// What it shares with its pod or with others.
     pub(crate) joined: &'a Joined,
     /// How many group ids there are, in a user namespace.
     pub(crate) groups: Option<u32>,
@@ -116,20 +115,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) console: Option<(u16, u16)>,
     /// Where another's /dev/shm is, which it has.
     pub(crate) memory: Option<&'a Path>,
-    /// Whose other namespaces it has; `None` where they are its own.
-    pub(crate) spaces: &'a Spaces,
     /// How gladly the kernel kills it when memory is short (proc_pid_oom_score_adj(5)).
     pub(crate) oom_score_adj: i32,
-}
-
-/// Files of others' namespaces.
-#[derive(Debug, Default)]
-pub(crate) struct Spaces {
-    pub(crate) pid: Option<PathBuf>,
-    pub(crate) ipc: Option<PathBuf>,
-    pub(crate) uts: Option<PathBuf>,
-    /// Whose /dev/shm it has.
-    pub(crate) memory: Option<ProcessRef>,
 }
 
 /// Whose network stack a container has.
@@ -370,14 +357,11 @@ fn id_mappings(map: &[IdRange]) -> Value {
 }
 
 fn namespaces(around: &Surroundings<'_>, inside: &Inside) -> Value {
-    let spaces = &around.spaces;
-    // Another container's, or the pod's.
-    let path = |path: &Option<PathBuf>, share| path.clone().or_else(|| around.joined.path(share));
     let mut list = vec![json!({ "type": "mount" })];
     for (kind, space, path) in [
-        ("pid", &inside.pid, path(&spaces.pid, Share::Pid)),
-        ("ipc", &inside.ipc, path(&spaces.ipc, Share::Ipc)),
-        ("uts", &inside.uts, path(&spaces.uts, Share::Uts)),
+        ("pid", &inside.pid, around.joined.path(Share::Pid)),
+        ("ipc", &inside.ipc, around.joined.path(Share::Ipc)),
+        ("uts", &inside.uts, around.joined.path(Share::Uts)),
         ("cgroup", &inside.cgroup, None),
     ] {
         match (space, path) {

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use engine::config::{ContainerConfig, NetworkConfig, PodChoice, PortText, PullPolicy, SecurityConfig, UsersWish};
+use engine::config::{
+    Care, ContainerConfig, NetworkConfig, PodChoice, PortText, PullPolicy, Restart, SecurityConfig, UsersWish,
+};
 
 use crate::node::Node;
 use crate::pod::refused;
+use crate::probe::{self, PortNames};
 use crate::volume::Volumes;
 use crate::{Around, ConfigMaps, Refused, Result};
 
@@ -21,10 +24,8 @@ pub(crate) struct Setting<'a> {
     pub(crate) user: Option<String>,
     /// Seconds.
     pub(crate) stop_timeout: Option<u32>,
+    pub(crate) restart: Restart,
 }
-
-/// Health checks are not there yet.
-const PROBES: &[&str] = &["livenessProbe", "readinessProbe", "startupProbe"];
 
 impl Setting<'_> {
     /// The container, and the ports that the pod publishes for it.
@@ -36,7 +37,12 @@ impl Setting<'_> {
         let entrypoint: Option<Vec<String>> = expand(node.texts("command")?);
         let command: Vec<String> = expand(node.texts("args")?).unwrap_or_default();
         let (security, user) = security(&mut node)?;
-        let ports = self.ports(&mut node, is_host)?;
+        let (ports, port_names) = self.ports(&mut node, is_host)?;
+        let care = Care {
+            restart: self.restart,
+            health: probe::health(&mut node, &port_names, self.restart)?,
+            ..Care::default()
+        };
         let volumes = self.volumes.mounted(&mut node, &self.around.volumes)?;
         let config = ContainerConfig {
             name: Some(format!("{}-{name}", self.pod).parse().map_err(refused)?),
@@ -46,9 +52,9 @@ impl Setting<'_> {
             default_env: Vec::new(),
             unset_env: engine::config::UnsetEnv::default(),
             volumes_from: Vec::new(),
-            limits: engine::config::Limits::default(),
+            limits: probe::limits(&mut node)?,
             inside: engine::config::Inside::default(),
-            care: engine::config::Care::default(),
+            care,
             platform: None,
             env: env.into_iter().map(|(name, value)| (name, Some(value))).collect(),
             volumes,
@@ -74,15 +80,6 @@ impl Setting<'_> {
             tls_verify: self.around.tls_verify,
             create_command: self.around.create_command.clone(),
         };
-        for key in PROBES {
-            node.refuse(key, "is not supported by podwire yet: it has no health checks")?;
-        }
-        if let Some(mut resources) = node.node("resources")? {
-            resources.refuse("limits", "is not supported by podwire yet: containers have no control groups")?;
-            // What is requested says where to schedule.
-            resources.pass_over(&["requests", "claims"]);
-            resources.finish()?;
-        }
         for key in ["lifecycle", "volumeDevices", "stdinOnce", "restartPolicy", "resizePolicy"] {
             node.refuse(key, "is not supported by podwire yet")?;
         }
@@ -91,16 +88,16 @@ impl Setting<'_> {
         Ok((config, ports))
     }
 
-    /// `hostPort`s; with `--publish-all` all.
-    fn ports(&self, node: &mut Node, is_host: bool) -> Result<Vec<PortText>> {
-        let mut ports = Vec::new();
+    /// `hostPort`s; with `--publish-all` all. And those that have names.
+    fn ports(&self, node: &mut Node, is_host: bool) -> Result<(Vec<PortText>, PortNames)> {
+        let (mut ports, mut names) = (Vec::new(), PortNames::new());
         for mut port in node.nodes("ports")? {
             let place = port.at("containerPort");
             let inside: u16 = port.number("containerPort")?.ok_or_else(|| Refused(format!("{place} is missing")))?;
             let outside: Option<u16> = port.number("hostPort")?.filter(|port| *port != 0);
             let address = port.text("hostIP")?.unwrap_or_default();
             let protocol = port.text("protocol")?.unwrap_or_else(|| "TCP".to_owned());
-            port.pass_over(&["name"]);
+            names.extend(port.text("name")?.map(|name| (name, inside)));
             port.finish()?;
             if is_host {
                 if let Some(outside) = outside.filter(|outside| *outside != inside) {
@@ -119,7 +116,7 @@ impl Setting<'_> {
             let text = format!("{address}{outside}:{inside}/{}", protocol.to_ascii_lowercase());
             ports.push(text.parse().map_err(refused)?);
         }
-        Ok(ports)
+        Ok((ports, names))
     }
 
     /// `envFrom`, then `env`, whose values may name earlier ones.

@@ -12,13 +12,14 @@
 //! **Invariants.** Nothing is done here: no file, no engine, no clock. What cannot be honoured and would change what
 //! a container does is refused, never ignored.
 //!
-//! **Limits.** One replica; no init containers, secrets, or resource limits.
+//! **Limits.** One replica; no init containers or secrets. A `startupProbe` only lengthens its `livenessProbe`'s start.
 //!
 //! **Start reading** at [`read`], then `pod.rs`.
 
 mod container;
 mod node;
 mod pod;
+mod probe;
 mod volume;
 mod write;
 

@@ -67,6 +67,16 @@ impl Node {
         }
     }
 
+    /// A text or a number, as a text.
+    pub(crate) fn scalar(&mut self, key: &str) -> Result<Option<String>> {
+        match self.take(key) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(Value::Number(number)) => Ok(Some(number.to_string())),
+            Some(other) => self.wrong(key, "a text or a number", &other),
+        }
+    }
+
     pub(crate) fn texts(&mut self, key: &str) -> Result<Option<Vec<String>>> {
         let items = match self.take(key) {
             None => return Ok(None),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use engine::config::{Dns, HostEntry, NetworkConfig, NetworkMode};
+use engine::config::{Dns, HostEntry, NetworkConfig, NetworkMode, Restart};
 use engine::pods::{ExitPolicy, PodConfig, Share};
 use model::DnsName;
 
@@ -120,13 +120,8 @@ impl Wanted {
             around,
             user: user(spec)?,
             stop_timeout: spec.number("terminationGracePeriodSeconds")?,
+            restart: restart(spec)?,
         };
-        if let Some(policy) = restart(spec)? {
-            self.remarks.push(format!(
-                "restartPolicy {policy}: podwire does not start containers again yet that have ended (pod {})",
-                self.name
-            ));
-        }
         let mut configs = Vec::new();
         for node in containers {
             let (config, ports) = setting.container(node, is_host)?;
@@ -184,11 +179,12 @@ fn share(spec: &mut Node) -> Result<Vec<Share>> {
     Ok(share)
 }
 
-/// `restartPolicy`, where somebody would have to start containers again. Kubernetes' default goes without saying.
-fn restart(spec: &mut Node) -> Result<Option<String>> {
+/// `restartPolicy`; Kubernetes' default is to begin anew, and so it is Podman's.
+fn restart(spec: &mut Node) -> Result<Restart> {
     match spec.text("restartPolicy")?.as_deref() {
-        None | Some("Never") => Ok(None),
-        Some(policy @ ("Always" | "OnFailure")) => Ok(Some(policy.to_owned())),
+        None | Some("Always") => Ok(Restart::Always),
+        Some("OnFailure") => Ok(Restart::OnFailure(0)),
+        Some("Never") => Ok(Restart::No),
         Some(other) => Err(Refused(format!("restartPolicy {other} is not known: Always, OnFailure and Never are"))),
     }
 }

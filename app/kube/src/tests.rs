@@ -164,11 +164,20 @@ fn what_cannot_be_honoured_is_refused_by_its_place() {
         &pod("", "    env: [{name: A, value: 5}]"),
         "spec.containers[0].env[0].value must be a text (in quotes where it looks like something else), not 5",
     );
+    check(&pod("", "    livenessProbe: {}"), "livenessProbe.exec, httpGet or tcpSocket: one of them is needed");
     check(
-        &pod("", "    livenessProbe: {exec: {command: [\"true\"]}}"),
-        "spec.containers[0].livenessProbe is not supported",
+        &pod("", "    livenessProbe: {grpc: {port: 1}, exec: {command: [a]}}"),
+        "livenessProbe.grpc is not supported by podwire yet",
     );
-    check(&pod("", "    resources: {limits: {memory: 1Gi}}"), "spec.containers[0].resources.limits is not supported");
+    check(&pod("", "    livenessProbe: {tcpSocket: {port: web}}"), "web is neither a port nor the name of one");
+    check(&pod("", "    livenessProbe: {httpGet: {port: 80, path: \"/'; reboot\"}}"), "must be a path of a URL");
+    check(&pod("", "    startupProbe: {exec: {command: [a]}}"), "only supported by podwire beside a livenessProbe");
+    check(
+        &pod("", "    startupProbe: {exec: {command: [a]}}\n    livenessProbe: {exec: {command: [b]}}"),
+        "startupProbe must ask what livenessProbe asks",
+    );
+    check(&pod("", "    resources: {limits: {memory: 1 Gi}}"), "resources.limits.memory: \"1 Gi\" is no quantity");
+    check(&pod("", "    resources: {limits: {nvidia.com/gpu: 1}}"), "resources.limits.nvidia.com/gpu is not supported");
     check(&pod("", "    ports: [{containerPort: 70000}]"), "containerPort must be a number in its range, not 70000");
     check(&pod("", "    volumeMounts: [{name: v, mountPath: /v}]"), "the pod has no volume called v");
     check(&pod("  volumes: [{name: v, nfs: {server: s}}]", ""), "a volume is one of hostPath, emptyDir");
@@ -182,6 +191,34 @@ fn what_cannot_be_honoured_is_refused_by_its_place() {
     );
     check(&pod("  hostNetwork: true", "    ports: [{containerPort: 80, hostPort: 8080}]"), "must be the same (80)");
     check(&(pod("", "") + "---\n" + &pod("", "")), "two pods of the file are called p");
+}
+
+#[test]
+fn policies_probes_and_limits_become_those_of_the_containers() {
+    use engine::config::{OnUnhealthy, Restart};
+    let container = |spec: &str, container: &str| {
+        read(&pod(spec, container), &[], &around()).unwrap().remove(0).containers.remove(0)
+    };
+    let seconds = std::time::Duration::from_secs;
+    assert_eq!(container("", "").care.restart, Restart::Always);
+    assert_eq!(container("  restartPolicy: OnFailure", "").care.restart, Restart::OnFailure(0));
+    let limited = container("", "    resources: {limits: {cpu: 500m, memory: 64Mi}, requests: {memory: 1Mi}}").limits;
+    assert_eq!((limited.nano_cpus, limited.memory), (Some(500_000_000), Some(64 << 20)));
+    let never = container("  restartPolicy: Never", "    livenessProbe: {exec: {command: [test, -e, /up]}}");
+    let check = never.care.health.unwrap();
+    assert_eq!((check.shell, &check.command[..]), (false, &["test".to_owned(), "-e".into(), "/up".into()][..]));
+    assert_eq!((check.interval, check.timeout, check.retries), (Some(seconds(10)), seconds(1), 3));
+    assert_eq!((check.start_period, check.on_failure), (seconds(0), OnUnhealthy::None));
+    let web = "    ports: [{name: http, containerPort: 8080}]
+    startupProbe: {httpGet: {port: http, path: /up}, periodSeconds: 2, failureThreshold: 30}
+    livenessProbe: {httpGet: {port: http, path: /up}, initialDelaySeconds: 5, periodSeconds: 1}
+    readinessProbe: {tcpSocket: {port: 1}}";
+    let check = container("", web).care.health.unwrap();
+    assert_eq!(
+        (check.shell, &check.command[..]),
+        (true, &["curl -f 'http://localhost:8080/up' || exit 1".to_owned()][..])
+    );
+    assert_eq!((check.start_period, check.on_failure), (seconds(60), OnUnhealthy::Restart));
 }
 
 #[test]

@@ -39,10 +39,12 @@ mod pause;
 mod pod_create;
 mod pod_inspect;
 mod pod_logs;
+mod pod_pause;
 mod pod_ps;
 mod pod_rm;
 mod pod_start;
 mod pod_stop;
+mod pod_top;
 mod port;
 pub(crate) mod ps;
 pub(crate) mod pull;
@@ -139,12 +141,15 @@ pub(crate) const COMMANDS: &[Entry] = &[
     Entry::new::<pod_inspect::PodInspect>(&["pod inspect"], "Display pods", SEVERAL_PODS),
     Entry::new::<pod_stop::PodKill>(&["pod kill"], "Send a signal to the containers of pods", SEVERAL_PODS),
     Entry::new::<pod_logs::PodLogs>(&["pod logs"], "Fetch the logs of a pod's containers", "[options] POD"),
+    Entry::new::<pod_pause::PodPause>(&["pod pause"], "Pause the containers of pods", SEVERAL_PODS),
     Entry::new::<pod_rm::PodPrune>(&["pod prune"], "Remove all pods that have stopped", "[options]"),
     Entry::new::<pod_ps::PodPs>(&["pod ps", "pod ls", "pod list"], "List pods", "[options]"),
     Entry::new::<pod_start::PodRestart>(&["pod restart"], "Restart the containers of pods", SEVERAL_PODS),
     Entry::new::<pod_rm::PodRm>(&["pod rm"], "Remove pods with their containers", SEVERAL_PODS),
     Entry::new::<pod_start::PodStart>(&["pod start"], "Start the containers of pods", SEVERAL_PODS),
     Entry::new::<pod_stop::PodStop>(&["pod stop"], "Stop the containers of pods", SEVERAL_PODS),
+    Entry::new::<pod_top::PodTop>(&["pod top"], "Display the processes of a pod's containers", "[options] POD [COLUMN...]"),
+    Entry::new::<pod_pause::PodUnpause>(&["pod unpause"], "Let the containers of paused pods go on", SEVERAL_PODS),
     Entry::new::<port::Port>(&["port", "container port"], "List published ports of a container", "[options] CONTAINER [PORT]"),
     Entry::new::<ps::Ps>(&["ps", "container ps", "container ls", "container list"], "List containers", "[options]"),
     Entry::new::<pull::Pull>(&["pull", "image pull"], "Pull images from a registry", "[options] IMAGE [IMAGE...]"),

@@ -1,11 +1,12 @@
 //! `podwire pod create`
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use engine::config::NetworkMode;
-use engine::pods::{ExitPolicy, InfraConfig, PodConfig, Share};
+use engine::pods::{Common, ExitPolicy, InfraConfig, PodConfig, Share};
 
-use crate::container::{NetworkFlags, entrypoint, from_here, label};
+use crate::container::{NetworkFlags, care, entrypoint, from_here, inside, labels, security, volume};
 use crate::flags::{self, Command, switch};
 use crate::global::{Podwire, complain, say};
 use crate::outcome::{Failure, Outcome};
@@ -43,7 +44,7 @@ pub(crate) struct PodCreate {
     /// If a pod with the same name exists, replace it
     #[arg(long)]
     replace: bool,
-    /// Restart policy of the containers: no
+    /// Restart policy of the containers that have none themselves: no, on-failure[:N], always, unless-stopped
     #[arg(long, value_name = "string", default_value = "", hide_default_value = true)]
     restart: String,
     /// What the containers share: ipc, net, pid, uts, none; with + before it: beside the default (default ipc,net,uts)
@@ -55,6 +56,21 @@ pub(crate) struct PodCreate {
     /// Size of the /dev/shm that the containers share (NUMBER[b|k|m|g], default 65536000)
     #[arg(long, value_name = "string")]
     shm_size: Option<String>,
+    /// Read labels from a file
+    #[arg(long, value_name = "strings")]
+    label_file: Vec<String>,
+    /// Mount a directory or a named volume into each container (SOURCE:TARGET[:OPTIONS])
+    #[arg(short, long, value_name = "stringArray")]
+    volume: Vec<String>,
+    /// Add a device of the host to each container (HOST[:CONTAINER][:rwm])
+    #[arg(long, value_name = "strings")]
+    device: Vec<String>,
+    /// Kernel settings of the containers' namespaces (NAME=VALUE)
+    #[arg(long, value_name = "strings")]
+    sysctl: Vec<String>,
+    /// Of each container: no-new-privileges, seccomp=FILE|unconfined, mask=PATHS, unmask=PATHS|ALL, label=disable
+    #[arg(long, value_name = "stringArray")]
+    security_opt: Vec<String>,
     #[command(flatten)]
     network: NetworkFlags,
     #[arg(hide = true)]
@@ -87,12 +103,12 @@ impl PodCreate {
         if !has_infra {
             self.check_without_infra()?;
         }
-        if !matches!(self.restart.as_str(), "" | "no") {
-            return Err(Failure::new(format!("--restart {} is not supported by podwire yet", self.restart)));
-        }
         if self.share_parent == Some(true) {
-            return Err(Failure::new("--share-parent is not supported: podwire gives containers no control groups"));
+            return Err(Failure::new(
+                "--share-parent is not supported: a pod has no control group, each container has its own",
+            ));
         }
+        let common = self.common()?;
         let mut remarks = Vec::new();
         let publishes = self.network.publishes();
         let network = self.network.parse(&mut remarks)?;
@@ -110,18 +126,35 @@ impl PodCreate {
         let config = PodConfig {
             name: text(self.name).map(|name| name.parse()).transpose()?,
             hostname: text(self.hostname).map(|name| name.parse()).transpose()?,
-            labels: self.label.iter().map(|l| label(l)).collect(),
+            labels: labels(&self.label_file, &self.label)?,
             network,
             share: share(self.share.as_deref())?,
             infra: has_infra.then_some(infra),
             exit_policy: self.exit_policy.parse::<ExitPolicy>()?,
             id_file: self.pod_id_file.as_deref().map(from_here).transpose()?,
             shm_size: self.shm_size.as_deref().map(bytes).transpose()?,
+            common,
             volumes: Vec::new(),
             replace: self.replace,
             create_command: podwire.argv.clone(),
         };
         Ok((config, remarks))
+    }
+
+    /// What each container has that says nothing else.
+    fn common(&self) -> Result<Common, Failure> {
+        let common = Common {
+            restart: care::restart(&self.restart)?,
+            volumes: self.volume.iter().map(|text| volume::parse(text)).collect::<Result<_, _>>()?,
+            devices: inside::devices(&self.device)?,
+            sysctls: inside::sysctls(&self.sysctl)?,
+            security: security::options(&self.security_opt)?,
+        };
+        let targets: BTreeSet<&str> = common.volumes.iter().map(|volume| volume.target.as_str()).collect();
+        match targets.len() == common.volumes.len() {
+            true => Ok(common),
+            false => Err(Failure::new("--volume: duplicate mount destination")),
+        }
     }
 
     /// What only an infra container can have.
@@ -188,7 +221,7 @@ mod tests {
         check(Some("+pid"), &[Share::Ipc, Share::Net, Share::Uts, Share::Pid]);
         let wrong = |text: &str| share(Some(text)).unwrap_err().message;
         assert!(wrong("net,foo").starts_with("invalid kernel namespace to share: foo."), "{}", wrong("net,foo"));
-        assert!(wrong("cgroup").contains("no control groups"), "{}", wrong("cgroup"));
+        assert!(wrong("cgroup").contains("no control group"), "{}", wrong("cgroup"));
     }
 
     #[test]

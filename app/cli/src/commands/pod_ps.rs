@@ -71,12 +71,7 @@ const STATUSES: &[&str] = &["created", "degraded", "dead", "error", "exited", "p
 impl Command for PodPs {
     fn run(self, podwire: &Podwire) -> Outcome {
         flags::none(podwire, &self.arguments)?;
-        let filters = flags::strings(&self.filter);
-        let key = |filter: &String| filter.split('=').next().unwrap_or_default().to_owned();
-        if let Some(wrong) = filters.iter().map(key).find(|key| !KNOWN.contains(&key.as_str())) {
-            return Err(Failure::new(format!("{wrong} is an invalid filter")));
-        }
-        let filters = Filters::parse(&filters, KNOWN)?;
+        let filters = filters(&self.filter)?;
         let selection = Selection::read(&filters)?;
         let mut pods = podwire.engine()?.pods()?;
         if self.latest {
@@ -145,8 +140,18 @@ fn sort(pods: &mut [PodSummary], by: &str) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Those that are known.
+pub(super) fn filters(texts: &[String]) -> Result<Filters, Failure> {
+    let filters = flags::strings(texts);
+    let key = |filter: &String| filter.split('=').next().unwrap_or_default().to_owned();
+    match filters.iter().map(key).find(|key| !KNOWN.contains(&key.as_str())) {
+        Some(wrong) => Err(Failure::new(format!("{wrong} is an invalid filter"))),
+        None => Filters::parse(&filters, KNOWN),
+    }
+}
+
 /// The filters, read.
-struct Selection<'a> {
+pub(super) struct Selection<'a> {
     filters: &'a Filters,
     names: Vec<Regex>,
     container_names: Vec<Regex>,
@@ -155,7 +160,7 @@ struct Selection<'a> {
 }
 
 impl<'a> Selection<'a> {
-    fn read(filters: &'a Filters) -> Result<Self, Failure> {
+    pub(super) fn read(filters: &'a Filters) -> Result<Self, Failure> {
         for (key, what, known) in [("status", "pod", STATUSES), ("ctr-status", "container", CONTAINER_STATES)] {
             if let Some(wrong) = filters.values(key).iter().find(|word| !known.contains(&word.as_str())) {
                 return Err(Failure::new(format!("{wrong} is not a valid {what} status")));
@@ -173,7 +178,7 @@ impl<'a> Selection<'a> {
         })
     }
 
-    fn fits(&self, pod: &PodSummary) -> bool {
+    pub(super) fn fits(&self, pod: &PodSummary) -> bool {
         let id = pod.id.to_string();
         let any = |key, right: &dyn Fn(&PodMember, &str) -> bool| {
             self.filters.any(key, |value| pod.containers.iter().any(|member| right(member, value)))

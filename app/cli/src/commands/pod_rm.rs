@@ -10,6 +10,8 @@ use crate::global::{Podwire, say, write};
 use crate::outcome::{Failure, Outcome};
 use crate::pods::{PodNames, each};
 
+use super::pod_ps::{Selection, filters};
+
 #[derive(clap::Args)]
 pub(crate) struct PodRm {
     /// Stop its containers when they run
@@ -48,6 +50,9 @@ pub(crate) struct PodPrune {
     /// Do not ask
     #[arg(short, long)]
     force: bool,
+    /// Of those only the ones that fit: as pod ps has it
+    #[arg(long, value_name = "strings")]
+    filter: Vec<String>,
     #[arg(hide = true)]
     arguments: Vec<String>,
 }
@@ -55,11 +60,13 @@ pub(crate) struct PodPrune {
 impl Command for PodPrune {
     fn run(self, podwire: &Podwire) -> Outcome {
         flags::none(podwire, &self.arguments)?;
+        let filters = filters(&self.filter)?;
+        let selection = Selection::read(&filters)?;
         let mut engine = podwire.engine()?;
         if !self.force && !confirmed()? {
             return Ok(0);
         }
-        engine.prune_pods()?.iter().try_for_each(say)?;
+        engine.prune_pods(|pod| selection.fits(pod))?.iter().try_for_each(say)?;
         Ok(0)
     }
 }

@@ -89,6 +89,7 @@ impl CareFlags {
         }
         Ok(Care {
             restart: restart(&self.restart)?,
+            restart_given: !self.restart.is_empty(),
             health: match self.health_cmd.as_deref().filter(|_| !no_health) {
                 Some(command) => Some(self.check(command, on_failure)?),
                 None => None,

@@ -1,5 +1,6 @@
 //! `--pid`, `--ulimit`, `--device` and the like.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use engine::config::{Device, Inside, Space, ULIMITS, Ulimit};
@@ -50,18 +51,14 @@ pub(crate) struct InsideFlags {
 
 impl InsideFlags {
     pub(crate) fn parse(&self) -> Result<Inside, Failure> {
-        let sysctl = |text: &String| match text.split_once('=') {
-            Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-            _ => Err(Failure::new(format!("invalid sysctl value {text:?}: must be NAME=VALUE"))),
-        };
         let inside = Inside {
             pid: space("pid", &self.pid)?,
             ipc: space("ipc", &self.ipc)?,
             uts: space("uts", &self.uts)?,
             cgroup: space("cgroup", &self.cgroupns)?,
             shm_size: self.shm_size.as_deref().filter(|text| !text.is_empty()).map(shm_size).transpose()?,
-            sysctls: strings(&self.sysctl).iter().map(sysctl).collect::<Result<_, _>>()?,
-            devices: strings(&self.device).iter().map(|text| device(text)).collect::<Result<_, _>>()?,
+            sysctls: sysctls(&self.sysctl)?,
+            devices: devices(&self.device)?,
             ulimits: ulimits(&strings(&self.ulimit))?,
             umask: self.umask.as_deref().filter(|text| !text.is_empty()).map(umask).transpose()?,
             groups: strings(&self.group_add),
@@ -79,6 +76,18 @@ impl InsideFlags {
         }
         Ok(inside)
     }
+}
+
+pub(crate) fn sysctls(texts: &[String]) -> Result<BTreeMap<String, String>, Failure> {
+    let pair = |text: &String| match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(Failure::new(format!("invalid sysctl value {text:?}: must be NAME=VALUE"))),
+    };
+    strings(texts).iter().map(pair).collect()
+}
+
+pub(crate) fn devices(texts: &[String]) -> Result<Vec<Device>, Failure> {
+    strings(texts).iter().map(|text| device(text)).collect()
 }
 
 pub(crate) fn space(kind: &str, text: &str) -> Result<Space, Failure> {

@@ -1,14 +1,14 @@
 //! From the flags of `run` and `create` to a [`ContainerConfig`]: each value is parsed once, here.
 
-mod care;
+pub(crate) mod care;
 mod env;
-mod inside;
+pub(crate) mod inside;
 mod limits;
 mod mount;
 mod network;
-mod security;
+pub(crate) mod security;
 mod users;
-mod volume;
+pub(crate) mod volume;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -275,14 +275,7 @@ impl ContainerFlags {
     }
 
     fn labels(&self) -> Result<BTreeMap<String, String>, Failure> {
-        let mut all = BTreeMap::new();
-        for path in strings(&self.label_file) {
-            let text = std::fs::read_to_string(&path)
-                .map_err(|e| Failure::new(format!("open {path}: {}", crate::outcome::plain(&e))))?;
-            all.extend(text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')).map(label));
-        }
-        all.extend(self.label.iter().map(|l| label(l)));
-        Ok(all)
+        labels(&self.label_file, &self.label)
     }
 
     fn volumes(&self) -> Result<(Vec<VolumeMount>, Vec<Tmpfs>), Failure> {
@@ -311,6 +304,18 @@ pub(crate) fn entrypoint(text: &str) -> Vec<String> {
         Err(_) if text.is_empty() => Vec::new(),
         Err(_) => vec![text.to_owned()],
     }
+}
+
+/// Of the files, then the given ones, which win.
+pub(crate) fn labels(files: &[String], given: &[String]) -> Result<BTreeMap<String, String>, Failure> {
+    let mut all = BTreeMap::new();
+    for path in strings(files) {
+        let text = std::fs::read_to_string(&path)
+            .map_err(|e| Failure::new(format!("open {path}: {}", crate::outcome::plain(&e))))?;
+        all.extend(text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')).map(label));
+    }
+    all.extend(given.iter().map(|l| label(l)));
+    Ok(all)
 }
 
 /// `key=value` or `key`.

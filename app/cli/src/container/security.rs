@@ -30,18 +30,22 @@ pub(crate) struct SecurityFlags {
 
 impl SecurityFlags {
     pub(crate) fn parse(&self) -> Result<SecurityConfig, Failure> {
-        let mut security = SecurityConfig {
+        Ok(SecurityConfig {
             privileged: self.privileged,
             read_only: self.read_only,
             cap_add: strings(&self.cap_add),
             cap_drop: strings(&self.cap_drop),
-            options: self.security_opt.clone(),
             no_tmpfs: self.read_only_tmpfs == Some(false),
-            ..SecurityConfig::default()
-        };
-        self.security_opt.iter().try_for_each(|option| apply(option, &mut security))?;
-        Ok(security)
+            ..options(&self.security_opt)?
+        })
     }
+}
+
+/// `--security-opt` alone.
+pub(crate) fn options(texts: &[String]) -> Result<SecurityConfig, Failure> {
+    let mut security = SecurityConfig { options: texts.to_vec(), ..SecurityConfig::default() };
+    texts.iter().try_for_each(|option| apply(option, &mut security))?;
+    Ok(security)
 }
 
 fn apply(text: &str, security: &mut SecurityConfig) -> Result<(), Failure> {

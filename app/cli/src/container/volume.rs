@@ -25,7 +25,7 @@ const GROUPS: &[&[&str]] = &[
 const LATER: &[&str] = &["O"];
 
 /// `[SOURCE:]TARGET[:OPTIONS]`
-pub(super) fn parse(text: &str) -> Result<VolumeMount, Failure> {
+pub(crate) fn parse(text: &str) -> Result<VolumeMount, Failure> {
     let parts: Vec<&str> = text.split(':').collect();
     let (source, target, options) = match parts[..] {
         [target] => (None, target, ""),

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 pub struct Care {
     /// `--restart`
     pub restart: Restart,
+    /// Was `--restart` given? A pod's policy is for those of its containers that say nothing.
+    pub restart_given: bool,
     /// `--health-*`, or the image's.
     pub health: Option<HealthCheck>,
     /// `--no-healthcheck`: not even the image's. In no record.

@@ -39,6 +39,7 @@ impl Engine {
             infra: None,
             exit_policy: config.exit_policy,
             id_file: config.id_file.clone(),
+            common: config.common.clone(),
             create_command: config.create_command.clone(),
         };
         pod.share.sort_unstable();
@@ -238,6 +239,9 @@ fn infra_name(wish: &InfraConfig, pod: &PodRecord) -> Result<ContainerName> {
 fn check(config: &PodConfig) -> Result<()> {
     let mode = &config.network.mode;
     let publishes = !config.network.publish.is_empty() || config.network.publish_all;
+    if config.common.volumes.iter().any(|volume| volume.source == VolumeSource::Anonymous) {
+        return Err(Error::usage("--volume of a pod needs a name or a path of the host before the container's path"));
+    }
     let Some(infra) = &config.infra else { return Ok(()) };
     if let NetworkMode::Container(_) = mode {
         return Err(Error::usage("pods presently do not support network mode container"));

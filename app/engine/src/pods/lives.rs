@@ -130,7 +130,10 @@ impl Engine {
             let mut running = Vec::new();
             for record in containers.iter().filter(|record| record.is_infra() == is_infra) {
                 self.wait_settled(&record.id)?;
-                running.extend(self.store.read(|tx| load(tx, &record.id))?.filter(|r| r.state == State::Running));
+                self.mark_stopped(&record.id)?;
+                let found = self.store.read(|tx| load(tx, &record.id))?.filter(|r| r.state == State::Running);
+                found.iter().try_for_each(|record| self.thaw(record))?;
+                running.extend(found);
             }
             for some in running.chunks(AT_ONCE) {
                 warnings.extend(end_all(some, timeout)?);

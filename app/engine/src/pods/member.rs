@@ -1,17 +1,12 @@
 //! Containers that join a pod.
 
-use std::fs::File;
-use std::os::fd::AsRawFd;
-use std::path::PathBuf;
-
-use linux::ProcessRef;
 use model::ContainerId;
 use store::Tx;
 
 use super::{PodPlace, Role, Share, no_such_pod};
 use crate::config::{ContainerConfig, Dns, NetworkConfig, NetworkMode, PodChoice};
 use crate::engine::Engine;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::record::{ContainerRecord, State};
 use crate::talk::Talk;
 use crate::users::Users;
@@ -59,6 +54,7 @@ impl Engine {
         let Some(PodChoice::Join(name)) = &config.pod else { return Ok(None) };
         let pod = self.pod(name)?;
         let mut settled = config.clone();
+        pod.common.add_to(&mut settled);
         let has = |share| pod.infra.is_some() && pod.share.contains(&share);
         if let (true, Some(infra)) = (has(Share::Net) && !is_own(&config.network.mode), &pod.infra) {
             settled.network = shared_network(&config.network, infra)?;
@@ -120,7 +116,8 @@ impl Engine {
             return Ok(());
         };
         // It is about to be started again.
-        if *exit_policy == super::ExitPolicy::Continue || matches!(record.fate, Some(crate::record::Fate::Return(_))) {
+        let returns = matches!(record.fate, Some(crate::record::Fate::Return(_))) || crate::restart::follows(record);
+        if *exit_policy == super::ExitPolicy::Continue || returns {
             return Ok(());
         }
         let (others, infra) = self.store.read(|tx| {
@@ -130,7 +127,10 @@ impl Engine {
             }
             Ok::<_, Error>((others, crate::engine::load(tx, infra)?))
         })?;
-        if others.iter().any(|other| matches!(other.state, State::Starting | State::Running)) {
+        let goes_on = |other: &ContainerRecord| {
+            matches!(other.state, State::Starting | State::Running) || crate::restart::wants(other)
+        };
+        if others.iter().any(goes_on) {
             return Ok(());
         }
         match infra.and_then(|infra| infra.init).map(|init| init.signal(linux::Signal::TERM)) {
@@ -161,46 +161,4 @@ fn shared_network(wish: &NetworkConfig, infra: &ContainerId) -> Result<NetworkCo
         return refuse("DNS servers, search domains and options must be defined when the pod is created");
     }
     Ok(NetworkConfig { mode: NetworkMode::Container(infra.to_string()), ..wish.clone() })
-}
-
-/// Namespaces of a pod that a container is started in.
-#[derive(Debug, Default)]
-pub(crate) struct Joined {
-    namespaces: Vec<(Share, File)>,
-    /// The directory to be seen as `/dev/shm`.
-    pub(crate) shm: Option<PathBuf>,
-}
-
-impl Joined {
-    /// Those that the container shares, of an infra container that runs.
-    pub(crate) fn of(engine: &Engine, record: &ContainerRecord) -> Result<Self> {
-        if record.held().is_some_and(|held| held.contains(&Share::Ipc)) {
-            return Ok(Self { shm: Some(engine.places(&record.id).shm()), ..Self::default() });
-        }
-        let Some((infra, shares)) = record.shares() else { return Ok(Self::default()) };
-        let owner = engine.record(infra)?;
-        let wrong = || {
-            let text = format!("the pod's infra container {infra} is {}: container state improper", owner.state);
-            Error::new(Kind::CannotStart, text)
-        };
-        let init = owner.init.filter(|_| owner.state == State::Running).ok_or_else(wrong)?;
-        let namespaces = shares.iter().map(|share| Ok((*share, namespace_of(init, *share)?))).collect::<Result<_>>()?;
-        // The number is still its own, and was when they were opened.
-        if !init.alive() {
-            return Err(wrong());
-        }
-        let shm = shares.contains(&Share::Ipc).then(|| engine.places(infra).shm());
-        Ok(Self { namespaces, shm })
-    }
-
-    /// A path to the namespace for the runtime, good as long as this is.
-    pub(crate) fn path(&self, share: Share) -> Option<PathBuf> {
-        let (_, file) = self.namespaces.iter().find(|(shared, _)| *shared == share)?;
-        Some(PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd())))
-    }
-}
-
-fn namespace_of(process: ProcessRef, share: Share) -> Result<File> {
-    let path = format!("/proc/{}/ns/{}", process.pid, share.word());
-    File::open(&path).map_err(|e| Error::cannot_start(format!("cannot join the pod's {} namespace: {e}", share.word())))
 }

@@ -13,15 +13,18 @@
 //! **Invariants.** A pod and its infra container are made in one transaction. A pod that is being removed says by
 //! whom; whoever finds that process dead goes on removing it. No member joins a pod that is being removed.
 //!
-//! **Limits.** Containers have no control groups here, so neither have pods.
+//! **Limits.** A pod has no control group: each container has its own.
 
+mod common;
 mod create;
+mod joined;
 mod lives;
 mod member;
 pub(crate) mod pause;
 mod removal;
 mod shm;
 mod show;
+mod together;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -37,7 +40,9 @@ use crate::engine::Engine;
 use crate::error::{Error, Kind, Result};
 use crate::record::ContainerRecord;
 
-pub(crate) use member::{Joined, check_join};
+pub use common::Common;
+pub(crate) use joined::Joined;
+pub(crate) use member::check_join;
 pub use pause::{PAUSE_NAME, pause_main};
 pub use removal::PodRemoval;
 pub(crate) use shm::{mount_shm, unmount_shm};
@@ -64,6 +69,8 @@ pub struct PodConfig {
     pub id_file: Option<PathBuf>,
     /// `--shm-size` in bytes.
     pub shm_size: Option<u64>,
+    /// What its containers have unless they say otherwise.
+    pub common: Common,
     /// Volumes that live as long as the pod. They need an infra container.
     pub volumes: Vec<PodVolume>,
     /// `--replace`: a pod that has the name goes, as by `pod rm -f`.
@@ -85,6 +92,7 @@ impl PodConfig {
             exit_policy: ExitPolicy::Continue,
             id_file: None,
             shm_size: None,
+            common: Common::default(),
             volumes: Vec::new(),
             replace: false,
             create_command: Vec::new(),
@@ -163,7 +171,9 @@ impl FromStr for Share {
             return Ok(share);
         }
         Err(Error::usage(match text {
-            "cgroup" => "--share cgroup is not supported: podwire gives containers no control groups".to_owned(),
+            "cgroup" => {
+                "--share cgroup is not supported: a pod has no control group, each container has its own".to_owned()
+            }
             "user" => "--share user is not supported by podwire yet".to_owned(),
             _ => format!("invalid kernel namespace to share: {text}. Options are: cgroup, ipc, net, pid, uts or none"),
         }))
@@ -216,6 +226,8 @@ pub(crate) struct PodRecord {
     pub(crate) infra: Option<ContainerId>,
     pub(crate) exit_policy: ExitPolicy,
     pub(crate) id_file: Option<PathBuf>,
+    #[serde(default)]
+    pub(crate) common: Common,
     pub(crate) create_command: Vec<String>,
 }
 

@@ -76,9 +76,9 @@ impl Engine {
         Ok(())
     }
 
-    /// Removes the pods that have stopped; their ids.
-    pub fn prune_pods(&mut self) -> Result<Vec<PodId>> {
-        let ended = |pod: &super::PodSummary| matches!(pod.status, "Exited" | "Stopped");
+    /// Removes the pods that have stopped, of those that are meant; their ids.
+    pub fn prune_pods(&mut self, is_meant: impl Fn(&super::PodSummary) -> bool) -> Result<Vec<PodId>> {
+        let ended = |pod: &super::PodSummary| matches!(pod.status, "Exited" | "Stopped") && is_meant(pod);
         let pods: Vec<PodId> = self.pods()?.iter().filter(|p| ended(p)).map(|p| p.id).collect();
         pods.iter().map(|id| self.remove_pod(&id.to_string(), &PodRemoval::default())).collect()
     }

@@ -70,7 +70,7 @@ impl Engine {
         let pod = self.pod(name)?;
         let containers = self.pod_containers(&pod)?;
         let infra = containers.iter().find(|record| record.is_infra());
-        let shown = |record: &ContainerRecord| json!({ "Id": record.id.to_string(), "Name": record.name.as_str(), "State": record.state.to_string() });
+        let shown = |record: &ContainerRecord| json!({ "Id": record.id.to_string(), "Name": record.name.as_str(), "State": record.shown_state().to_string() });
         let mut all = json!({
             "Id": pod.id.to_string(),
             "Name": pod.name.as_str(),
@@ -89,6 +89,9 @@ impl Engine {
         if let Some(infra) = infra {
             all["InfraConfig"] = infra_config(infra);
         }
+        if pod.common.restart != crate::config::Restart::No {
+            all["RestartPolicy"] = json!(pod.common.restart.word());
+        }
         all["SharedNamespaces"] = json!(pod.share.iter().map(|share| share.word()).collect::<Vec<_>>());
         all["NumContainers"] = json!(containers.len());
         all["Containers"] = json!(containers.iter().map(shown).collect::<Vec<_>>());
@@ -103,7 +106,7 @@ fn summary(containers: &[ContainerRecord], pod: PodRecord) -> PodSummary {
     let member = |record: &&ContainerRecord| PodMember {
         id: record.id,
         name: record.name.to_string(),
-        state: record.state,
+        state: record.shown_state(),
         is_infra: record.is_infra(),
     };
     PodSummary {
@@ -127,18 +130,24 @@ fn networks(infra: &ContainerRecord) -> Vec<String> {
     }
 }
 
+/// The infra container stands still with the others: it has nothing to do.
 fn states(containers: &[ContainerRecord]) -> Vec<State> {
-    containers.iter().map(|record| record.state).collect()
+    let (infra, members): (Vec<_>, Vec<_>) = containers.iter().partition(|record| record.is_infra());
+    let mut states: Vec<State> = members.iter().map(|record| record.shown_state()).collect();
+    let stands = !states.is_empty() && states.iter().all(|state| *state == State::Paused);
+    states.extend(infra.iter().map(|record| if stands { State::Paused } else { record.state }));
+    states
 }
 
 /// Podman's rules (libpod's pod status): what all do, or what some do.
 fn status(containers: &[State]) -> &'static str {
     let count = |wanted: fn(State) -> bool| containers.iter().filter(|state| wanted(**state)).count();
-    let running = count(State::is_running);
+    let running = count(|state| matches!(state, State::Running | State::Stopping));
     let ended = count(|state| state == State::Exited);
     match containers.len() {
         0 => "Created",
         all if running == all => "Running",
+        all if count(|state| state == State::Paused) == all => "Paused",
         _ if running > 0 => "Degraded",
         all if ended == all => "Exited",
         _ if ended > 0 => "Stopped",
@@ -177,7 +186,7 @@ fn infra_config(infra: &ContainerRecord) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use State::{Created, Exited, Running, Stopping};
+    use State::{Created, Exited, Paused, Running, Stopping};
 
     fn check(states: &[State], word: &str) {
         assert_eq!(status(states), word, "{states:?}");
@@ -191,6 +200,8 @@ mod tests {
         check(&[Running, Stopping], "Running");
         check(&[Running, Exited], "Degraded");
         check(&[Running, Created], "Degraded");
+        check(&[Paused, Paused], "Paused");
+        check(&[Running, Paused], "Degraded");
         check(&[Exited, Exited], "Exited");
         check(&[Exited, Created], "Stopped");
     }

@@ -16,6 +16,7 @@ pub(crate) fn sentences() -> Vec<Sentence> {
         a_container_has_the_same_address_after_a_restart_and_its_lease_ends_when_it_stops,
         an_address_is_kept_through_a_reboot_that_gave_nothing_back,
         on_a_bridge_of_others_an_address_is_leased_too,
+        a_pod_on_a_lan_with_a_server_has_one_lease,
         a_running_container_joins_a_lan_with_a_server_and_leaves_it,
         twenty_containers_start_at_once_and_have_twenty_leases,
         where_the_router_says_so_ipv6_addresses_are_lent_and_given_back,
@@ -163,6 +164,26 @@ fn the_guide_works_word_for_word_with_dnsmasq(lab: &Lab) {
     server.until(&format!("DHCPRELEASE(eth0) {ip}"));
     assert_eq!(leases(lab), "");
     assert_eq!(lab.ok("podwire network leases -n"), "");
+}
+
+fn a_pod_on_a_lan_with_a_server_has_one_lease(lab: &Lab) {
+    let mut server = dnsmasq(lab);
+    lan(lab);
+    let state = lab.settled_state();
+    lab.host("podwire pod create --name store --network webnetwork").ok();
+    lab.host("podwire run -d --pod store --name web banner").ok();
+    lab.host("podwire run -d --pod store --name db banner sleep 1000").ok();
+    let ip = ip4(lab, "web");
+    assert_eq!(ip4(lab, "db"), ip, "one address for all");
+    assert_eq!(leases(lab).lines().count(), 1, "{}", leases(lab));
+    banner_comes(|| lab.outside(&get(&ip)));
+    banner_comes(|| lab.host("podwire exec db wget -qO- http://127.0.0.1/"));
+    assert_eq!(in_container(lab, "db", "cat /etc/resolv.conf"), "nameserver 192.168.99.77");
+    lab.host("podwire restart -t 0 web").ok();
+    assert_eq!(ip4(lab, "web"), ip);
+    lab.host("podwire pod rm -f -t 0 store").ok();
+    server.until(&format!("DHCPRELEASE(eth0) {ip}"));
+    state.same(lab, "after the pod has left");
 }
 
 fn two_containers_have_two_leases_and_the_host_keeps_its_address(lab: &Lab) {

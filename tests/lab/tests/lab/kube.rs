@@ -3,7 +3,7 @@
 use lab::trial::{Need, Sentence};
 use lab::{HOST4, Lab, LabOptions, USER, sentences};
 
-use crate::words::{archive, banner_comes, get, load, no_banner};
+use crate::words::{archive, banner_comes, eventually, get, load, no_banner};
 
 pub(crate) fn sentences() -> Vec<Sentence> {
     let mut all = sentences![LabOptions::default(); &[];
@@ -11,6 +11,7 @@ pub(crate) fn sentences() -> Vec<Sentence> {
         a_deployment_plays_as_one_pod_and_config_maps_become_files_and_variables,
         a_file_that_cannot_be_honoured_is_refused_before_anything_is_made,
         a_pod_that_runs_is_written_as_a_file_that_plays,
+        what_a_probe_finds_dead_is_started_again_within_its_limits,
     ];
     all.extend(sentences![LabOptions { user: true, ..LabOptions::default() }; &[Need::UidMap];
         an_ordinary_user_plays_a_pod_and_takes_it_down,
@@ -78,9 +79,7 @@ fn a_pod_written_for_kubernetes_plays_and_is_taken_down_without_a_trace(lab: &La
     assert_eq!((lines[0], lines[2], lines.len()), ("Pod:", "Containers:", 5), "{played}");
     banner_comes(|| lab.outside(&get(&format!("{HOST4}:8080"))));
     banner_comes(|| lab.host("podwire exec shop-db wget -qO- http://127.0.0.1/"));
-    crate::words::eventually(|| lab.host("podwire exec shop-web cat /scratch/greeting"), |run| run.code == 0)
-        .ok()
-        .says("hello");
+    eventually(|| lab.host("podwire exec shop-web cat /scratch/greeting"), |run| run.code == 0).ok().says("hello");
     lab.host("podwire exec shop-web cat /etc/hosts").ok().says("10.0.0.9\tprinter").says("127.0.0.1\tshop-db");
     let network = "podman-default-kube-network";
     banner_comes(|| lab.host(&format!("podwire run --rm --network {network} banner wget -qO- http://shop/")));
@@ -138,7 +137,7 @@ spec:
     let played = lab.host(&format!("podwire kube play --network podman {store}")).ok();
     assert!(played.err.contains("Limiting replica count to 1"), "{}", played.err);
     let page = || lab.outside(&get(&format!("{HOST4}:8080")));
-    crate::words::eventually(page, |run| run.code == 0).ok().says("podwire's pods");
+    eventually(page, |run| run.code == 0).ok().says("podwire's pods");
     lab.host("podwire exec store-pod-web env").ok().says("color=blue");
     assert_ne!(lab.host("podwire exec store-pod-web sh -c 'echo x >/www/x'").code, 0, "read-only");
     let conf = lab.ok("podwire exec store-pod-web cat /etc/resolv.conf");
@@ -168,6 +167,40 @@ fn a_file_that_cannot_be_honoured_is_refused_before_anything_is_made(lab: &Lab) 
     refused("image: localhost/banner\n    command", "image: nosuch\n    imagePullPolicy: Never\n    command", "nosuch");
     refused("metadata:", "metadata: [", "not YAML");
     lab.host("podwire kube play /nosuch.yaml").refuses(125, "open /nosuch.yaml: no such file or directory");
+}
+
+const SICKLY: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: sickly}
+spec:
+  restartPolicy: OnFailure
+  containers:
+  - name: web
+    image: localhost/banner
+    command: [sh, -c, "touch /alive; exec sleep 1000"]
+    livenessProbe:
+      exec: {command: [test, -e, /alive]}
+      periodSeconds: 1
+      failureThreshold: 1
+    resources: {limits: {memory: 64Mi, cpu: 500m}}
+"#;
+
+fn what_a_probe_finds_dead_is_started_again_within_its_limits(lab: &Lab) {
+    load(lab);
+    let before = lab.settled_state();
+    let path = file(lab, "sickly.yaml", SICKLY);
+    lab.host(&format!("podwire kube play {path}")).ok();
+    let shown = "{{.HostConfig.RestartPolicy.Name}} {{.HostConfig.Memory}} {{.HostConfig.NanoCpus}}";
+    assert_eq!(lab.ok(&format!("podwire inspect --format '{shown}' sickly-web")), "on-failure 67108864 500000000");
+    let state = || lab.host("podwire inspect --format '{{.State.Health.Status}} {{.RestartCount}}' sickly-web");
+    eventually(state, |run| run.out.trim() == "healthy 0").ok();
+    lab.host("podwire exec sickly-web rm /alive").ok();
+    let pid = lab.ok("podwire inspect --format '{{.State.Pid}}' sickly-web");
+    let another = || lab.host("podwire inspect --format '{{.State.Pid}} {{.State.Health.Status}}' sickly-web");
+    eventually(another, |run| run.out.ends_with(" healthy\n") && !run.out.starts_with(&format!("{pid} "))).ok();
+    lab.host(&format!("podwire kube down {path}")).ok();
+    before.same(lab, "after the pod was taken down");
 }
 
 fn a_pod_that_runs_is_written_as_a_file_that_plays(lab: &Lab) {

@@ -18,6 +18,7 @@ pub(crate) fn sentences() -> Vec<Sentence> {
         two_networks_of_one_lan_are_told_apart_by_their_links,
         an_address_and_a_mac_address_that_were_asked_for_survive_a_restart,
         neighbours_learn_at_once_who_has_an_address,
+        a_pod_on_the_lan_has_one_address_there_which_survives_its_restart,
         what_went_with_its_parent_comes_back_with_it,
         a_link_deleted_inside_comes_back_with_a_reload,
         ports_are_not_published_on_a_lan_and_that_is_said,
@@ -73,6 +74,33 @@ fn a_container_on_the_lan_is_reached_there_and_reaches_it_and_the_host_forwards_
     lab.host("podwire rm -f -t 0 web").ok();
     before.same(lab, "after the last container left the LAN");
     drop(server);
+}
+
+fn a_pod_on_the_lan_has_one_address_there_which_survives_its_restart(lab: &Lab) {
+    load(lab);
+    dual_lan(lab, "lan", "");
+    let before = lab.settled_state();
+    lab.host("podwire pod create --name store --network lan --ip 192.168.99.70 --mac-address 02:00:00:00:00:70").ok();
+    web_in(lab, "web");
+    lab.host("podwire run -d --pod store --name db banner sleep 1000").ok();
+    for name in ["web", "db"] {
+        assert_eq!((ip4(lab, name).as_str(), ip6(lab, name).as_str()), ("192.168.99.70", "fd99::64:1"), "{name}");
+    }
+    banner_comes(|| lab.host("podwire exec db wget -qO- http://127.0.0.1/"));
+    for there in ["192.168.99.70", "[fd99::64:1]"] {
+        banner_comes(|| lab.outside(&get(there)));
+    }
+    lab.inside(&sandbox(lab, "db"), "ip -d link show eth0").ok().says("macvlan mode bridge").says("02:00:00:00:00:70");
+    lab.host("podwire pod restart store").ok();
+    assert_eq!(ip4(lab, "db"), "192.168.99.70");
+    banner_comes(|| lab.outside(&get("192.168.99.70")));
+    assert_eq!(lab.ok("nft list tables"), "", "of a LAN's traffic nothing passes our rules");
+    lab.host("podwire pod rm -f -t 0 store").ok();
+    before.same(lab, "after the pod left the LAN");
+}
+
+fn web_in(lab: &Lab, name: &str) {
+    lab.host(&format!("podwire run -d --pod store --name {name} banner")).ok();
 }
 
 fn containers_reach_each_other_in_mode_bridge_and_not_in_mode_private(lab: &Lab) {

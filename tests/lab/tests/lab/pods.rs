@@ -24,6 +24,12 @@ pub(crate) fn sentences() -> Vec<Sentence> {
         a_pod_on_the_hosts_network_or_none_has_that,
         a_killed_first_process_of_a_pod_frees_its_sandbox,
         a_pod_survives_the_monitors_of_all_its_containers,
+        a_paused_pod_stands_still_goes_on_and_is_removed,
+        a_pods_processes_are_shown_together,
+        a_pods_containers_are_started_again_by_its_policy_and_stay_down_when_it_is_stopped,
+        a_pods_containers_have_its_volumes_settings_and_devices,
+        pods_that_have_stopped_are_pruned_by_filter,
+        namespaces_of_a_container_that_a_member_names_go_before_its_pods,
     ];
     all.extend(sentences![LabOptions { user: true, ..LabOptions::default() }; &[Need::UidMap];
         an_ordinary_users_pod_talks_over_localhost_and_is_reached_at_its_address_name_and_port,
@@ -36,6 +42,122 @@ pub(crate) fn sentences() -> Vec<Sentence> {
         a_pods_removal_killed_at_any_system_call_goes_on_with_the_next_command,
     ]);
     all
+}
+
+fn a_paused_pod_stands_still_goes_on_and_is_removed(lab: &Lab) {
+    load(lab);
+    let pod = lab.ok("podwire pod create --name p");
+    for name in ["a", "b"] {
+        lab.host(&format!("podwire run -d --pod p --name {name} banner sleep 1000")).ok();
+    }
+    lab.host("podwire create --pod p --name idle banner").ok();
+    lab.host("podwire rm idle").ok();
+    let status = || lab.ok("podwire pod ps --format '{{.Status}}'");
+    if lab.host("podwire pause a").code != 0 {
+        println!("skipped: no control group can be frozen here");
+        return;
+    }
+    assert_eq!(status(), "Degraded");
+    assert_eq!(lab.ok("podwire pod pause p"), pod);
+    assert_eq!(status(), "Paused");
+    let states = lab.ok("podwire ps --format '{{.Names}} {{.State}}'");
+    assert!(states.contains("a paused") && states.contains("b paused"), "{states}");
+    assert_eq!(lab.ok("podwire pod pause p"), pod, "those that are paused are passed over");
+    assert_eq!(lab.ok("podwire pod unpause p"), pod);
+    assert_eq!(status(), "Running");
+    lab.host("podwire exec a true").ok();
+    lab.host("podwire pod pause p && podwire pod stop -t 0 p").ok();
+    assert_eq!(status(), "Exited");
+    lab.host("podwire pod start p && podwire pod pause --all && podwire pod rm -f -t 0 p").ok();
+    lab.host("podwire pod pause p").refuses(125, "no such pod");
+}
+
+fn a_pods_processes_are_shown_together(lab: &Lab) {
+    load(lab);
+    lab.host("podwire pod create --name p").ok();
+    lab.host("podwire pod top p").refuses(125, "pod top can only be used on pods with at least one running container");
+    lab.host("podwire run -d --pod p --name a banner sleep 1111").ok();
+    lab.host("podwire run -d --pod p --name b banner sleep 2222").ok();
+    let shown = lab.ok("podwire pod top p user args");
+    let lines: Vec<Vec<&str>> = shown.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines, [vec!["USER", "COMMAND"], vec!["root", "sleep", "1111"], vec!["root", "sleep", "2222"]]);
+    assert!(lab.ok("podwire pod top --latest").starts_with("USER "), "as top shows it");
+    lab.host("podwire pod top p nonsense").refuses(125, "nonsense: unknown descriptor");
+    lab.host("podwire pod top").refuses(125, "you must provide the name or id of a running pod");
+}
+
+fn a_pods_containers_are_started_again_by_its_policy_and_stay_down_when_it_is_stopped(lab: &Lab) {
+    load(lab);
+    lab.host("podwire pod create --name p --restart always --exit-policy stop").ok();
+    lab.host("podwire run -d --pod p --name web banner").ok();
+    lab.host("podwire run -d --pod p --name own --restart no banner sleep 1000").ok();
+    let policy =
+        |name: &str| lab.ok(&format!("podwire inspect --format '{{{{.HostConfig.RestartPolicy.Name}}}}' {name}"));
+    assert_eq!((policy("web").as_str(), policy("own").as_str()), ("always", "no"));
+    lab.host("podwire stop -t 0 own").ok();
+    let address = ip4(lab, "web");
+    // Killed by somebody else, the last of its pod begins anew.
+    lab.host("kill -9 $(podwire inspect --format '{{.State.Pid}}' web)").ok();
+    let count = || lab.host("podwire inspect --format '{{.RestartCount}} {{.State.Status}}' web");
+    eventually(count, |run| run.out.trim() == "1 running").ok();
+    assert_eq!(ip4(lab, "web"), address);
+    lab.host("podwire pod stop -t 0 p").ok();
+    assert_eq!(lab.ok("podwire pod ps --format '{{.Status}}'"), "Exited");
+    // Whoever would start it again has waited less than that.
+    lab.host("sleep 0.5").ok();
+    assert_eq!(lab.ok("podwire pod ps --format '{{.Status}}'"), "Exited");
+    lab.host("podwire pod start p").ok();
+    assert_eq!(lab.ok("podwire pod ps --format '{{.Status}}'"), "Running");
+    lab.host("podwire pod create --restart nope").refuses(125, "\"nope\" is not a valid restart policy");
+}
+
+fn a_pods_containers_have_its_volumes_settings_and_devices(lab: &Lab) {
+    load(lab);
+    let flags = "-v shared:/shared -v /tmp:/host:ro --device /dev/null:/dev/nothing --sysctl net.ipv4.ip_default_ttl=77 \
+                 --sysctl kernel.msgmax=4321 --security-opt no-new-privileges";
+    lab.host(&format!("podwire pod create --name p {flags}")).ok();
+    lab.host("podwire run -d --pod p --name a banner sleep 1000").ok();
+    lab.host("podwire run -d --pod p --name b -v other:/shared banner sleep 1000").ok();
+    let inside = |name: &str, line: &str| lab.ok(&format!("podwire exec {name} {line}"));
+    for name in ["a", "b"] {
+        assert_eq!(inside(name, "cat /proc/sys/net/ipv4/ip_default_ttl /proc/sys/kernel/msgmax"), "77\n4321");
+        assert!(inside(name, "ls -l /dev/nothing").starts_with('c'));
+        assert!(inside(name, "grep NoNewPrivs /proc/1/status").ends_with('1'));
+        let touched = lab.host(&format!("podwire exec {name} touch /host/x"));
+        assert!(touched.code == 1 && touched.err.contains("Read-only file system"), "{touched:?}");
+    }
+    lab.host("podwire exec a touch /shared/mine").ok();
+    assert_eq!(inside("b", "ls /shared"), "", "what a container says itself goes before what its pod says");
+    lab.host("podwire run --rm --pod p banner ls /shared").ok().says("mine");
+    lab.host("podwire pod create -v /data").refuses(125, "--volume of a pod needs a name or a path of the host");
+    lab.host("podwire pod create -v a:/x -v b:/x").refuses(125, "duplicate mount destination");
+    lab.host("podwire pod create --memory 1g").refuses(125, "--memory");
+}
+
+fn pods_that_have_stopped_are_pruned_by_filter(lab: &Lab) {
+    load(lab);
+    let make = |name: &str| {
+        lab.host(&format!("podwire run -d --pod new:{name} banner && podwire pod stop -t 0 {name}")).ok();
+        lab.ok(&format!("podwire pod inspect --format '{{{{.Id}}}}' {name}"))
+    };
+    let (one, _two) = (make("one"), make("two"));
+    lab.host("podwire pod prune -f --filter foo=x").refuses(125, "foo is an invalid filter");
+    assert_eq!(lab.ok("podwire pod prune -f --filter name=one"), one);
+    assert_eq!(lab.ok("podwire pod ps --format '{{.Name}}'"), "two");
+}
+
+fn namespaces_of_a_container_that_a_member_names_go_before_its_pods(lab: &Lab) {
+    load(lab);
+    lab.host("podwire run -d --name lone --hostname lonely banner sleep 1000").ok();
+    lab.host("podwire pod create --name p").ok();
+    lab.host("podwire run -d --pod p --name a --ipc container:lone --pid container:lone banner sleep 1000").ok();
+    for kind in ["ipc", "pid"] {
+        assert_eq!(namespace(lab, "a", kind), namespace(lab, "lone", kind), "{kind}");
+    }
+    lab.host("podwire exec lone touch /dev/shm/here").ok();
+    lab.host("podwire exec a ls /dev/shm").ok().says("here");
+    lab.host("podwire exec a hostname").ok().says("p");
+    lab.host("podwire stop -t 0 a && podwire stop -t 0 lone").ok();
 }
 
 fn the_guides_pod_talks_over_localhost_and_is_reached_at_its_address_name_and_port(lab: &Lab) {
