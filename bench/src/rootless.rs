@@ -51,7 +51,7 @@ pub(crate) fn measure(rounds: usize) -> Result<()> {
         table.measure(&site, &case, rounds)?;
     }
     table.print();
-    start::measure(&site, rounds)
+    Ok(())
 }
 
 /// Who begins the connections.
@@ -424,13 +424,4 @@ fn cell(values: impl Iterator<Item = Option<f64>>, digits: usize) -> String {
     let failed = all.len() - there.len();
     let failures = if failed > 0 { format!(" ({failed} of {} failed)", all.len()) } else { String::new() };
     format!("{:.digits$}{failures}", there[there.len() / 2])
-}
-
-/// From a namespace that exists to the first octet through it.
-mod start {
-    use super::{Result, Site};
-
-    pub(super) fn measure(_site: &Site, _rounds: usize) -> Result<()> {
-        Ok(())
-    }
 }

@@ -397,6 +397,43 @@ fn keep(wanted: rustix::thread::CapabilitySet) -> io::Result<()> {
     Ok(set_capabilities(None, sets)?)
 }
 
+/// Lets go of the pages of the program's file that are mapped and cannot be written to: those that are used again come
+/// back by themselves, mostly from memory.
+///
+/// Errors: those of madvise(2).
+pub fn forget_program_pages() -> io::Result<()> {
+    unsafe extern "C" fn of_program(info: *mut libc::dl_phdr_info, _: usize, parts: *mut libc::c_void) -> libc::c_int {
+        // SAFETY: dl_iterate_phdr(3) gives a valid description for the length of the call, whose `dlpi_phdr` points to
+        // `dlpi_phnum` headers; `parts` is what was given to it below.
+        let (info, headers, parts) = unsafe {
+            let headers = std::slice::from_raw_parts((*info).dlpi_phdr, (*info).dlpi_phnum.into());
+            (&*info, headers, &mut *parts.cast::<Vec<(usize, usize)>>())
+        };
+        let is_read_only = |part: &&libc::Elf64_Phdr| part.p_type == libc::PT_LOAD && part.p_flags & libc::PF_W == 0;
+        let range = |part: &libc::Elf64_Phdr| (info.dlpi_addr as usize + part.p_vaddr as usize, part.p_memsz as usize);
+        parts.extend(headers.iter().filter(is_read_only).map(range));
+        // The program comes first, and the libraries are not looked at.
+        1
+    }
+    let mut parts: Vec<(usize, usize)> = Vec::new();
+    // SAFETY: `of_program` gets a pointer to `parts`, which lives until the call returns and nobody else has.
+    unsafe { libc::dl_iterate_phdr(Some(of_program), (&raw mut parts).cast()) };
+    // SAFETY: it reads and writes nothing of ours. Pages are powers of two.
+    let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).map_err(io::Error::other)?;
+    for (start, length) in parts {
+        let (from, to) = (start.next_multiple_of(page), (start + length) & !(page - 1));
+        if from < to {
+            // SAFETY: a private mapping of the program's file that was never written to, so what is read again is what
+            // was there; the pages are whole ones of it.
+            let rc = unsafe { libc::madvise(from as *mut libc::c_void, to - from, libc::MADV_DONTNEED) };
+            if rc != 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -16,7 +16,7 @@ mod pump;
 mod slots;
 mod wires;
 
-pub(crate) use wires::{prepare, prepare_inner};
+pub(crate) use wires::{KEEPALIVE, KEEPALIVE_AGAIN, KEEPALIVE_TIMES, UNPACED, UNSENT, prepare, prepare_inner};
 
 use std::collections::HashMap;
 use std::net::IpAddr;
