@@ -43,11 +43,14 @@ struct Via {
 }
 
 /// Measures and prints.
-pub(crate) fn measure(rounds: usize) -> Result<()> {
+///
+/// Of the cases those whose names contain one of the words of `only`, which are separated by commas.
+pub(crate) fn measure(rounds: usize, only: &str) -> Result<()> {
     let site = Site::make()?;
     site.memory()?;
     let mut table = Table::new(&site.all);
-    for case in cases() {
+    let is_wanted = |case: &Case| only.split(',').any(|word| case.name.contains(word));
+    for case in cases().into_iter().filter(is_wanted) {
         table.measure(&site, &case, rounds)?;
     }
     table.print();

@@ -230,7 +230,8 @@ impl Held {
             Ok(begun) => begun,
             Err(refusal) => return self.refuse(packet, refusal),
         };
-        let connecting = Connecting { socket, ends, to, is_connected, is_watched: !is_connected, told: EventFlags::empty() };
+        let connecting =
+            Connecting { socket, ends, to, is_connected, is_watched: !is_connected, told: EventFlags::empty() };
         let id = wires.slots.put(Wire::Connecting(connecting));
         let evicted = self.syns.hold(ends, sequence, packet.octets(), id, now);
         evicted.into_iter().for_each(|id| give_up(wires, id));

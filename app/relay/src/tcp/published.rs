@@ -20,9 +20,7 @@ use netlink::Protocol;
 use netlink::rtnetlink::{MAIN_TABLE, TableRoute, routes};
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, SocketFlags, SocketType, acceptfrom_with, bind, ipproto, socket_with, sockopt,
-};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, acceptfrom_with, bind, ipproto, socket_with, sockopt};
 
 use crate::table::{self, SOCKET_MARK, Taken};
 use crate::tcp::Share;
