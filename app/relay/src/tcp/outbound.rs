@@ -93,7 +93,7 @@ impl Outbound {
         for (listener, number) in listeners.iter().zip(LISTENER..) {
             wires.watch(listener, number)?;
         }
-        let syns = Syns::new(syns::Bounds { all: SYNS.all.min(share.bounds.places - share.bounds.own), ..SYNS });
+        let syns = Syns::new(syns::Bounds { all: SYNS.all.min(share.bounds.held()), ..SYNS });
         let held = Held { tun, book, share, syns, released: [false; 2] };
         let mut serving = Loop { wires, held, listeners, datagrams, commands: received, bell: bell.clone() };
         super::spawn("outbound", move || serving.run())?;
@@ -165,7 +165,7 @@ impl Loop {
                     commands.try_iter().for_each(|command| held.obey(wires, command));
                 }
                 Happened::Own(TUN) => {
-                    held.packets(wires, &mut room, datagrams.get());
+                    held.packets(wires, listeners, &mut room, datagrams.get());
                     held.accept_released(wires, listeners);
                 }
                 Happened::Own(number) => {
@@ -197,9 +197,19 @@ impl Held {
         let _ = done.send(());
     }
 
-    fn packets(&mut self, wires: &mut Wires<Connecting>, room: &mut [u8], datagrams: Option<&Datagrams>) {
+    fn packets(
+        &mut self,
+        wires: &mut Wires<Connecting>,
+        listeners: &[OwnedFd; 2],
+        room: &mut [u8],
+        datagrams: Option<&Datagrams>,
+    ) {
         let now = Instant::now();
         for _ in 0..ROW {
+            // Where few may be held, those that have their answer would give way to the next ones.
+            if 4 * self.syns.len() >= self.share.bounds.held() {
+                self.accept_released(wires, listeners);
+            }
             let Ok(length) = self.tun.read(room) else { return };
             let octets = &room[..length];
             let Ok(packet) = Packet::parse(octets) else { continue };
