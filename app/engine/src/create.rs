@@ -22,7 +22,7 @@ use crate::engine::{Engine, insert};
 use crate::error::{Error, Kind, Result};
 use crate::lookup::care;
 use crate::networking::SandboxWish;
-use crate::record::{ContainerRecord, Mount, Settings, State};
+use crate::record::{ContainerRecord, Mount, Settings};
 use crate::rootless_net::{self, settle_mode};
 use crate::spec;
 use crate::talk::Talk;
@@ -141,28 +141,10 @@ impl Engine {
         settings.hostname_given &= typed.hostname.is_some();
         settings.pod = pod;
         Ok(ContainerRecord {
-            id,
-            name,
             image: Some(image.id),
             image_name: full_name(image, &config.image),
             image_digest: image.digest.to_string(),
-            settings,
-            created: Timestamp::now(),
-            state: State::Created,
-            owner: None,
-            fate: None,
-            init: None,
-            monitor: None,
-            started: None,
-            finished: None,
-            exit_code: 0,
-            error: String::new(),
-            paused: false,
-            oom_killed: false,
-            restarts: 0,
-            stopped_by_user: false,
-            netns: None,
-            mount_namespace: None,
+            ..ContainerRecord::new(id, name, settings, Timestamp::now())
         })
     }
 

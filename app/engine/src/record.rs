@@ -129,6 +129,34 @@ pub(crate) struct ContainerRecord {
 }
 
 impl ContainerRecord {
+    /// One that has not been started, without an image.
+    pub(crate) fn new(id: ContainerId, name: ContainerName, settings: Settings, created: Timestamp) -> Self {
+        Self {
+            id,
+            name,
+            image: None,
+            image_name: String::new(),
+            image_digest: String::new(),
+            settings,
+            created,
+            state: State::Created,
+            owner: None,
+            fate: None,
+            init: None,
+            monitor: None,
+            started: None,
+            finished: None,
+            exit_code: 0,
+            error: String::new(),
+            paused: false,
+            oom_killed: false,
+            restarts: 0,
+            stopped_by_user: false,
+            netns: None,
+            mount_namespace: None,
+        }
+    }
+
     /// Its state as users see it.
     pub(crate) fn shown_state(&self) -> State {
         if self.paused && self.state == State::Running { State::Paused } else { self.state }

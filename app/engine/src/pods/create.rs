@@ -14,7 +14,7 @@ use crate::config::{ContainerConfig, NetworkMode, SecurityConfig, UsersWish, Vol
 use crate::create::{id_file_exists, published, write_id_file};
 use crate::engine::{Engine, insert};
 use crate::error::{Error, Result};
-use crate::record::{ContainerRecord, Mount, Settings, State};
+use crate::record::{ContainerRecord, Mount, Settings};
 use crate::talk::Talk;
 
 impl Engine {
@@ -225,30 +225,8 @@ impl Engine {
             create_command: config.create_command.clone(),
             pod: None,
         };
-        Ok(ContainerRecord {
-            id: ContainerId::from_bytes(linux::machine::random().map_err(Error::usage)?),
-            name: infra_name(wish, pod)?,
-            image: None,
-            image_name: String::new(),
-            image_digest: String::new(),
-            settings,
-            created: pod.created,
-            state: State::Created,
-            owner: None,
-            fate: None,
-            init: None,
-            monitor: None,
-            started: None,
-            finished: None,
-            exit_code: 0,
-            error: String::new(),
-            paused: false,
-            oom_killed: false,
-            restarts: 0,
-            stopped_by_user: false,
-            netns: None,
-            mount_namespace: None,
-        })
+        let id = ContainerId::from_bytes(linux::machine::random().map_err(Error::usage)?);
+        Ok(ContainerRecord::new(id, infra_name(wish, pod)?, settings, pod.created))
     }
 }
 
