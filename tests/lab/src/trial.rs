@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
@@ -91,7 +91,20 @@ pub fn run(sentences: Vec<Sentence>) -> ! {
         PLACE.set(panic.location().map(|place| format!("{}:{}", place.file(), place.line())).unwrap_or_default());
     }));
     let trials = sentences.into_iter().map(trial).collect();
-    libtest_mimic::run(&arguments, trials).exit()
+    let done = libtest_mimic::run(&arguments, trials);
+    remove_groups();
+    done.exit()
+}
+
+/// Labs share the machine's control groups, and one that ended with containers in it has left theirs. One in which
+/// somebody is cannot be removed.
+fn remove_groups() {
+    let below = |path: &Path| std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+    for tree in below(Path::new("/sys/fs/cgroup")).chain(["/sys/fs/cgroup".into()]) {
+        let ours =
+            |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"podwire-"));
+        below(&tree).filter(ours).for_each(|group| drop(std::fs::remove_dir(group)));
+    }
 }
 
 thread_local! {
