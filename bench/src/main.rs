@@ -34,6 +34,8 @@ struct Wish {
     all: bool,
     /// The rootless path alone.
     only_rootless: bool,
+    /// Of it the cases whose names contain one of these words.
+    only_cases: String,
     /// Names alone.
     only_names: bool,
     /// Pulling a large image alone.
@@ -52,7 +54,7 @@ fn main() -> Result<()> {
     let wish = wish()?;
     if wish.only_rootless {
         table::machine(&[])?;
-        return rootless::measure(wish.rounds);
+        return rootless::measure(wish.rounds, &wish.only_cases);
     }
     if wish.only_images {
         table::machine(&[])?;
@@ -77,7 +79,7 @@ fn main() -> Result<()> {
     pods::measure(wish.rounds, &peers)?;
     names::measure(wish.rounds)?;
     images::measure(wish.rounds.min(3))?;
-    rootless::measure(wish.rounds.min(7))?;
+    rootless::measure(wish.rounds.min(7), "")?;
     peers::netavark_alone(wish.rounds)
 }
 
@@ -87,6 +89,7 @@ fn wish() -> Result<Wish> {
         existing: vec![0, 100, 500],
         all: false,
         only_rootless: false,
+        only_cases: String::new(),
         only_names: false,
         only_images: false,
         only_networks: false,
@@ -100,13 +103,14 @@ fn wish() -> Result<Wish> {
             "--existing" => wish.existing = value()?.split(',').map(str::parse).collect::<Result<_, _>>()?,
             "--all" => wish.all = true,
             "rootless" | "--rootless" => wish.only_rootless = true,
+            "--only" => wish.only_cases = value()?,
             "--images" => wish.only_images = true,
             "--names" => wish.only_names = true,
             "--networks" => wish.only_networks = true,
             "--pods" => wish.only_pods = true,
             _ => {
                 bail!(
-                    "usage: ./x bench [--rounds 15] [--existing 0,100,500] [--all | --images | --names | --networks | --pods | rootless]"
+                    "usage: ./x bench [--rounds 15] [--existing 0,100,500] [--all | --images | --names | --networks | --pods | rootless [--only WORD,WORD]]"
                 )
             }
         }

@@ -43,15 +43,18 @@ struct Via {
 }
 
 /// Measures and prints.
-pub(crate) fn measure(rounds: usize) -> Result<()> {
+///
+/// Of the cases those whose names contain one of the words of `only`, which are separated by commas.
+pub(crate) fn measure(rounds: usize, only: &str) -> Result<()> {
     let site = Site::make()?;
     site.memory()?;
     let mut table = Table::new(&site.all);
-    for case in cases() {
+    let is_wanted = |case: &Case| only.split(',').any(|word| case.name.contains(word));
+    for case in cases().into_iter().filter(is_wanted) {
         table.measure(&site, &case, rounds)?;
     }
     table.print();
-    start::measure(&site, rounds)
+    Ok(())
 }
 
 /// Who begins the connections.
@@ -424,13 +427,4 @@ fn cell(values: impl Iterator<Item = Option<f64>>, digits: usize) -> String {
     let failed = all.len() - there.len();
     let failures = if failed > 0 { format!(" ({failed} of {} failed)", all.len()) } else { String::new() };
     format!("{:.digits$}{failures}", there[there.len() / 2])
-}
-
-/// From a namespace that exists to the first octet through it.
-mod start {
-    use super::{Result, Site};
-
-    pub(super) fn measure(_site: &Site, _rounds: usize) -> Result<()> {
-        Ok(())
-    }
 }

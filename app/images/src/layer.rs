@@ -385,20 +385,16 @@ impl Place {
         self.dress_unopened(entry)
     }
 
+    /// Devices are left out, but 0/0, which answers nobody: no device control group holds a container to those of its
+    /// own /dev, and what else is a device nobody misses. An archive of the image has them still.
     fn node(&self, entry: &Entry, kind: FileType) -> io::Result<()> {
-        let device = match kind {
-            FileType::Fifo => 0,
-            _ => rustix::fs::makedev(entry.device.0, entry.device.1),
-        };
-        match rustix::fs::mknodat(&*self.parent, self.name.as_slice(), kind, Mode::from_raw_mode(0o600), device) {
-            // As Podman: containers have a /dev of their own, and what else is a device nobody misses.
-            Err(Errno::PERM) if kind != FileType::Fifo && !userns::is_initial() => {
-                let path = String::from_utf8_lossy(&entry.path);
-                tracing::info!(%path, "a device is left out: ordinary users cannot make any");
-                Ok(())
-            }
-            made => made.map_err(io::Error::from).and_then(|()| self.dress_unopened(entry)),
+        if kind != FileType::Fifo && entry.device != (0, 0) {
+            let path = String::from_utf8_lossy(&entry.path);
+            tracing::info!(%path, "a device of an image is left out");
+            return Ok(());
         }
+        rustix::fs::mknodat(&*self.parent, self.name.as_slice(), kind, Mode::from_raw_mode(0o600), 0)?;
+        self.dress_unopened(entry)
     }
 
     /// Owner, permissions, attributes and times of what must not be opened (a device would answer) or cannot be.

@@ -56,6 +56,8 @@ pub(crate) fn of_inside() -> io::Result<()> {
 /// All threads, with so many connections at most. Each has begun its work: what the C library does at the start of one is not allowed.
 pub(crate) fn of_all(connections: usize) -> io::Result<()> {
     cage::limit_memory(MEMORY + MEMORY_OF_CONNECTION * connections as u64)?;
+    // What only the start needed: most of what would be counted as the relay's memory.
+    linux::process::forget_program_pages()?;
     calls_only(&calls())
 }
 

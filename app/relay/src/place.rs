@@ -52,6 +52,8 @@ pub struct Place {
     /// Transparent listeners, of IPv4 and IPv6, both on [`Self::port`].
     pub listeners: [OwnedFd; 2],
     port: u16,
+    /// The link's number.
+    link: u32,
 }
 
 impl Place {
@@ -76,12 +78,12 @@ impl Place {
         // Not before the same rule is there behind.
         may(&mut route, &[true, false].map(|ipv4| rtnetlink::delete_rule(ipv4, 0, None, LOCAL_TABLE)))?;
         let (listeners, port) = listeners()?;
-        Ok(Self { tun: Arc::new(tun), listeners, port })
+        Ok(Self { tun: Arc::new(tun), listeners, port, link: index })
     }
 
     /// Has packets come to the listeners, and datagrams to `udp`.
     pub fn open(&self, udp: u16) -> io::Result<()> {
-        table::make(&mut Socket::open(Protocol::Netfilter)?, self.port, udp)
+        table::make(&mut Socket::open(Protocol::Netfilter)?, self.link, self.port, udp)
     }
 }
 
@@ -152,6 +154,17 @@ fn settings() -> io::Result<()> {
         ("net/ipv4/conf/all/rp_filter", "0"),
     ] {
         set(name, value)?;
+    }
+    for (name, value) in [
+        // Between the relay and a container is nothing that could be overloaded, so nothing is gained by a congestion
+        // control that paces, as BBR does (one timer for each packet). Reno is in every kernel, and allowed to all.
+        ("tcp_congestion_control", tcp::UNPACED.to_owned()),
+        ("tcp_notsent_lowat", tcp::UNSENT.to_string()),
+        ("tcp_keepalive_time", tcp::KEEPALIVE.as_secs().to_string()),
+        ("tcp_keepalive_intvl", tcp::KEEPALIVE_AGAIN.as_secs().to_string()),
+        ("tcp_keepalive_probes", tcp::KEEPALIVE_TIMES.to_string()),
+    ] {
+        set(&format!("net/ipv4/{name}"), &value)?;
     }
     for name in ["net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables"] {
         match set(name, "0") {

@@ -47,8 +47,9 @@ const REST_SENDERS: &str = "rest_senders";
 const TAKEN4: &str = "taken4";
 const TAKEN6: &str = "taken6";
 
-/// Makes the table anew, in one transaction. Connections are taken at `tcp`, datagrams at `udp`.
-pub(crate) fn make(socket: &mut Socket, tcp: u16, udp: u16) -> io::Result<()> {
+/// Makes the table anew, in one transaction. Connections are taken at `tcp`, datagrams at `udp`; `link` is the number of
+/// the relay's link.
+pub(crate) fn make(socket: &mut Socket, link: u32, tcp: u16, udp: u16) -> io::Result<()> {
     let mut messages =
         vec![begin(), table(NEWTABLE, flags::CREATE), table(DELTABLE, 0), table(NEWTABLE, flags::CREATE)];
     messages.extend([
@@ -58,11 +59,11 @@ pub(crate) fn make(socket: &mut Socket, tcp: u16, udp: u16) -> io::Result<()> {
         senders(4, FLOW_SENDERS),
         senders(5, REST_SENDERS),
     ]);
-    let chains = ["from_relay", "syn", "rest", "tcp", "flow", "udp"].map(|name| chain(name, None));
+    let chains = ["from_relay", "syn", "rest", "opens", "tcp", "flow", "udp"].map(|name| chain(name, None));
     messages.extend(chains);
     messages.push(chain("prerouting", Some(("filter", 0))));
     messages.push(chain("output", Some(("route", 3))));
-    messages.extend(rules(tcp, udp));
+    messages.extend(rules(link, tcp, udp));
     messages.push(end());
     transact(socket, &messages)
 }
@@ -101,7 +102,7 @@ fn transact(socket: &mut Socket, messages: &[Message]) -> io::Result<()> {
     }
 }
 
-fn rules(tcp: u16, udp: u16) -> Vec<Message> {
+fn rules(link: u32, tcp: u16, udp: u16) -> Vec<Message> {
     let is_tcp = || Rule::new().meta(META_L4PROTO).equals(&[6]);
     let is_udp = || Rule::new().meta(META_L4PROTO).equals(&[17]);
     let syn = |rule: Rule| rule.payload(TRANSPORT, 13, 1).masked(&[0x17]).equals(&[0x02]);
@@ -126,10 +127,11 @@ fn rules(tcp: u16, udp: u16) -> Vec<Message> {
         // A flood ends here, each sender's own.
         ("syn", Rule::new().limit_sender(SYN_SENDERS, SYN_RATE, SYN_BURST).verdict(DROP)),
         ("syn", Rule::new().notrack().verdict(ACCEPT)),
-        ("tcp", syn(Rule::new()).leaves().go("syn")),
-        ("tcp", syn(taken4()).mark(TAKEN_MARK).go("syn")),
-        ("tcp", syn(taken6()).mark(TAKEN_MARK).go("syn")),
-        ("tcp", syn(Rule::new()).verdict(ACCEPT)),
+        ("opens", Rule::new().leaves().go("syn")),
+        ("opens", taken4().mark(TAKEN_MARK).go("syn")),
+        ("opens", taken6().mark(TAKEN_MARK).go("syn")),
+        ("opens", Rule::new().verdict(ACCEPT)),
+        ("tcp", syn(Rule::new()).go("opens")),
         ("tcp", ours(Rule::new()).notrack().mark(RELAY_MARK).verdict(ACCEPT)),
         // Of no connection: the relay says so.
         ("tcp", Rule::new().leaves().go("rest")),
@@ -145,7 +147,7 @@ fn rules(tcp: u16, udp: u16) -> Vec<Message> {
         ("udp", taken6().go("flow")),
         // This namespace's own, from `output`.
         ("udp", marked(RELAY_MARK).notrack().tproxy(udp).verdict(ACCEPT)),
-        ("prerouting", Rule::new().meta(META_IIFNAME).equals(&link_name()).go("from_relay")),
+        ("prerouting", Rule::new().meta(META_IIF).equals(&link.to_ne_bytes()).go("from_relay")),
         ("prerouting", is_tcp().go("tcp")),
         ("prerouting", is_udp().go("udp")),
         ("prerouting", Rule::new().leaves().go("rest")),
@@ -224,7 +226,7 @@ fn chain(name: &str, base: Option<(&str, u32)>) -> Message {
 const REGISTER: u32 = 8;
 const VERDICT: u32 = 0;
 const META_MARK: u32 = 3;
-const META_IIFNAME: u32 = 6;
+const META_IIF: u32 = 4;
 const META_OIFNAME: u32 = 7;
 const META_NFPROTO: u32 = 15;
 const META_L4PROTO: u32 = 16;

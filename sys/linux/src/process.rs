@@ -397,9 +397,61 @@ fn keep(wanted: rustix::thread::CapabilitySet) -> io::Result<()> {
     Ok(set_capabilities(None, sets)?)
 }
 
+/// Lets go of the pages of the program's file and of its libraries that are mapped and cannot be written to: those that are used again come
+/// back by themselves, mostly from memory.
+///
+/// Errors: those of madvise(2).
+pub fn forget_program_pages() -> io::Result<()> {
+    unsafe extern "C" fn of_object(info: *mut libc::dl_phdr_info, _: usize, parts: *mut libc::c_void) -> libc::c_int {
+        // SAFETY: dl_iterate_phdr(3) gives a valid description for the length of the call, whose `dlpi_phdr` points to
+        // `dlpi_phnum` headers; `parts` is what was given to it below.
+        let (info, headers, parts) = unsafe {
+            let headers = std::slice::from_raw_parts((*info).dlpi_phdr, (*info).dlpi_phnum.into());
+            (&*info, headers, &mut *parts.cast::<Vec<(usize, usize)>>())
+        };
+        let is_read_only = |part: &&libc::Elf64_Phdr| part.p_type == libc::PT_LOAD && part.p_flags & libc::PF_W == 0;
+        let range = |part: &libc::Elf64_Phdr| (info.dlpi_addr as usize + part.p_vaddr as usize, part.p_memsz as usize);
+        parts.extend(headers.iter().filter(is_read_only).map(range));
+        0
+    }
+    let mut parts: Vec<(usize, usize)> = Vec::new();
+    // SAFETY: `of_object` gets a pointer to `parts`, which lives until the call returns and nobody else has.
+    unsafe { libc::dl_iterate_phdr(Some(of_object), (&raw mut parts).cast()) };
+    // SAFETY: it reads and writes nothing of ours. Pages are powers of two.
+    let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).map_err(io::Error::other)?;
+    for (start, length) in parts {
+        let (from, to) = (start.next_multiple_of(page), (start + length) & !(page - 1));
+        if from < to {
+            // SAFETY: a private mapping of a file (or of the vDSO) that was never written to, so what is read again is what
+            // was there; the pages are whole ones of it.
+            let rc = unsafe { libc::madvise(from as *mut libc::c_void, to - from, libc::MADV_DONTNEED) };
+            if rc != 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_program_goes_on_without_the_pages_of_its_file() {
+        let pages = || {
+            let status = std::fs::read_to_string("/proc/self/status").unwrap();
+            let line = status.lines().find_map(|line| line.strip_prefix("RssFile:")).unwrap();
+            line.trim_matches([' ', '\t', 'k', 'B']).parse::<u64>().unwrap()
+        };
+        // Other tests have theirs mapped meanwhile.
+        let fewer = (0..50).any(|_| {
+            let before = pages();
+            forget_program_pages().unwrap();
+            pages() < before
+        });
+        assert!(fewer);
+    }
 
     #[test]
     fn children_and_theirs_are_descendants_also_when_they_have_ended() {

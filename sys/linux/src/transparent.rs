@@ -1,9 +1,11 @@
 //! Socket options that rustix does not have: addresses of others, and how much waits to be sent.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
+
+use rustix::io::Errno;
 
 /// Lets a socket have addresses that are not this host's (IP_TRANSPARENT, IPV6_TRANSPARENT): to be bound to them, and
 /// to be given what is sent to them. Takes CAP_NET_ADMIN or CAP_NET_RAW over the network namespace.
@@ -35,10 +37,10 @@ pub fn set_late_port(socket: impl AsFd) -> io::Result<()> {
     set(socket, libc::SOL_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)
 }
 
-/// Is an address one of this host's, loopback and routed ones included? So that a doubt is a yes, an error other
-/// than "not mine" is one too.
-pub fn is_ours(ip: IpAddr) -> bool {
-    !matches!(std::net::UdpSocket::bind((ip, 0)), Err(e) if e.kind() == io::ErrorKind::AddrNotAvailable)
+/// Is an address one of this host's, loopback and routed ones included? Tried with a socket of its family that is not
+/// bound, and is not of use any more when it is. So that a doubt is a yes, an error other than "not mine" is one too.
+pub fn is_ours(socket: impl AsFd, ip: IpAddr) -> bool {
+    rustix::net::bind(socket, &SocketAddr::new(ip, 0)) != Err(Errno::ADDRNOTAVAIL)
 }
 
 /// The shortest time that something took to the other side of a TCP connection and back (TCP_INFO's `tcpi_min_rtt`);
@@ -83,10 +85,18 @@ mod tests {
     use super::*;
     use std::net::TcpListener;
 
+    use rustix::net::{AddressFamily, SocketType};
+
     #[test]
     fn loopback_is_ours_and_a_documentation_address_is_not() {
-        assert!(is_ours("127.0.0.1".parse().unwrap()) && is_ours("127.200.0.1".parse().unwrap()));
-        assert!(!is_ours("192.0.2.77".parse().unwrap()) && !is_ours("2001:db8::77".parse().unwrap()));
+        for (ip, expected) in
+            [("127.0.0.1", true), ("127.200.0.1", true), ("::1", true), ("192.0.2.77", false), ("2001:db8::77", false)]
+        {
+            let ip: IpAddr = ip.parse().unwrap();
+            let family = if ip.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+            let socket = rustix::net::socket(family, SocketType::STREAM, None).unwrap();
+            assert_eq!(is_ours(&socket, ip), expected, "{ip}");
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ mod pump;
 mod slots;
 mod wires;
 
-pub(crate) use wires::{prepare, prepare_inner};
+pub(crate) use wires::{KEEPALIVE, KEEPALIVE_AGAIN, KEEPALIVE_TIMES, UNPACED, UNSENT, prepare, prepare_inner};
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -71,6 +71,11 @@ struct Bounds {
 }
 
 impl Bounds {
+    /// Connections that one of the two threads may be making.
+    fn held(&self) -> usize {
+        self.places - self.own
+    }
+
     /// With the number of other loops, and how many connections each may have.
     fn of(descriptors: u64, others: usize) -> (Self, usize, usize) {
         let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX / 2).saturating_sub(SPARE);

@@ -24,14 +24,14 @@ use relay_core::target::{HostsOwn, Nowhere, Protocol, Way};
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, SocketFlags, SocketType, acceptfrom_with, bind, connect, getsockname, ipproto, socket_with, sockopt,
+    AddressFamily, SocketFlags, SocketType, acceptfrom_with, bind, getsockname, ipproto, socket_with, sockopt,
 };
 
 use crate::book::Book;
 use crate::tcp::Share;
 use crate::tcp::pump::{Pair, reset_on_close};
 use crate::tcp::slots::Id;
-use crate::tcp::wires::{BYTES, Bell, Happened, Joined, Wire, Wires, prepare};
+use crate::tcp::wires::{BYTES, Bell, Happened, Joined, Wire, Wires, connect_now, prepare};
 use crate::udp::Datagrams;
 
 /// SYNs that may be held. The patience is longer than Linux's own with its SYNs, 127 s.
@@ -93,8 +93,8 @@ impl Outbound {
         for (listener, number) in listeners.iter().zip(LISTENER..) {
             wires.watch(listener, number)?;
         }
-        let syns = Syns::new(syns::Bounds { all: SYNS.all.min(share.bounds.places - share.bounds.own), ..SYNS });
-        let held = Held { tun, book, share, syns };
+        let syns = Syns::new(syns::Bounds { all: SYNS.all.min(share.bounds.held()), ..SYNS });
+        let held = Held { tun, book, share, syns, released: [false; 2] };
         let mut serving = Loop { wires, held, listeners, datagrams, commands: received, bell: bell.clone() };
         super::spawn("outbound", move || serving.run())?;
         Ok(Self { commands, bell })
@@ -125,6 +125,8 @@ struct Held {
     book: Book,
     share: Share,
     syns: Syns<Id>,
+    /// Has one been written back, of IPv4 and of IPv6?
+    released: [bool; 2],
 }
 
 /// A socket to the outside, for a SYN that is held.
@@ -137,7 +139,7 @@ pub(super) struct Connecting {
     /// Is it told of already?
     is_watched: bool,
     /// What was told meanwhile, and is not told again.
-    ended: bool,
+    told: EventFlags,
 }
 
 /// Why a SYN goes nowhere.
@@ -162,12 +164,18 @@ impl Loop {
                     bell.hush();
                     commands.try_iter().for_each(|command| held.obey(wires, command));
                 }
-                Happened::Own(TUN) => held.packets(wires, &mut room, datagrams.get()),
+                Happened::Own(TUN) => {
+                    held.packets(wires, listeners, &mut room, datagrams.get());
+                    held.accept_released(wires, listeners);
+                }
                 Happened::Own(number) => {
                     let listener = listeners.get((number - LISTENER) as usize);
                     listener.into_iter().for_each(|listener| held.accept(wires, listener));
                 }
-                Happened::Connecting(id, flags) => held.connecting(wires, id, flags),
+                Happened::Connecting(id, flags) => {
+                    held.connecting(wires, id, flags);
+                    held.accept_released(wires, listeners);
+                }
             })?;
         }
     }
@@ -189,9 +197,19 @@ impl Held {
         let _ = done.send(());
     }
 
-    fn packets(&mut self, wires: &mut Wires<Connecting>, room: &mut [u8], datagrams: Option<&Datagrams>) {
+    fn packets(
+        &mut self,
+        wires: &mut Wires<Connecting>,
+        listeners: &[OwnedFd; 2],
+        room: &mut [u8],
+        datagrams: Option<&Datagrams>,
+    ) {
         let now = Instant::now();
         for _ in 0..ROW {
+            // Where few may be held, those that have their answer would give way to the next ones.
+            if 4 * self.syns.len() >= self.share.bounds.held() {
+                self.accept_released(wires, listeners);
+            }
             let Ok(length) = self.tun.read(room) else { return };
             let octets = &room[..length];
             let Ok(packet) = Packet::parse(octets) else { continue };
@@ -222,7 +240,8 @@ impl Held {
             Ok(begun) => begun,
             Err(refusal) => return self.refuse(packet, refusal),
         };
-        let connecting = Connecting { socket, ends, to, is_connected, is_watched: !is_connected, ended: false };
+        let connecting =
+            Connecting { socket, ends, to, is_connected, is_watched: !is_connected, told: EventFlags::empty() };
         let id = wires.slots.put(Wire::Connecting(connecting));
         let evicted = self.syns.hold(ends, sequence, packet.octets(), id, now);
         evicted.into_iter().for_each(|id| give_up(wires, id));
@@ -255,9 +274,6 @@ impl Held {
             Nowhere::Told(problem) => Refusal::Problem(problem),
             Nowhere::Silent => Refusal::Silence,
         })?;
-        if way.hosts_own == HostsOwn::Prohibited && linux::transparent::is_ours(way.to.ip()) {
-            return Err(Refusal::Problem(Problem::Prohibited));
-        }
         let begun = connected(&way);
         if begun.is_err() {
             self.failed(ends, way.to);
@@ -276,14 +292,13 @@ impl Held {
     fn connecting(&mut self, wires: &mut Wires<Connecting>, id: Id, flags: EventFlags) {
         let Some(Wire::Connecting(connecting)) = wires.slots.get(id) else { return };
         let ends = connecting.ends;
+        connecting.told |= flags;
         if connecting.is_connected {
-            connecting.ended |= flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
             return;
         }
         let problem = match sockopt::socket_error(&connecting.socket) {
             Ok(Ok(())) if flags.contains(EventFlags::OUT) => {
                 connecting.is_connected = true;
-                connecting.ended |= flags.intersects(EventFlags::RDHUP | EventFlags::HUP);
                 return self.release(ends, Instant::now());
             }
             Ok(Ok(())) => return,
@@ -303,6 +318,16 @@ impl Held {
         if let Some(octets) = self.syns.release(&ends, now) {
             // Full queues of the kernel: the sender asks again.
             let _ = self.tun.write(octets);
+            self.released[usize::from(ends.0.is_ipv6())] = true;
+        }
+    }
+
+    /// The container's kernel has mostly answered before the write is over.
+    fn accept_released(&mut self, wires: &mut Wires<Connecting>, listeners: &[OwnedFd; 2]) {
+        for (released, listener) in std::mem::take(&mut self.released).into_iter().zip(listeners) {
+            if released {
+                self.accept(wires, listener);
+            }
         }
     }
 
@@ -344,17 +369,15 @@ impl Held {
 
 /// Both sides are there.
 fn join(wires: &mut Wires<Connecting>, id: Id, inner: OwnedFd) {
-    let mut watched = true;
-    wires.join(id, |Connecting { socket, ends, is_watched, ended, .. }| {
-        watched = is_watched;
-        let mut pair = Pair::new([inner, socket]);
-        pair.ended[OUTER] = ended;
-        Joined { pair, container: ends.0.ip(), tag: OURS, armed: [false, is_watched] }
+    let (mut watched, mut before) = (true, EventFlags::empty());
+    wires.join(id, |Connecting { socket, ends, is_watched, told, .. }| {
+        (watched, before) = (is_watched, told);
+        Joined { pair: Pair::new([inner, socket]), container: ends.0.ip(), tag: OURS, armed: [false, is_watched] }
     });
     wires.register(id, [true, !watched], BYTES);
     if watched {
         // What came before is not told again.
-        wires.pump(id, OUTER);
+        wires.begin(id, OUTER, before);
     }
 }
 
@@ -368,16 +391,8 @@ fn give_up(wires: &mut Wires<Connecting>, id: Id) {
 /// A socket on this way, and whether it is connected already.
 fn connected(way: &Way) -> io::Result<(OwnedFd, bool)> {
     let socket = to_outside(way)?;
-    match connect(&socket, &way.to) {
-        Ok(()) => Ok((socket, true)),
-        // An ICMP message that came while connect(2) had the socket is not told otherwise (tcp_v6_err() in
-        // net/ipv6/tcp_ipv6.c): the next one would be the answer to the second SYN, a second later.
-        Err(Errno::INPROGRESS) => match sockopt::socket_error(&socket)? {
-            Ok(()) => Ok((socket, false)),
-            Err(error) => Err(error.into()),
-        },
-        Err(error) => Err(error.into()),
-    }
+    let is_connected = connect_now(&socket, &way.to)?;
+    Ok((socket, is_connected))
 }
 
 fn to_outside(way: &Way) -> io::Result<OwnedFd> {
@@ -385,6 +400,9 @@ fn to_outside(way: &Way) -> io::Result<OwnedFd> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
     prepare(&socket)?;
+    if way.hosts_own == HostsOwn::Prohibited && linux::transparent::is_ours(&socket, way.to.ip()) {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
     if let Some(link) = &way.link {
         linux::ports::by_link(&socket, link)?;
     }

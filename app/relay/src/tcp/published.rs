@@ -20,15 +20,13 @@ use netlink::Protocol;
 use netlink::rtnetlink::{MAIN_TABLE, TableRoute, routes};
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, SocketFlags, SocketType, acceptfrom_with, bind, connect, ipproto, socket_with, sockopt,
-};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, acceptfrom_with, bind, ipproto, socket_with, sockopt};
 
 use crate::table::{self, SOCKET_MARK, Taken};
 use crate::tcp::Share;
 use crate::tcp::pump::{Pair, reset_on_close};
 use crate::tcp::slots::Id;
-use crate::tcp::wires::{BYTES, Bell, Happened, Joined, Wire, Wires, prepare_inner};
+use crate::tcp::wires::{BYTES, Bell, Happened, Joined, Wire, Wires, connect_now, prepare_inner};
 
 /// Connections taken in a row.
 const ROW: usize = 64;
@@ -233,12 +231,7 @@ fn connecting(wires: &mut Wires<Connecting>, id: Id, flags: EventFlags) {
         Ok(Ok(())) if flags.contains(EventFlags::OUT) => {
             join(wires, id, true);
             // What came with the connection is not told again.
-            if flags.intersects(EventFlags::RDHUP | EventFlags::HUP)
-                && let Some(Wire::Connected { pair, .. }) = wires.slots.get(id)
-            {
-                pair.ended[INNER] = true;
-            }
-            wires.pump(id, INNER);
+            wires.begin(id, INNER, flags);
         }
         Ok(Ok(())) => {}
         Ok(Err(_)) | Err(_) => turn_away(wires, id),
@@ -293,11 +286,8 @@ fn connect_as(from: SocketAddr, to: SocketAddr) -> Result<(OwnedFd, bool), Errno
     // One client may have connections to many ports.
     sockopt::set_socket_reuseaddr(&socket, true)?;
     bind(&socket, &from)?;
-    match connect(&socket, &to) {
-        Ok(()) => Ok((socket, true)),
-        Err(Errno::INPROGRESS) => Ok((socket, false)),
-        Err(error) => Err(error),
-    }
+    let is_connected = connect_now(&socket, &to)?;
+    Ok((socket, is_connected))
 }
 
 /// The networks of the relay's namespace: whoever is on one is not looked for behind a gateway.

@@ -163,7 +163,10 @@ impl Pair {
                 return Ok(Turn::Waits);
             }
             if self.ways[from].is_ended {
-                shutdown(&self.sides[to], Shutdown::Write)?;
+                // At the end of both ways closing says the same.
+                if !self.ways[to].is_done {
+                    shutdown(&self.sides[to], Shutdown::Write)?;
+                }
                 self.ways[from].is_done = true;
                 return Ok(Turn::Waits);
             }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::event::{EventfdFlags, eventfd};
-use rustix::net::sockopt;
+use rustix::io::Errno;
+use rustix::net::{connect, sockopt};
 use rustix::time::Timespec;
 
 use super::overflow::Overflow;
@@ -21,21 +22,24 @@ use super::{Counts, Share};
 /// Events taken at a time.
 const EVENTS: usize = 128;
 /// What is not sent stays with the sender: the socket takes no more than this beyond what is under way.
-const UNSENT: u32 = 128 << 10;
+pub(crate) const UNSENT: u32 = 128 << 10;
 /// The congestion control of sockets that need none.
-const UNPACED: &str = "reno";
+pub(crate) const UNPACED: &str = "reno";
 /// What the names of those begin with that pace all they send.
 const PACED: &str = "bbr";
 /// Nearer is the host itself, or what is in it; a network card and a switch take longer.
 const NEAR: Duration = Duration::from_micros(100);
 /// A connection on which nothing comes for so long is asked whether it is still there.
-const KEEPALIVE: Duration = Duration::from_secs(600);
-const KEEPALIVE_AGAIN: Duration = Duration::from_secs(60);
+pub(crate) const KEEPALIVE: Duration = Duration::from_secs(600);
+pub(crate) const KEEPALIVE_AGAIN: Duration = Duration::from_secs(60);
 /// Unanswered, so many times, it is not.
-const KEEPALIVE_TIMES: u32 = 5;
+pub(crate) const KEEPALIVE_TIMES: u32 = 5;
 
 /// What is told of a socket with bytes, edge-triggered.
 pub(super) const BYTES: EventFlags = EventFlags::IN.union(EventFlags::RDHUP).union(EventFlags::ET);
+
+/// Nothing more will come.
+const ENDS: EventFlags = EventFlags::RDHUP.union(EventFlags::HUP).union(EventFlags::ERR);
 
 /// Sockets, those that are being connected (`C`) and those that are.
 pub(super) struct Wires<C> {
@@ -132,6 +136,14 @@ impl<C> Wires<C> {
         self.give_away(id);
     }
 
+    /// Moves what was told to be there before the sides were a pair; what comes later is another event.
+    pub(super) fn begin(&mut self, id: Id, side: usize, flags: EventFlags) {
+        let Some(Wire::Connected { pair, .. }) = self.slots.get(id) else { return };
+        pair.ended[side] |= flags.intersects(ENDS);
+        pair.readable[side] = pair.ended[side] || flags.contains(EventFlags::IN);
+        self.pump(id, side);
+    }
+
     /// A pair from another loop, where it was counted.
     pub(super) fn put(&mut self, joined: Joined) -> Id {
         self.slots.put(Wire::from(joined))
@@ -181,7 +193,7 @@ impl<C> Wires<C> {
             Timespec { tv_sec: ms / 1000, tv_nsec: ms % 1000 * 1_000_000 }
         });
         let count = match epoll::wait(&self.epoll, &mut events, timeout.as_ref()) {
-            Err(rustix::io::Errno::INTR) => 0,
+            Err(Errno::INTR) => 0,
             other => other?,
         };
         for event in &events[..count] {
@@ -211,7 +223,7 @@ impl<C> Wires<C> {
                 return self.reset(id);
             }
         }
-        let ended = flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
+        let ended = flags.intersects(ENDS);
         pair.ended[side] |= ended;
         let reads = flags.contains(EventFlags::IN) || ended;
         pair.readable[side] |= reads;
@@ -292,22 +304,34 @@ impl<C> Wires<C> {
 /// Sets what the sockets of connections have in common; those that are accepted have it from their listener.
 pub(crate) fn prepare(socket: impl AsFd) -> io::Result<()> {
     let socket = socket.as_fd();
-    sockopt::set_tcp_nodelay(socket, true)?;
+    prepare_inner(socket)?;
     linux::transparent::set_unsent_limit(socket, UNSENT)?;
-    sockopt::set_socket_oobinline(socket, true)?;
-    sockopt::set_socket_keepalive(socket, true)?;
     sockopt::set_tcp_keepidle(socket, KEEPALIVE)?;
     sockopt::set_tcp_keepintvl(socket, KEEPALIVE_AGAIN)?;
     Ok(sockopt::set_tcp_keepcnt(socket, KEEPALIVE_TIMES)?)
 }
 
-/// As [`prepare`], for a socket whose other end is a container's.
-///
-/// Between them is nothing that could be overloaded, so nothing is gained by a congestion control that paces, as BBR
-/// does (one timer for each packet). Reno is in every kernel, and allowed to everybody.
+/// As [`prepare`], for a socket of the relay's namespace, of which the rest is set for all (`place.rs`).
 pub(crate) fn prepare_inner(socket: impl AsFd) -> io::Result<()> {
-    prepare(&socket)?;
-    Ok(sockopt::set_tcp_congestion(socket.as_fd(), UNPACED)?)
+    let socket = socket.as_fd();
+    sockopt::set_tcp_nodelay(socket, true)?;
+    sockopt::set_socket_oobinline(socket, true)?;
+    Ok(sockopt::set_socket_keepalive(socket, true)?)
+}
+
+/// Connects a socket that does not block: is it connected already? On one machine it mostly is, for the kernel has the
+/// other side answer meanwhile.
+pub(super) fn connect_now(socket: &OwnedFd, to: &SocketAddr) -> Result<bool, Errno> {
+    match connect(socket, to) {
+        Err(Errno::INPROGRESS) => {}
+        done => return done.map(|()| true),
+    }
+    match connect(socket, to) {
+        // An ICMP message that came while connect(2) had the socket is not told otherwise (tcp_v6_err() in
+        // net/ipv6/tcp_ipv6.c): the next one would be the answer to the second SYN, a second later.
+        Err(Errno::ALREADY) => sockopt::socket_error(socket)?.map(|()| false),
+        done => done.map(|()| true),
+    }
 }
 
 /// Where much is sent to somebody who is so near that there is no network between, pacing is of no use either:

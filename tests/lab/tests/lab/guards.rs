@@ -15,6 +15,7 @@ pub(crate) fn sentences() -> Vec<Sentence> {
         a_container_does_not_reach_services_of_the_host,
         ipv6_is_off_on_an_ipv4_only_network,
         rules_of_others_are_never_touched,
+        a_device_in_an_image_is_no_way_to_the_machines_devices,
     ];
     all.extend(sentences![plain(); &[];
         without_bridge_netfilter_a_container_can_not_claim_its_neighbours_address_either,
@@ -175,4 +176,17 @@ fn rules_of_others_are_never_touched(lab: &Lab) {
     assert_eq!(before.of("nft"), foreign.of("nft"));
     lab.host("podwire rm -f web").ok();
     before.same(lab, "after rm -f beside others' rules");
+}
+
+fn a_device_in_an_image_is_no_way_to_the_machines_devices(lab: &Lab) {
+    let make = "mkdir -p /run/i/bin && cp /bin/busybox /run/i/bin/sh && mknod -m 666 /run/i/zero c 1 5 && \
+                tar -C /run/i -cf /run/i.tar . && podwire import -q /run/i.tar devices";
+    lab.host(make).ok();
+    let read = "podwire run --rm --network none devices sh -c 'read -n 1 octet <";
+    lab.host(&format!("{read}/dev/zero; echo read'")).ok().says("read");
+    let refused = lab.host(&format!("{read}/zero && echo read'"));
+    assert!(refused.code != 0 && refused.err.contains("can't open /zero"), "{}{}", refused.out, refused.err);
+    // An archive of the image has it still.
+    let list = "podwire save -q -o /run/o.tar devices && tar -xOf /run/o.tar --wildcards '[0-9a-f]*.tar' | tar -tv";
+    lab.host(list).ok().says("1,5");
 }
