@@ -200,7 +200,12 @@ impl Monitor {
                 .map_err(|e| Error::at(format!("cannot write the PID file {}", path.display()), e))?;
         }
         let shares_numbers = record.shares().is_some_and(|(_, shares)| shares.contains(&Share::Pid));
-        let mounts = shares_numbers.then(|| started.init.mount_namespace()).transpose().map_err(Error::usage)?;
+        // One that has ended already cannot be asked: what it left behind lives until the pod's end.
+        let ended = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+        let mounts = match shares_numbers.then(|| started.init.mount_namespace()).transpose() {
+            Err(error) if !ended(&error) => return Err(Error::usage(error)),
+            known => known.ok().flatten(),
+        };
         let saved = change_if_owned(&self.engine.store, &record.id, self.me, |record| {
             record.state = State::Running;
             record.fate = None;

@@ -162,7 +162,7 @@ fn a_file_that_cannot_be_honoured_is_refused_before_anything_is_made(lab: &Lab) 
     };
     refused("kind: Pod", "kind: Job", "kind Job is not supported by podwire yet");
     refused("value: hello", "value: 5", "spec.containers[1].env[0].value must be a text");
-    refused("requests:", "limits:", "spec.containers[0].resources.limits is not supported");
+    refused("requests:", "limit:", "limit is not supported by podwire, or misspelt");
     refused("hostPort: 8080", "hostPorts: 8080", "hostPorts is not supported by podwire, or misspelt");
     refused("image: localhost/banner\n    command", "image: nosuch\n    imagePullPolicy: Never\n    command", "nosuch");
     refused("metadata:", "metadata: [", "not YAML");
