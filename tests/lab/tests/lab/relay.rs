@@ -215,10 +215,16 @@ fn an_unreachable_host_is_told_of_at_once_and_a_refusing_name_server_passed_over
     lab.user("podwire run -d --name one --network slirp4netns banner").ok();
     let container = lab.user("podwire inspect -f '{{.State.Pid}}' one").ok().out;
     for address in ["203.0.113.5", "[2001:db8:f::5]"] {
-        let begun = std::time::Instant::now();
-        let run = lab.host(&format!("exec nsenter -t {} -n curl -sS -g -m 5 http://{address}:80/", container.trim()));
-        assert_eq!(run.code, 7, "{}", run.err);
-        assert!(begun.elapsed().as_millis() < 900, "{address}: {:?}", begun.elapsed());
+        // Word that comes while connect(2) still has the container's socket is kept until the SYN is repeated
+        // (tcp_v6_err() in net/ipv6/tcp_ipv6.c), a second later: one of three is enough.
+        let told_at_once = (0..3).any(|_| {
+            let begun = std::time::Instant::now();
+            let ask = format!("exec nsenter -t {} -n curl -sS -g -m 5 http://{address}:80/", container.trim());
+            let run = lab.host(&ask);
+            assert_eq!(run.code, 7, "{}", run.err);
+            begun.elapsed().as_millis() < 900
+        });
+        assert!(told_at_once, "{address}");
     }
     // The first one refuses TCP.
     lab.host(&format!("printf 'nameserver {HOST4}\nnameserver {OUTSIDE4}\n' >/run/resolv.conf")).ok();
