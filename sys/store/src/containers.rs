@@ -59,14 +59,19 @@ impl Tx<'_> {
         if let Some(id) = self.container_named(text)? {
             return Ok(Lookup::Found(id));
         }
+        let sql = "SELECT id FROM container WHERE id >= ?1 AND id < ?1 || 'g' ORDER BY id LIMIT 2";
+        self.begins_with(text, sql, "a container id")
+    }
+
+    /// Whose id begins with this text. The statement selects two ids of at least that and less than that with a 'g'
+    /// behind it, which follows every hexadecimal digit; `what` they are is for the message about damage.
+    pub(crate) fn begins_with<T: std::str::FromStr>(&self, text: &str, sql: &str, what: &str) -> Result<Lookup<T>> {
         if text.is_empty() || !text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
             return Ok(Lookup::NotFound);
         }
-        // 'g' follows every hexadecimal digit.
-        let sql = "SELECT id FROM container WHERE id >= ?1 AND id < ?1 || 'g' ORDER BY id LIMIT 2";
         match &self.rows(sql, [text], |row| row.get::<_, String>(0))?[..] {
             [] => Ok(Lookup::NotFound),
-            [id] => Ok(Lookup::Found(self.parsed("a container id", id)?)),
+            [id] => Ok(Lookup::Found(self.parsed(what, id)?)),
             _ => Ok(Lookup::Ambiguous),
         }
     }

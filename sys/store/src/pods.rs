@@ -47,16 +47,8 @@ impl Tx<'_> {
         if let Some(id) = self.pod_named(text)? {
             return Ok(Lookup::Found(id));
         }
-        if text.is_empty() || !text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
-            return Ok(Lookup::NotFound);
-        }
-        // 'g' follows every hexadecimal digit.
         let sql = "SELECT id FROM pod WHERE id >= ?1 AND id < ?1 || 'g' ORDER BY id LIMIT 2";
-        match &self.rows(sql, [text], |row| row.get::<_, String>(0))?[..] {
-            [] => Ok(Lookup::NotFound),
-            [id] => Ok(Lookup::Found(self.parsed("a pod id", id)?)),
-            _ => Ok(Lookup::Ambiguous),
-        }
+        self.begins_with(text, sql, "a pod id")
     }
 
     /// A pod with its document.
