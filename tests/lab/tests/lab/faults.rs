@@ -3,7 +3,7 @@
 use lab::trial::{Need, Sentence};
 use lab::{Background, HOST4, Lab, LabOptions, Run, State, USER, USER_ID, sentences};
 
-use crate::words::{archive, banner_comes, big, get, load, no_banner, patient, peer};
+use crate::words::{archive, banner_comes, big, get, load, load_for_user, no_banner, patient, peer};
 
 pub(crate) fn sentences() -> Vec<Sentence> {
     let mut all = sentences![patient(); &[];
@@ -109,8 +109,7 @@ impl Who {
         match self {
             Self::Root => load(lab),
             Self::User => {
-                lab.host(&format!("install -m 644 {} /home/{USER}/banner.tar", archive().display())).ok();
-                lab.user("podwire load -q -i banner.tar").ok();
+                load_for_user(lab);
             }
         }
     }

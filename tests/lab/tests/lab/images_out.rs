@@ -4,7 +4,7 @@ use lab::registry::{IMAGE as REMOTE, SECURE, USER};
 use lab::trial::{Need, Sentence};
 use lab::{Lab, LabOptions, Run, sentences};
 
-use crate::words::{archive, load};
+use crate::words::{archive, load, load_for_user};
 
 pub(crate) fn sentences() -> Vec<Sentence> {
     let mut all = sentences![LabOptions::default(); &[Need::Registry];
@@ -392,8 +392,7 @@ fn what_save_and_push_cannot_do_is_one_clear_line(lab: &Lab) {
 }
 
 fn an_ordinary_user_saves_what_he_loaded(lab: &Lab) {
-    lab.host(&format!("install -m 644 {} /home/{}/banner.tar", archive().display(), lab::USER)).ok();
-    lab.user("podwire load -q -i banner.tar").ok();
+    load_for_user(lab);
     let id = lab.user("podwire image inspect -f '{{.Id}}' banner").ok().out.trim().to_owned();
     lab.user("podwire save -q banner > $HOME/saved.tar").ok();
     lab.user("podwire rmi banner").ok();

@@ -1,9 +1,9 @@
 //! Kubernetes files: played, written and taken down.
 
 use lab::trial::{Need, Sentence};
-use lab::{HOST4, Lab, LabOptions, USER, sentences};
+use lab::{HOST4, Lab, LabOptions, sentences};
 
-use crate::words::{archive, banner_comes, eventually, get, load, no_banner};
+use crate::words::{banner_comes, eventually, get, load, load_for_user, no_banner};
 
 pub(crate) fn sentences() -> Vec<Sentence> {
     let mut all = sentences![LabOptions::default(); &[];
@@ -228,8 +228,7 @@ fn a_pod_that_runs_is_written_as_a_file_that_plays(lab: &Lab) {
 }
 
 fn an_ordinary_user_plays_a_pod_and_takes_it_down(lab: &Lab) {
-    lab.host(&format!("install -m 644 {} /home/{USER}/banner.tar", archive().display())).ok();
-    lab.user("podwire load -q -i banner.tar").ok();
+    load_for_user(lab);
     let before = lab.settled_state();
     let shop = file(lab, "shop.yaml", SHOP);
     lab.user(&format!("podwire kube play {shop}")).ok().says("Pod:");

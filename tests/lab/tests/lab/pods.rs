@@ -1,10 +1,10 @@
 //! Pods: one sandbox for several containers, of root and of an ordinary user.
 
 use lab::trial::{Need, Sentence};
-use lab::{BANNER, HOST4, HOST6, Lab, LabOptions, Run, USER, sentences};
+use lab::{BANNER, HOST4, HOST6, Lab, LabOptions, Run, sentences};
 
 use crate::faults::{Victim, Watched, Whom, kill_sampled, no_orphan_leases};
-use crate::words::{archive, banner_comes, eventually, get, ip4, load, no_banner, patient};
+use crate::words::{banner_comes, eventually, get, ip4, load, load_for_user, no_banner, patient};
 
 pub(crate) fn sentences() -> Vec<Sentence> {
     let mut all = sentences![LabOptions::default(); &[];
@@ -182,12 +182,6 @@ fn the_guides_pod_talks_over_localhost_and_is_reached_at_its_address_name_and_po
     no_banner(lab.outside(&get(&format!("{HOST4}:8080"))));
     lab.host("podwire network rm shop").ok();
     empty.same(lab, "after pod rm -f");
-}
-
-/// The banner image in the user's store.
-fn load_for_user(lab: &Lab) {
-    lab.host(&format!("install -m 644 {} /home/{USER}/banner.tar", archive().display())).ok();
-    lab.user("podwire load -q -i banner.tar").ok();
 }
 
 fn an_ordinary_users_pod_talks_over_localhost_and_is_reached_at_its_address_name_and_port(lab: &Lab) {

@@ -1,9 +1,9 @@
 //! An ordinary user's relay: its cage, and what goes on in it.
 
 use lab::trial::{Need, Sentence};
-use lab::{HOST4, Lab, LabOptions, OUTSIDE4, USER, sentences};
+use lab::{HOST4, Lab, LabOptions, OUTSIDE4, sentences};
 
-use crate::words::{archive, banner_comes, eventually, get, peer};
+use crate::words::{banner_comes, eventually, get, load_for_user as load, peer};
 
 pub(crate) fn sentences() -> Vec<Sentence> {
     let user = || LabOptions { user: true, ..LabOptions::default() };
@@ -15,11 +15,6 @@ pub(crate) fn sentences() -> Vec<Sentence> {
         an_unreachable_host_is_told_of_at_once_and_a_refusing_name_server_passed_over,
         seven_hundred_and_more_ports_are_published_one_by_one,
     ]
-}
-
-fn load(lab: &Lab) {
-    lab.host(&format!("install -m 644 {} /home/{USER}/banner.tar", archive().display())).ok();
-    lab.user("podwire load -q -i banner.tar").ok();
 }
 
 /// The number of a process by its name.

@@ -3,7 +3,7 @@
 use lab::trial::{Need, Sentence};
 use lab::{Background, HOST4, HOST6, Lab, LabOptions, OUTSIDE4, USER, sentences};
 
-use crate::words::{archive, banner_comes, eventually, get, knock, no_banner, peer};
+use crate::words::{banner_comes, eventually, get, knock, load_for_user as load, no_banner, peer};
 
 pub(crate) fn sentences() -> Vec<Sentence> {
     let user = || LabOptions { user: true, ..LabOptions::default() };
@@ -27,12 +27,6 @@ pub(crate) fn sentences() -> Vec<Sentence> {
         what_pasta_and_slirp4netns_options_ask_for_is_seen_outside,
         two_users_and_root_at_once_do_not_see_or_disturb_each_other,
     ]
-}
-
-/// The banner image in the user's store.
-fn load(lab: &Lab) {
-    lab.host(&format!("install -m 644 {} /home/{USER}/banner.tar", archive().display())).ok();
-    lab.user("podwire load -q -i banner.tar").ok();
 }
 
 /// What a user's command prints.

@@ -3,7 +3,7 @@
 use lab::trial::{Need, Sentence};
 use lab::{Lab, LabOptions, Run, USER, USER_ID, sentences};
 
-use crate::words::{archive, eventually, peer};
+use crate::words::{eventually, load_for_user as load, peer};
 
 pub(crate) fn sentences() -> Vec<Sentence> {
     let mut all = sentences![with_user(); &[Need::UidMap];
@@ -34,12 +34,6 @@ pub(crate) fn sentences() -> Vec<Sentence> {
 
 fn with_user() -> LabOptions {
     LabOptions { user: true, ..LabOptions::default() }
-}
-
-/// The banner image in the user's store.
-fn load(lab: &Lab) {
-    lab.host(&format!("install -m 644 {} /home/{USER}/banner.tar", archive().display())).ok();
-    lab.user("podwire load -q -i banner.tar").ok();
 }
 
 /// Our processes, by the names they were started with.

@@ -3,7 +3,7 @@
 use lab::trial::{Need, Sentence};
 use lab::{HOST4, Lab, LabOptions, USER, USER_ID, sentences};
 
-use crate::words::{archive, banner_comes, get};
+use crate::words::{banner_comes, get, load_for_user as load};
 
 pub(crate) fn sentences() -> Vec<Sentence> {
     let mut all = sentences![LabOptions { user: true, ..LabOptions::default() }; &[Need::UidMap];
@@ -24,12 +24,6 @@ pub(crate) fn sentences() -> Vec<Sentence> {
         a_mapped_volumes_files_keep_their_owners_on_the_host,
     ]);
     all
-}
-
-/// The banner image in the user's store.
-fn load(lab: &Lab) {
-    lab.host(&format!("install -m 644 {} /home/{USER}/banner.tar", archive().display())).ok();
-    lab.user("podwire load -q -i banner.tar").ok();
 }
 
 /// What a command prints, with one blank for any number.

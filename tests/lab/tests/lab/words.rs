@@ -4,11 +4,17 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use lab::{BANNER, Lab, LabOptions, Mounts, Run, Sandboxed, image};
+use lab::{BANNER, Lab, LabOptions, Mounts, Run, Sandboxed, USER, image};
 
 /// Makes the banner image known to a lab's podwire.
 pub(crate) fn load(lab: &Lab) {
     lab.host(&format!("podwire load -q -i {}", archive().display())).ok();
+}
+
+/// As [`load`], in the store of the lab's ordinary user, who may not read where the archive is.
+pub(crate) fn load_for_user(lab: &Lab) {
+    lab.host(&format!("install -m 644 {} /home/{USER}/banner.tar", archive().display())).ok();
+    lab.user("podwire load -q -i banner.tar").ok();
 }
 
 /// The banner image as `docker save` writes it; made once.
