@@ -18,12 +18,14 @@ struct Sum {
     skipped: u64,
     /// Lines that say that cargo or a test program itself did not work, or which test failed.
     errors: Vec<String>,
+    /// Lines about tests of the lab that passed only when alone.
+    flaky: Vec<String>,
 }
 
 /// What cargo says when something could not be built or did not run; commands under test print errors too.
 const CARGO_FAILED: [&str; 4] = ["error[E", "error: could not", "error: test failed", "error: failed to"];
 
-/// Shows standard input, then the tests that failed and the sum; ends with 1 unless all is well.
+/// Shows standard input, then the tests that were flaky or failed, and the sum; ends with 1 unless all is well.
 pub(crate) fn run() -> Result<()> {
     let mut sum = Sum::default();
     let mut out = std::io::stdout().lock();
@@ -33,8 +35,8 @@ pub(crate) fn run() -> Result<()> {
         sum.add(&line);
     }
     writeln!(out)?;
-    for error in &sum.errors {
-        writeln!(out, "{error}")?;
+    for line in sum.flaky.iter().chain(&sum.errors) {
+        writeln!(out, "{line}")?;
     }
     writeln!(out, "{} passed, {} failed, {} skipped", sum.passed, sum.failures(), sum.skipped)?;
     out.flush()?;
@@ -52,6 +54,8 @@ impl Sum {
             || (line.starts_with("test ") && line.ends_with("FAILED"))
         {
             self.errors.push(line.to_owned());
+        } else if line.starts_with("FLAKY: ") {
+            self.flaky.push(line.to_owned());
         }
     }
 

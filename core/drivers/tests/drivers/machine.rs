@@ -128,6 +128,12 @@ impl Machine {
         Ok(())
     }
 
+    /// Whether somebody here needs what all bridges share: a container on the LAN alone does not.
+    pub(crate) fn needs_base(&self) -> bool {
+        let behind_bridge = |(network, _): &(String, Endpoint)| self.networks[network].bridge().is_some();
+        self.containers.values().any(|endpoints| endpoints.is_empty() || endpoints.iter().any(behind_bridge))
+    }
+
     /// Everything of these owners that should be there, in the order of the drivers.
     fn desired(&self, owners: &[String]) -> Vec<(String, Object)> {
         let mut desired = Vec::new();
@@ -139,8 +145,7 @@ impl Machine {
                 }
             }
         };
-        let behind_bridge = |(network, _): &(String, Endpoint)| self.networks[network].bridge().is_some();
-        if self.containers.values().any(|endpoints| endpoints.is_empty() || endpoints.iter().any(behind_bridge)) {
+        if self.needs_base() {
             add(BASE, base(self.relayed));
         }
         for (name, endpoints) in &self.containers {

@@ -140,7 +140,11 @@ fn play(steps: &[Step], mut at: impl FnMut(&Machine, &str, Option<&Run>)) -> Mac
             }
             Step::Heal(deeds) => {
                 let whole = machine.world.clone();
-                deeds.iter().for_each(|deed| machine.world.by_hand(deed));
+                // Forwarding that nobody here needs is the host's to switch off: no damage, and not healed.
+                let forward_off = Deed::WriteSysctl("net/ipv4/ip_forward".to_owned(), "0".to_owned());
+                let needed = machine.needs_base();
+                let damage = deeds.iter().filter(|deed| needed || **deed != forward_off);
+                damage.for_each(|deed| machine.world.by_hand(deed));
                 let pending = machine.reload().unwrap();
                 machine.apply(&pending).unwrap();
                 if !machine.containers().is_empty() {
