@@ -21,7 +21,6 @@ mod kube;
 mod macvlan;
 mod many;
 mod matrix;
-mod network_faults;
 mod networks;
 mod podman;
 mod pods;
@@ -31,6 +30,7 @@ mod reach;
 mod relay;
 mod rootless;
 mod rootless_user;
+mod sweep;
 mod users;
 mod words;
 
@@ -67,7 +67,7 @@ fn main() {
         many::sentences(),
         matrix::sentences(),
         faults::sentences(),
-        network_faults::sentences(),
+        sweep::sentences(),
     ];
     lab::trial::run(all.into_iter().flatten().collect());
 }
