@@ -79,7 +79,7 @@ pub(crate) struct Victim {
     pub(crate) done: &'static str,
     /// Must succeed after the next command, whatever happened.
     pub(crate) whole: &'static str,
-    /// Is part of the name of everything the command makes, and of nothing else.
+    /// Is part of the name of everything the command makes, and of nothing else; more of them, with | between.
     pub(crate) sign: &'static str,
     /// Takes away what is there when the command did what it should.
     pub(crate) clear: &'static str,
@@ -312,7 +312,7 @@ impl<'lab> Watched<'lab> {
         if listed.code != 0 {
             return failed("it lists", &listed);
         }
-        if listed.out.contains(self.victim.sign) {
+        if self.victim.sign.split('|').any(|sign| listed.out.contains(sign)) {
             let cleared = self.runs(self.victim.clear);
             if cleared.code != 0 {
                 return failed(self.victim.clear, &cleared);
