@@ -6,6 +6,7 @@ mod containers;
 mod dhcp;
 mod dns;
 mod engine;
+mod environment;
 mod errors;
 mod everyday_commands;
 mod everyday_conf;
@@ -51,6 +52,7 @@ fn main() {
         dhcp::sentences(),
         guards::sentences(),
         heal::sentences(),
+        environment::sentences(),
         errors::sentences(),
         everyday_commands::sentences(),
         everyday_conf::sentences(),
