@@ -22,7 +22,7 @@ use rustix::event::epoll;
 pub(crate) const ARGUMENT: &str = "--load";
 
 /// No answer is waited for longer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(3);
 /// Octets of a datagram.
 const DATAGRAM: usize = 1400;
 /// Octets that may wait to be read, as far as net.core.rmem_max allows.

@@ -27,6 +27,11 @@ const MTUS: [u32; 2] = [1500, 65520];
 const PORT: u16 = 7000;
 /// Milliseconds of one piece of work.
 const WORK_MS: u32 = 300;
+/// Where the peers' processes tell who they are.
+const FILES: &str = "/run/bench";
+/// The first of the peers' users, of which each has its own: two pastas of one take all the room for pipes that the
+/// kernel gives a user (fs.pipe-user-pages-soft), and whoever else splices as that user has 16 pages for each.
+const PEER_USER_ID: u32 = 3000;
 /// Whose figures no goal hangs on, and which is slow: it takes part in the first round alone.
 const ONCE: &str = "slirp4netns";
 
@@ -223,6 +228,7 @@ struct Site {
 impl Site {
     fn make() -> Result<Self> {
         let lab = peers::lab_with_user()?;
+        lab.host(&format!("mkdir -m 1777 {FILES}"));
         let mut servers = vec![lab.background(&server()), lab.background_outside(&server())];
         let mut all = podwire(&lab)?;
         all.extend(pastas(&lab)?);
@@ -311,7 +317,7 @@ fn server() -> String {
 }
 
 fn file(name: &str) -> String {
-    format!("/run/user/{USER_ID}/{name}")
+    format!("{FILES}/{name}")
 }
 
 /// What a line as the user says.
@@ -343,11 +349,12 @@ fn podwire(lab: &Lab) -> Result<Vec<Via>> {
     Ok(all)
 }
 
-/// A namespace of the user's, and a program that serves it; the pids of a process in it, and of the program.
-fn beside(lab: &Lab, name: &str, program: &str) -> Result<(String, String, Background)> {
+/// A namespace of a user's, and a program that serves it; the pids of a process in it, and of the program.
+fn beside(lab: &Lab, name: &str, user: u32, program: &str) -> Result<(String, String, Background)> {
     let (inside, worker) = (file(&format!("{name}.inside")), file(&format!("{name}.worker")));
-    let mut running = lab.background_user(&format!(
-        "unshare -Urn sleep 7200 & echo $! >{inside}; sleep 0.3; echo $$ >{worker}; exec {program}"
+    let mut running = lab.background(&format!(
+        "exec setpriv --reuid {user} --regid {user} --clear-groups sh -c \
+         'unshare -Urn sleep 7200 & echo $! >{inside}; sleep 0.3; echo $$ >{worker}; exec {program}'"
     ));
     let link = format!(
         "timeout 10 sh -c 'until nsenter -t $(cat {inside}) -n ip route | grep -q default; do sleep 0.1; done'"
@@ -364,11 +371,11 @@ fn pastas(lab: &Lab) -> Result<Vec<Via>> {
         return Ok(Vec::new());
     }
     let mut all = Vec::new();
-    for (mtu, port) in [(1500, 8201), (65520, 8202)] {
+    for (mtu, port, user) in [(1500, 8201, PEER_USER_ID), (65520, 8202, PEER_USER_ID + 1)] {
         // Its gateway address means the host; the neighbour's own shall stay the neighbour.
         let ports = format!("-t {port}:{PORT} -u none -T none -U none");
         let program = format!("pasta --config-net -g 192.168.99.254 --mtu {mtu} {ports} -f $!");
-        let (pid, worker, running) = beside(lab, &format!("pasta{mtu}"), &program)?;
+        let (pid, worker, running) = beside(lab, &format!("pasta{mtu}"), user, &program)?;
         all.push(Via {
             name: "pasta",
             mtu,
@@ -390,14 +397,15 @@ fn slirp(lab: &Lab) -> Result<Option<Via>> {
     }
     let (port, api) = (8302, file("slirp.api"));
     let program = format!("slirp4netns -c -m 65520 --api-socket {api} $! tap0");
-    let (pid, worker, running) = beside(lab, "slirp", &program)?;
+    let (pid, worker, running) = beside(lab, "slirp", PEER_USER_ID + 2, &program)?;
     let request = format!(
         r#"{{"execute":"add_hostfwd","arguments":{{"proto":"tcp","host_addr":"0.0.0.0","host_port":{port},"guest_addr":"10.0.2.100","guest_port":{PORT}}}}}"#
     );
     let script = format!(
         "import socket; s = socket.socket(socket.AF_UNIX); s.connect(\"{api}\"); s.send(b\"\"\"{request}\"\"\"); s.shutdown(1); print(s.recv(999))"
     );
-    let told = lab.host(&format!("python3 -c '{script}'"));
+    let wait = format!("timeout 10 sh -c 'until [ -S {api} ]; do sleep 0.05; done'");
+    let told = lab.host(&format!("{wait}; python3 -c '{script}'"));
     ensure!(told.out.contains("return"), "slirp4netns: {}{}", told.out, told.err);
     Ok(Some(Via {
         name: "slirp4netns",
