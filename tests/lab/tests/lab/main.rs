@@ -8,6 +8,7 @@ mod dns;
 mod engine;
 mod errors;
 mod everyday_commands;
+mod everyday_commit;
 mod everyday_conf;
 mod everyday_run;
 mod everyday_volumes;
@@ -53,6 +54,7 @@ fn main() {
         heal::sentences(),
         errors::sentences(),
         everyday_commands::sentences(),
+        everyday_commit::sentences(),
         everyday_conf::sentences(),
         everyday_run::sentences(),
         everyday_volumes::sentences(),
