@@ -1,5 +1,6 @@
 //! What podwire promises, tried on test hosts: each test is a sentence, and runs in a lab of its own.
 
+mod cage;
 mod change;
 mod churn;
 mod containers;
@@ -43,6 +44,7 @@ fn main() {
         publish::sentences(),
         ports::sentences(),
         reach::sentences(),
+        cage::sentences(),
         change::sentences(),
         churn::sentences(),
         containers::sentences(),
