@@ -1,5 +1,6 @@
 //! What podwire promises, tried on test hosts: each test is a sentence, and runs in a lab of its own.
 
+mod cage;
 mod change;
 mod churn;
 mod containers;
@@ -8,6 +9,7 @@ mod dns;
 mod engine;
 mod errors;
 mod everyday_commands;
+mod everyday_commit;
 mod everyday_conf;
 mod everyday_run;
 mod everyday_volumes;
@@ -42,6 +44,7 @@ fn main() {
         publish::sentences(),
         ports::sentences(),
         reach::sentences(),
+        cage::sentences(),
         change::sentences(),
         churn::sentences(),
         containers::sentences(),
@@ -53,6 +56,7 @@ fn main() {
         heal::sentences(),
         errors::sentences(),
         everyday_commands::sentences(),
+        everyday_commit::sentences(),
         everyday_conf::sentences(),
         everyday_run::sentences(),
         everyday_volumes::sentences(),
