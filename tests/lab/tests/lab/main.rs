@@ -20,6 +20,7 @@ mod images;
 mod images_names;
 mod images_out;
 mod kube;
+mod limits;
 mod macvlan;
 mod many;
 mod matrix;
@@ -69,6 +70,7 @@ fn main() {
         rootless_user::sentences(),
         users::sentences(),
         many::sentences(),
+        limits::sentences(),
         matrix::sentences(),
         faults::sentences(),
         sweep::sentences(),
