@@ -1,5 +1,6 @@
 //! What podwire promises, tried on test hosts: each test is a sentence, and runs in a lab of its own.
 
+mod cage;
 mod change;
 mod churn;
 mod containers;
@@ -9,6 +10,7 @@ mod engine;
 mod environment;
 mod errors;
 mod everyday_commands;
+mod everyday_commit;
 mod everyday_conf;
 mod everyday_run;
 mod everyday_volumes;
@@ -19,6 +21,7 @@ mod images;
 mod images_names;
 mod images_out;
 mod kube;
+mod limits;
 mod macvlan;
 mod many;
 mod matrix;
@@ -43,6 +46,7 @@ fn main() {
         publish::sentences(),
         ports::sentences(),
         reach::sentences(),
+        cage::sentences(),
         change::sentences(),
         churn::sentences(),
         containers::sentences(),
@@ -55,6 +59,7 @@ fn main() {
         environment::sentences(),
         errors::sentences(),
         everyday_commands::sentences(),
+        everyday_commit::sentences(),
         everyday_conf::sentences(),
         everyday_run::sentences(),
         everyday_volumes::sentences(),
@@ -67,6 +72,7 @@ fn main() {
         rootless_user::sentences(),
         users::sentences(),
         many::sentences(),
+        limits::sentences(),
         matrix::sentences(),
         faults::sentences(),
         sweep::sentences(),
