@@ -18,6 +18,7 @@ mod images;
 mod images_names;
 mod images_out;
 mod kube;
+mod limits;
 mod macvlan;
 mod many;
 mod matrix;
@@ -56,6 +57,7 @@ fn main() {
         everyday_conf::sentences(),
         everyday_run::sentences(),
         everyday_volumes::sentences(),
+        limits::sentences(),
         podman::sentences(),
         pods::sentences(),
         kube::sentences(),
