@@ -14,10 +14,7 @@ const FLAGS: &[(&str, &str)] = &[
     ),
     ("create", "attach/a init-ctr"),
     ("ps", "external ns size/s sort sync watch/w"),
-    (
-        "pod create",
-        "gpus hosts-file infra-conmon-pidfile no-hostname shm-size-systemd",
-    ),
+    ("pod create", "gpus hosts-file infra-conmon-pidfile no-hostname shm-size-systemd"),
     (
         "kube play",
         "authfile build cert-dir context-dir creds no-hostname no-trunc seccomp-profile-root service-container wait/w",

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use engine::config::{
-    Care, ContainerConfig, Inside, NetworkConfig, PodChoice, PortText, PullPolicy, Restart, Seccomp, SecurityConfig, Space,
-    UsersWish,
+    Care, ContainerConfig, Inside, NetworkConfig, PodChoice, PortText, PullPolicy, Restart, Seccomp, SecurityConfig,
+    Space, UsersWish,
 };
 
 use crate::node::Node;
@@ -58,7 +58,8 @@ impl Setting<'_> {
             ..Care::default()
         };
         let (volumes, devices) = self.volumes.mounted(&mut node, &self.around.volumes)?;
-        let inside = Inside { ipc: self.ipc.clone(), devices, groups: self.context.groups.clone(), ..Inside::default() };
+        let inside =
+            Inside { ipc: self.ipc.clone(), devices, groups: self.context.groups.clone(), ..Inside::default() };
         let mut annotations = self.annotations.clone();
         annotations.extend(self.around.annotations.clone());
         let config = ContainerConfig {

@@ -60,7 +60,11 @@ impl Wanted {
         let replicas: u32 = spec.number("replicas")?.unwrap_or(1);
         let mut template = spec.needed_node("template")?;
         spec.pass_over(&["selector", "minReadySeconds", "revisionHistoryLimit"]);
-        spec.pass_over(if kind == "DaemonSet" { &["updateStrategy"] } else { &["strategy", "progressDeadlineSeconds", "paused"] });
+        spec.pass_over(if kind == "DaemonSet" {
+            &["updateStrategy"]
+        } else {
+            &["strategy", "progressDeadlineSeconds", "paused"]
+        });
         spec.finish()?;
         let meta = match template.node("metadata")? {
             Some(meta) => meta,

@@ -160,7 +160,7 @@ fn what_cannot_be_honoured_is_refused_by_its_place() {
     check("kind: Service\napiVersion: v1", "YAML document does not contain any supported kube kind");
     check("", "YAML document does not contain any supported kube kind");
     check("kind: Pod\napiVersion: v2", "apiVersion v2 is not known for this kind: v1 is");
-    check(&pod("  initContainers: []", ""), "spec.initContainers is not supported by podwire yet");
+    check(&pod("  initContainers: [{}]", ""), "spec.initContainers is not supported by podwire yet");
     check(&pod("  restartPolicies: Never", ""), "spec.restartPolicies is not supported by podwire, or misspelt");
     check(&pod("  restartPolicy: Sometimes", ""), "restartPolicy Sometimes is not known");
     check(&pod("  dnsPolicy: None", ""), "dnsPolicy None needs a dnsConfig");
@@ -280,7 +280,11 @@ fn what_is_written_is_read_again() {
         assert!(web.security.no_new_privileges && web.security.read_only);
         let check = web.care.health.as_ref().unwrap();
         assert_eq!((check.command[2].as_str(), check.retries), ("test -e /up", 4));
-        assert!(play.remarks.iter().any(|remark| remark.starts_with("Service shop is passed over")), "{:?}", play.remarks);
+        assert!(
+            play.remarks.iter().any(|remark| remark.starts_with("Service shop is passed over")),
+            "{:?}",
+            play.remarks
+        );
         // Kubernetes reads YAML 1.1, where this is true.
         assert!(text.contains("value: \"yes\"") || text.contains("value: 'yes'"), "{text}");
         assert!(text.contains("value: \"5\"") || text.contains("value: '5'"), "{text}");

@@ -130,7 +130,8 @@ fn spec(written: &Written<'_>, owner: &Value, maps: &mut BTreeMap<String, Value>
     let Written { name, containers, .. } = *written;
     let mut spec = Map::new();
     let mut volumes = Volumes { written, named: BTreeMap::new(), maps };
-    let mut shown: Vec<Value> = containers.iter().map(|(shown, image)| container(name, shown, image, &mut volumes)).collect();
+    let mut shown: Vec<Value> =
+        containers.iter().map(|(shown, image)| container(name, shown, image, &mut volumes)).collect();
     let volumes = volumes.named;
     if let (Some(first), ports @ [_, ..]) = (shown.first_mut(), &ports(owner)[..]) {
         first["ports"] = json!(ports);
@@ -217,7 +218,10 @@ fn container(pod: &str, shown: &Value, image: &Value, volumes: &mut Volumes<'_>)
     put("image", Some(shown["ImageName"].clone()));
     let name = shown["Name"].as_str().unwrap_or_default();
     // As it would be called again when this is played.
-    put("livenessProbe", probe(&config["Healthcheck"]).filter(|_| config["Healthcheck"] != image["Config"]["Healthcheck"]));
+    put(
+        "livenessProbe",
+        probe(&config["Healthcheck"]).filter(|_| config["Healthcheck"] != image["Config"]["Healthcheck"]),
+    );
     put("name", Some(json!(name.strip_prefix(&format!("{pod}-")).unwrap_or(name))));
     put("resources", resources(&shown["HostConfig"]));
     put("securityContext", security(shown));
@@ -243,8 +247,11 @@ fn probe(check: &Value) -> Option<Value> {
         _ => words.clone(),
     };
     let mut probe = json!({ "exec": { "command": command } });
-    for (key, from) in [("initialDelaySeconds", "StartPeriod"), ("periodSeconds", "Interval"), ("timeoutSeconds", "Timeout")] {
-        let seconds = check[from].as_u64().map(|nanoseconds| nanoseconds / 1_000_000_000).filter(|seconds| *seconds > 0);
+    for (key, from) in
+        [("initialDelaySeconds", "StartPeriod"), ("periodSeconds", "Interval"), ("timeoutSeconds", "Timeout")]
+    {
+        let seconds =
+            check[from].as_u64().map(|nanoseconds| nanoseconds / 1_000_000_000).filter(|seconds| *seconds > 0);
         if let Some(seconds) = seconds {
             probe[key] = json!(seconds);
         }

@@ -39,7 +39,8 @@ pub fn hold_in(users: &UserNs, held: Held, hostname: &str) -> io::Result<()> {
     flags.set(UnshareFlags::NEWNET, held.network);
     let child = users.with_new(flags)?;
     let network = held.network.then_some(("net", LinkNameSpaceType::Network));
-    let kinds = [("ipc", LinkNameSpaceType::InterProcessCommunication), ("uts", LinkNameSpaceType::HostNameAndNISDomainName)];
+    let kinds =
+        [("ipc", LinkNameSpaceType::InterProcessCommunication), ("uts", LinkNameSpaceType::HostNameAndNISDomainName)];
     for (name, kind) in kinds.into_iter().chain(network) {
         move_into_link_name_space(File::open(child.namespace_file(name))?.as_fd(), Some(kind))?;
     }

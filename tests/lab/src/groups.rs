@@ -8,7 +8,8 @@ pub(crate) fn of_lab(pid: u32) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for run in ["podwire", "other"] {
         let run = PathBuf::from(format!("/proc/{pid}/root/run/{run}"));
-        let below = |name: &str| std::fs::read_dir(run.join(name)).into_iter().flatten().flatten().map(|entry| entry.path());
+        let below =
+            |name: &str| std::fs::read_dir(run.join(name)).into_iter().flatten().flatten().map(|entry| entry.path());
         // The containers' first: they are in the pods'.
         let files = below("overlay-containers").map(|path| path.join("userdata/cgroup.json")).chain(below("pods"));
         for file in files {

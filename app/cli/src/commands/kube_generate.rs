@@ -58,51 +58,53 @@ impl Command for KubeGenerate {
 }
 
 impl KubeGenerate {
-/// One pod, or containers that are to be one.
-fn generate(&self, engine: &Engine, kind: Kind) -> Result<String, Failure> {
-    let names = &self.arguments[..];
-    let found = engine.find_pod(&names[0]).ok();
-    let pod = found.map(|id| engine.inspect_pod(&id.to_string())).transpose()?;
-    let (name, infra, members) = match (found, names) {
-        (Some(pod), [_]) => {
-            let all = engine.pods()?;
-            let pod =
-                all.into_iter().find(|p| p.id == pod).ok_or_else(|| Failure::new("the pod was removed meanwhile"))?;
-            let infra = pod.infra.map(|id| engine.inspect(&id)).transpose()?;
-            let members = pod.containers.iter().filter(|member| !member.is_infra).map(|member| member.id).collect();
-            (pod.name, infra, members)
+    /// One pod, or containers that are to be one.
+    fn generate(&self, engine: &Engine, kind: Kind) -> Result<String, Failure> {
+        let names = &self.arguments[..];
+        let found = engine.find_pod(&names[0]).ok();
+        let pod = found.map(|id| engine.inspect_pod(&id.to_string())).transpose()?;
+        let (name, infra, members) = match (found, names) {
+            (Some(pod), [_]) => {
+                let all = engine.pods()?;
+                let pod = all
+                    .into_iter()
+                    .find(|p| p.id == pod)
+                    .ok_or_else(|| Failure::new("the pod was removed meanwhile"))?;
+                let infra = pod.infra.map(|id| engine.inspect(&id)).transpose()?;
+                let members = pod.containers.iter().filter(|member| !member.is_infra).map(|member| member.id).collect();
+                (pod.name, infra, members)
+            }
+            (Some(_), _) => return Err(Failure::new("one pod at a time: a file describes one")),
+            (None, names) => {
+                let members = names.iter().map(|name| engine.find(name)).collect::<Result<Vec<_>, _>>()?;
+                let first = engine.inspect(&members[0])?;
+                (format!("{}-pod", first["Name"].as_str().unwrap_or_default()), None, members)
+            }
+        };
+        let images = engine.images()?;
+        let mut containers = Vec::new();
+        for id in members {
+            let shown = engine.inspect(&id)?;
+            let image = shown["Image"].as_str().and_then(|image| images.find(image).ok());
+            containers.push((shown, image.map_or(Value::Null, |image| inspect_image(&image))));
         }
-        (Some(_), _) => return Err(Failure::new("one pod at a time: a file describes one")),
-        (None, names) => {
-            let members = names.iter().map(|name| engine.find(name)).collect::<Result<Vec<_>, _>>()?;
-            let first = engine.inspect(&members[0])?;
-            (format!("{}-pod", first["Name"].as_str().unwrap_or_default()), None, members)
+        if containers.is_empty() {
+            return Err(Failure::new(format!("pod {name} has no containers to write")));
         }
-    };
-    let images = engine.images()?;
-    let mut containers = Vec::new();
-    for id in members {
-        let shown = engine.inspect(&id)?;
-        let image = shown["Image"].as_str().and_then(|image| images.find(image).ok());
-        containers.push((shown, image.map_or(Value::Null, |image| inspect_image(&image))));
+        let files = files(engine, infra.as_ref(), &containers);
+        let written = Written {
+            name: &name,
+            pod: pod.as_ref(),
+            infra: infra.as_ref(),
+            containers: &containers,
+            files: &files,
+            kind,
+            replicas: self.replicas.unwrap_or(1),
+            service: self.service,
+            now: Timestamp::now(),
+        };
+        kube::write(&written).map_err(Failure::new)
     }
-    if containers.is_empty() {
-        return Err(Failure::new(format!("pod {name} has no containers to write")));
-    }
-    let files = files(engine, infra.as_ref(), &containers);
-    let written = Written {
-        name: &name,
-        pod: pod.as_ref(),
-        infra: infra.as_ref(),
-        containers: &containers,
-        files: &files,
-        kind,
-        replicas: self.replicas.unwrap_or(1),
-        service: self.service,
-        now: Timestamp::now(),
-    };
-    kube::write(&written).map_err(Failure::new)
-}
 }
 
 /// What is in the volumes of the pod that none of its containers can write to: what a ConfigMap or a Secret was.

@@ -212,7 +212,9 @@ fn share(text: Option<&str>) -> Result<Vec<Share>, Failure> {
 /// A container's is none that a pod could have: its containers have that by `--share`.
 fn pod_space(kind: &str, text: &str) -> Result<Space, Failure> {
     match inside::space(kind, text)? {
-        Space::Container(_) => Err(Failure::new(format!("--{kind} of a pod takes private, host or ns:PATH, not {text:?}"))),
+        Space::Container(_) => {
+            Err(Failure::new(format!("--{kind} of a pod takes private, host or ns:PATH, not {text:?}")))
+        }
         space => Ok(space),
     }
 }

@@ -54,8 +54,10 @@ impl Command for PodStats {
             let readings = match named.is_empty() {
                 false => engine.stats(&Measured::Pods(named.clone()))?,
                 true => {
-                    let running = |pod: &engine::pods::PodSummary| matches!(pod.status, "Running" | "Degraded" | "Paused");
-                    let running: Vec<PodId> = engine.pods()?.iter().filter(|pod| running(pod)).map(|pod| pod.id).collect();
+                    let running =
+                        |pod: &engine::pods::PodSummary| matches!(pod.status, "Running" | "Degraded" | "Paused");
+                    let running: Vec<PodId> =
+                        engine.pods()?.iter().filter(|pod| running(pod)).map(|pod| pod.id).collect();
                     match engine.stats(&Measured::Pods(running)) {
                         // One of them went meanwhile: the next reading is without it.
                         Err(error) if has_gone(&error) && !self.no_stream => Vec::new(),

@@ -56,17 +56,15 @@ impl Command for Stats {
             _ if self.arguments.is_empty() => Measured::Running,
             _ => Measured::Named(self.arguments.clone()),
         };
-        let rhythm = Rhythm {
-            interval: Duration::from_secs(self.interval.into()),
-            once: self.no_stream,
-            clear: !self.no_reset,
-        };
+        let rhythm =
+            Rhythm { interval: Duration::from_secs(self.interval.into()), once: self.no_stream, clear: !self.no_reset };
         let mut meters = Meters::default();
         rhythm.beat(|| {
             let readings = engine.stats(&whose)?;
             let rows: Vec<Value> = readings.iter().map(|now| row(now, &meters.of(now), self.no_trunc)).collect();
             meters.keep(&readings);
-            Listing { name: "stats", format: &self.format, default: TABLE, headings: HEADINGS, header: true }.print(&rows)
+            Listing { name: "stats", format: &self.format, default: TABLE, headings: HEADINGS, header: true }
+                .print(&rows)
         })
     }
 }
@@ -129,7 +127,9 @@ pub(super) struct Load {
 impl Meters {
     /// Since the last reading; before there is one, since its start.
     pub(super) fn of(&self, reading: &Reading) -> Load {
-        let (Some(started), Some((cpu, _))) = (reading.started, reading.cpu) else { return Load { now: None, mean: None } };
+        let (Some(started), Some((cpu, _))) = (reading.started, reading.cpu) else {
+            return Load { now: None, mean: None };
+        };
         let since = self.last.get(&reading.id).filter(|(at, used)| *at >= started && *used <= cpu);
         let (from, used) = since.copied().unwrap_or((started, 0));
         let elapsed = reading.at.duration_since(from).as_nanos().max(1) as f64;
@@ -304,7 +304,10 @@ mod tests {
             pids: Some(3),
             block_input: 4096,
             block_output: 0,
-            networks: BTreeMap::from([("eth0".to_owned(), Traffic { rx_bytes: 1500, tx_bytes: 42, ..Traffic::default() })]),
+            networks: BTreeMap::from([(
+                "eth0".to_owned(),
+                Traffic { rx_bytes: 1500, tx_bytes: 42, ..Traffic::default() },
+            )]),
         }
     }
 

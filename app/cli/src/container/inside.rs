@@ -248,12 +248,8 @@ mod tests {
         check("/dev/fuse:/dev/x:y", "invalid device mode: y");
         check("/dev/fuse:r", "/dev/fuse /dev/fuse r");
         let rule = |text: &str| device_rule(text).map_err(|failure| failure.message);
-        let fuse = DeviceRule {
-            kind: Some(DeviceKind::Char),
-            major: Some(10),
-            minor: Some(229),
-            access: "rw".to_owned(),
-        };
+        let fuse =
+            DeviceRule { kind: Some(DeviceKind::Char), major: Some(10), minor: Some(229), access: "rw".to_owned() };
         assert_eq!(rule("c 10:229 rw"), Ok(fuse));
         assert_eq!(rule("a *:* rwm").unwrap().kind, None);
         for wrong in ["", "c 10:229", "x 1:1 r", "c 1 r", "c 1:y r", "c 1:1 q", "c 1:1 r x"] {

@@ -162,7 +162,11 @@ impl ResourceFlags {
             cpuset_mems: set("cpuset-mems", &self.cpuset_mems)?,
             pids: self.pids_limit,
             blkio_weight: self.blkio_weight.as_deref().filter(|text| !text.is_empty()).map(weight).transpose()?,
-            blkio_weight_device: self.blkio_weight_device.iter().map(|text| weight_device(text)).collect::<Result<_, _>>()?,
+            blkio_weight_device: self
+                .blkio_weight_device
+                .iter()
+                .map(|text| weight_device(text))
+                .collect::<Result<_, _>>()?,
             rates: rates.collect::<Result<_, _>>()?,
             ..Limits::default()
         };
@@ -183,7 +187,9 @@ impl LimitFlags {
     pub(crate) fn parse(&self) -> Result<Limits, Failure> {
         let pair = |text: &String| match text.split_once('=') {
             Some((file, text)) if file.contains('.') && !file.contains('/') => Ok((file.to_owned(), text.to_owned())),
-            _ => Err(Failure::new(format!("invalid --cgroup-conf {text:?}: must be FILE=TEXT, as memory.high=1073741824"))),
+            _ => Err(Failure::new(format!(
+                "invalid --cgroup-conf {text:?}: must be FILE=TEXT, as memory.high=1073741824"
+            ))),
         };
         Ok(Limits {
             oom_kill_disable: self.oom_kill_disable,
@@ -225,8 +231,9 @@ impl PodLimitFlags {
 }
 
 fn weight(text: &str) -> Result<u16, Failure> {
-    let weight: u16 =
-        text.parse().map_err(|_| Failure::new(format!("invalid value for blkio-weight: strconv.ParseUint: parsing {text:?}: invalid syntax")))?;
+    let weight: u16 = text.parse().map_err(|_| {
+        Failure::new(format!("invalid value for blkio-weight: strconv.ParseUint: parsing {text:?}: invalid syntax"))
+    })?;
     match weight {
         10..=1000 => Ok(weight),
         _ => Err(Failure::new(format!("range of blkio weight is from 10 to 1000, not {weight}"))),

@@ -326,7 +326,7 @@ pub(crate) fn label(text: &str) -> (String, String) {
     (key.to_owned(), value.to_owned())
 }
 
-fn annotations(list: &[String]) -> Result<BTreeMap<String, String>, Failure> {
+pub(crate) fn annotations(list: &[String]) -> Result<BTreeMap<String, String>, Failure> {
     let pair = |text: &String| match text.split_once('=') {
         Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
         None => Err(Failure::new("annotations must be formatted KEY=VALUE")),

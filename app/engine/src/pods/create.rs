@@ -265,7 +265,9 @@ fn check(config: &PodConfig) -> Result<()> {
     };
     for (flag, space, share) in [("pid", &config.common.pid, Share::Pid), ("uts", &config.common.uts, Share::Uts)] {
         if *space != Space::Private && !config.share.contains(&share) {
-            return Err(Error::usage(format!("--{flag} of a pod needs --share {flag}: without it no container has that")));
+            return Err(Error::usage(format!(
+                "--{flag} of a pod needs --share {flag}: without it no container has that"
+            )));
         }
     }
     if config.hostname.is_some() && config.common.uts == Space::Host {

@@ -85,7 +85,8 @@ impl Engine {
         }
         all["CreateCgroup"] = json!(pod.shares_group);
         if let Some(path) = self.pod_group(&pod.id).and_then(|group| group.shown()) {
-            let above = std::path::Path::new(&path).parent().map_or_else(String::new, |path| path.display().to_string());
+            let above =
+                std::path::Path::new(&path).parent().map_or_else(String::new, |path| path.display().to_string());
             all["CgroupParent"] = json!(pod.limits.parent.clone().unwrap_or(above));
             all["CgroupPath"] = json!(path);
         } else if let Some(parent) = &pod.limits.parent {

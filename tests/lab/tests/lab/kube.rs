@@ -323,11 +323,16 @@ fn what_is_written_plays_and_is_written_the_same_again(lab: &Lab) {
     lab.host("podwire exec whole-web cat /config/motd").ok().says("hello");
     let service = lab.ok("podwire kube generate --service -t deployment --replicas 3 whole");
     assert!(service.contains("kind: Service") && service.contains("type: NodePort") && service.contains("replicas: 3"));
-    lab.host("podwire kube generate --replicas 3 whole").refuses(125, "--replicas can only be set when --type is set to deployment");
+    lab.host("podwire kube generate --replicas 3 whole")
+        .refuses(125, "--replicas can only be set when --type is set to deployment");
     let deployment = file(lab, "deployment.yaml", &service);
     lab.host(&format!("podwire kube down --force {written}")).ok();
     let played = lab.host(&format!("podwire kube play --start=false {deployment}")).ok();
-    assert!(played.err.contains("Service whole is passed over") && played.err.contains("Limiting replica"), "{}", played.err);
+    assert!(
+        played.err.contains("Service whole is passed over") && played.err.contains("Limiting replica"),
+        "{}",
+        played.err
+    );
     lab.host("podwire pod ps --format '{{.Name}} {{.Status}}'").ok().says("whole-deployment-pod Created");
     lab.host(&format!("podwire kube down --force {deployment}")).ok();
     lab.host("rmdir /run/whole-logs").ok();

@@ -30,7 +30,9 @@ fn what_containers_use_is_shown_on_a_mixed_machine(lab: &Lab) {
     what_containers_use_is_shown_as_podman_shows_it(lab);
     if has(lab, "memory") {
         lab.host("podwire run -d --name limited --memory 64m banner").ok();
-        lab.host("podwire stats --no-stream --format '{{.MemUsage}} {{.MemLimit}}' limited").ok().says("67.11MB 67108864");
+        lab.host("podwire stats --no-stream --format '{{.MemUsage}} {{.MemLimit}}' limited")
+            .ok()
+            .says("67.11MB 67108864");
     }
 }
 
@@ -40,14 +42,16 @@ fn what_containers_use_is_shown_as_podman_shows_it(lab: &Lab) {
     lab.host("podwire create --name idle banner").ok();
     lab.host("podwire run -d --name busy banner sh -c 'while :; do :; done'").ok();
     let table = lab.ok("podwire stats --no-stream");
-    let heading: Vec<&str> = table.lines().next().unwrap_or_default().split("  ").filter(|cell| !cell.is_empty()).collect();
+    let heading: Vec<&str> =
+        table.lines().next().unwrap_or_default().split("  ").filter(|cell| !cell.is_empty()).collect();
     let heading: Vec<&str> = heading.iter().map(|cell| cell.trim()).collect();
     let columns =
         ["ID", "NAME", "CPU %", "MEM USAGE / LIMIT", "MEM %", "NET IO", "BLOCK IO", "PIDS", "CPU TIME", "AVG CPU %"];
     assert_eq!(heading, columns, "{table}");
     assert_eq!(table.lines().count(), 3, "those that run: {table}");
     assert!(!table.contains("idle") && table.contains(&web[..12]) && !table.contains(&web), "{table}");
-    let all = lab.ok("podwire container stats -a --no-stream --no-trunc --format '{{.ID}} {{.Name}} {{.PIDS}} {{.MemUsage}}'");
+    let all = lab
+        .ok("podwire container stats -a --no-stream --no-trunc --format '{{.ID}} {{.Name}} {{.PIDS}} {{.MemUsage}}'");
     assert!(all.contains(&web) && all.contains(" idle -- -- / --"), "{all}");
     lab.host("podwire exec web ping -c 2 -W 1 10.88.0.1").ok();
     let json = lab.ok("podwire stats --no-stream --format json web busy");
@@ -55,11 +59,15 @@ fn what_containers_use_is_shown_as_podman_shows_it(lab: &Lab) {
     let keys: Vec<&String> = shown[0].as_object().expect("an object").keys().collect();
     let podmans = "id name cpu_time cpu_percent avg_cpu mem_usage mem_percent net_io block_io pids";
     assert_eq!(keys, podmans.split(' ').collect::<Vec<_>>(), "{json}");
-    assert_eq!((&shown[0]["name"], &shown[1]["name"], &shown[0]["id"]), (&"web".into(), &"busy".into(), &web[..12].into()));
+    assert_eq!(
+        (&shown[0]["name"], &shown[1]["name"], &shown[0]["id"]),
+        (&"web".into(), &"busy".into(), &web[..12].into())
+    );
     let io = shown[0]["net_io"].as_str().unwrap_or_default().to_owned();
     assert!(io.ends_with('B') && !io.starts_with("--"), "what it received and sent: {io}");
     assert_eq!(shown[0]["pids"], "1", "{json}");
-    let number = |field: &str| lab.ok(&format!("podwire stats --no-stream --format '{{{{{field}}}}}' busy")).parse::<u64>();
+    let number =
+        |field: &str| lab.ok(&format!("podwire stats --no-stream --format '{{{{{field}}}}}' busy")).parse::<u64>();
     let before = number(".CPUNano").expect("a number");
     eventually(
         || lab.host("podwire stats --no-stream --format '{{.CPUNano}}' busy"),
@@ -97,9 +105,8 @@ fn a_device_that_was_not_given_cannot_be_opened_on_a_mixed_machine(lab: &Lab) {
 /// The memory of the machine is `mem`, c 1:1, and nobody's but root's of the host; `kmsg` is c 1:11.
 fn a_device_that_was_not_given_cannot_be_opened(lab: &Lab) {
     load(lab);
-    let opens = |flags: &str, line: &str| {
-        lab.host(&format!("podwire run --rm --cap-add MKNOD {flags} banner sh -c '{line}'"))
-    };
+    let opens =
+        |flags: &str, line: &str| lab.host(&format!("podwire run --rm --cap-add MKNOD {flags} banner sh -c '{line}'"));
     let made = "mknod /kmsg c 1 11 && head -c 0 /kmsg";
     let refused = opens("", made).code(1);
     assert!(refused.err.contains("/kmsg: Operation not permitted"), "made, and not opened: {}", refused.err);
@@ -146,7 +153,9 @@ fn a_pods_control_group_has_those_of_its_containers_and_goes_with_it(lab: &Lab) 
     assert!(groups(lab, &name).is_empty());
     let apart = lab.ok("podwire pod create --name apart --share-parent=false");
     let id = lab.ok("podwire run -d --pod apart --name b banner");
-    assert!(!groups(lab, &format!("podwire-{id}")).is_empty() && groups(lab, &format!("podwire-pod-{apart}")).is_empty());
+    assert!(
+        !groups(lab, &format!("podwire-{id}")).is_empty() && groups(lab, &format!("podwire-pod-{apart}")).is_empty()
+    );
     assert_eq!(lab.ok("podwire pod inspect -f '{{.CreateCgroup}}' apart"), "false");
     let parent = format!("/lab-{}", &apart[..12]);
     let below = lab.ok(&format!("podwire pod create --name below --cgroup-parent {parent}"));
@@ -222,8 +231,8 @@ fn limits_change_while_a_container_runs_and_hold_when_it_starts_again(lab: &Lab)
 
 fn a_pods_limits_are_held_by_its_containers_together(lab: &Lab) {
     load(lab);
-    let pod =
-        lab.ok("podwire pod create --name p --cpus 0.5 --memory 64m --cpu-shares 100 --cpuset-cpus 0 --memory-swap 64m");
+    let pod = lab
+        .ok("podwire pod create --name p --cpus 0.5 --memory 64m --cpu-shares 100 --cpuset-cpus 0 --memory-swap 64m");
     let id = lab.ok("podwire run -d --pod p --name a --memory 32m banner");
     let (whole, part) = (format!("podwire-pod-{pod}"), format!("podwire-{id}"));
     for (controller, group, name, text) in [
@@ -238,12 +247,14 @@ fn a_pods_limits_are_held_by_its_containers_together(lab: &Lab) {
         }
     }
     assert_eq!(
-        lab.ok("podwire pod inspect -f '{{.memory_limit}} {{.cpu_quota}} {{.cpu_shares}} {{.cpuset_cpus}}' p"),
+        lab.ok("podwire pod inspect -f '{{.MemoryLimit}} {{.CPUQuota}} {{.CPUShares}} {{.CPUSetCPUs}}' p"),
         "67108864 50000 100 0"
     );
     if has(lab, "memory") {
-        lab.host("podwire run --pod p --name big banner sh -c 'dd if=/dev/zero of=/tmp/x bs=1M count=1; tail /dev/zero'")
-            .code(137);
+        lab.host(
+            "podwire run --pod p --name big banner sh -c 'dd if=/dev/zero of=/tmp/x bs=1M count=1; tail /dev/zero'",
+        )
+        .code(137);
         lab.host("podwire inspect -f '{{.State.Status}}' a").ok().says("running");
     }
     lab.host("podwire update --cpus 0.1 a").ok();
@@ -256,14 +267,16 @@ fn a_pods_limits_are_held_by_its_containers_together(lab: &Lab) {
 
 fn what_cannot_be_limited_is_refused_in_one_line(lab: &Lab) {
     load(lab);
-    let refuses = |flags: &str, words: &str| lab.host(&format!("podwire run --rm {flags} banner true")).refuses(125, words);
+    let refuses =
+        |flags: &str, words: &str| lab.host(&format!("podwire run --rm {flags} banner true")).refuses(125, words);
     refuses("--blkio-weight 5", "range of blkio weight is from 10 to 1000");
     refuses("--device-read-bps nonsense", "bad format: nonsense");
     refuses("--memory-swappiness 101", "valid memory swappiness range is 0-100");
     refuses("--cgroup-conf nonsense", "invalid --cgroup-conf");
     refuses("--cgroup-parent ../x", "must be a path without ..");
     lab.host("podwire pod create --memory x").refuses(125, "invalid size");
-    lab.host("podwire pod create --memory 2m --memory-swap 1m").refuses(125, "minimum memoryswap limit should be larger");
+    lab.host("podwire pod create --memory 2m --memory-swap 1m")
+        .refuses(125, "minimum memoryswap limit should be larger");
     lab.host("podwire pod create --pid host").refuses(125, "--pid of a pod needs --share pid");
     lab.host("podwire pod create --pid container:x").refuses(125, "takes private, host or ns:PATH");
     let warned = lab.host("podwire run --rm --memory-swappiness 10 banner true").ok();
@@ -278,9 +291,12 @@ fn an_ordinary_user_is_told_what_is_counted_or_why_nothing_is(lab: &Lab) {
     let stats = lab.user("podwire stats --no-stream web");
     match stats.code {
         0 => drop(stats.says("web")),
-        _ => drop(stats.refuses(125, "stats is not available for container web: an ordinary user can make no control group")),
+        _ => drop(
+            stats.refuses(125, "stats is not available for container web: an ordinary user can make no control group"),
+        ),
     }
-    lab.user("podwire run --rm --device-cgroup-rule 'c 1:11 r' banner true").refuses(125, "--device-cgroup-rule takes root");
+    lab.user("podwire run --rm --device-cgroup-rule 'c 1:11 r' banner true")
+        .refuses(125, "--device-cgroup-rule takes root");
     lab.user("podwire run --rm --device /dev/null:/dev/nix:r banner true").refuses(125, "cannot be held to \"r\"");
     lab.user("podwire pod create --name p --cpus 0.5").ok();
     let run = lab.user("podwire run --rm --pod p banner true").ok();

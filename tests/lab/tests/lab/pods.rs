@@ -652,7 +652,8 @@ fn a_pods_removal_killed_at_any_system_call_goes_on_with_the_next_command(lab: &
 
 fn a_pods_containers_have_its_process_numbers_host_name_and_volumes_from_where_it_says(lab: &Lab) {
     load(lab);
-    lab.host("podwire run -d --name files -v stock:/stock banner sh -c 'echo full >/stock/shelf; exec sleep 1000'").ok();
+    lab.host("podwire run -d --name files -v stock:/stock banner sh -c 'echo full >/stock/shelf; exec sleep 1000'")
+        .ok();
     lab.host("podwire pod create --name p --share +pid --pid host --uts host --volumes-from files:ro").ok();
     lab.host("podwire run -d --pod p --name a banner sleep 4713").ok();
     let host = lab.ok("hostname");
@@ -660,7 +661,10 @@ fn a_pods_containers_have_its_process_numbers_host_name_and_volumes_from_where_i
     lab.host("podwire exec a pgrep -f podwire-pause").ok();
     lab.host("podwire exec a cat /stock/shelf").ok().says("full");
     lab.host("podwire exec a touch /stock/no").code(1);
-    assert_eq!(lab.ok("podwire pod inspect -f '{{.InfraConfig.pid_ns}} {{.InfraConfig.uts_ns}} {{.volumes_from}}' p"), "host host [files]");
+    assert_eq!(
+        lab.ok("podwire pod inspect -f '{{.InfraConfig.pid_ns}} {{.InfraConfig.uts_ns}} {{.VolumesFrom}}' p"),
+        "host host [files]"
+    );
     lab.host("podwire pod rm -f -t 0 p").ok();
     assert_eq!(lab.ok("pgrep -fc 'sleep 4713' || true"), "0");
     lab.host("podwire pod create --uts host --hostname x").refuses(125, "cannot set hostname");
