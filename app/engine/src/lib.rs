@@ -26,6 +26,7 @@
 
 mod about;
 mod blockers;
+mod commit;
 pub mod config;
 mod connect;
 mod control;
@@ -90,6 +91,7 @@ mod user;
 mod users;
 mod volumes;
 
+pub use commit::CommitWish;
 pub use connect::Mode;
 pub use control::{RemoveOptions, Stopped};
 pub use copy::{Found, Owner, Tree, Unpacking};
