@@ -36,6 +36,8 @@ pub mod datagrams;
 pub mod fds;
 pub mod file;
 pub mod frames;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod held;
 pub mod lock;
 pub mod machine;

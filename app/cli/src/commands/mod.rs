@@ -1,7 +1,7 @@
 //! All commands: one line here and one file each.
 
 mod attach;
-mod cp;
+pub(crate) mod cp;
 mod create;
 mod events;
 mod exec;
@@ -36,7 +36,7 @@ mod network_resolve;
 mod network_rm;
 mod network_update;
 mod pause;
-mod pod_create;
+pub(crate) mod pod_create;
 mod pod_inspect;
 mod pod_logs;
 mod pod_pause;
@@ -45,7 +45,7 @@ mod pod_rm;
 mod pod_start;
 mod pod_stop;
 mod pod_top;
-mod port;
+pub(crate) mod port;
 pub(crate) mod ps;
 pub(crate) mod pull;
 mod push;

@@ -2,6 +2,7 @@
 
 mod change;
 mod churn;
+mod command_lines;
 mod containers;
 mod dhcp;
 mod dns;
@@ -44,6 +45,7 @@ fn main() {
         reach::sentences(),
         change::sentences(),
         churn::sentences(),
+        command_lines::sentences(),
         containers::sentences(),
         dns::sentences(),
         networks::sentences(),
