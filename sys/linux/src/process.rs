@@ -386,27 +386,6 @@ pub fn missing_capability() -> io::Result<Option<&'static str>> {
     Ok(needed.iter().find(|(capability, _)| !effective.contains(*capability)).map(|(_, name)| *name))
 }
 
-/// Takes from the calling thread, for ever, all privileges but to bind ports below 1024 (CAP_NET_BIND_SERVICE in
-/// capabilities(7)): for a thread that reads what strangers wrote.
-pub fn keep_low_ports_only() -> io::Result<()> {
-    keep(rustix::thread::CapabilitySet::NET_BIND_SERVICE)
-}
-
-/// As [`keep_low_ports_only`], but it may also enter network namespaces and open sockets for frames there
-/// (CAP_SYS_ADMIN, CAP_NET_RAW).
-pub fn keep_sockets_in_sandboxes() -> io::Result<()> {
-    use rustix::thread::CapabilitySet;
-    keep(CapabilitySet::NET_BIND_SERVICE | CapabilitySet::NET_RAW | CapabilitySet::SYS_ADMIN)
-}
-
-fn keep(wanted: rustix::thread::CapabilitySet) -> io::Result<()> {
-    use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_no_new_privs};
-    set_no_new_privs(true)?;
-    let kept = capabilities(None)?.permitted & wanted;
-    let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
-    Ok(set_capabilities(None, sets)?)
-}
-
 /// Lets go of the pages of the program's file and of its libraries that are mapped and cannot be written to: those that are used again come
 /// back by themselves, mostly from memory.
 ///

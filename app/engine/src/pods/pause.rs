@@ -91,14 +91,16 @@ pub fn pause_main() -> i32 {
     }
 }
 
-/// The system calls of what comes after, and of the C library's end.
-const ENOUGH: [i64; 20] = [
+/// The system calls of a process that waits, of this one and of a [keeper](crate::keeper), and of the C library's end.
+const ENOUGH: [i64; 21] = [
     libc::SYS_read,
     libc::SYS_write,
     libc::SYS_recvfrom,
     libc::SYS_sendto,
     libc::SYS_recvmsg,
     libc::SYS_sendmsg,
+    // A keeper's.
+    libc::SYS_accept4,
     libc::SYS_close,
     libc::SYS_fcntl,
     libc::SYS_dup3,
@@ -115,7 +117,8 @@ const ENOUGH: [i64; 20] = [
     libc::SYS_exit_group,
 ];
 
-fn enough() -> Vec<Call> {
+/// The calls that may be made for ever, whatever their arguments.
+pub(crate) fn enough() -> Vec<Call> {
     let mut calls = ENOUGH.map(Call::always).to_vec();
     // Of the older architecture alone.
     #[cfg(target_arch = "x86_64")]

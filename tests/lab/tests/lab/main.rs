@@ -1,5 +1,6 @@
 //! What podwire promises, tried on test hosts: each test is a sentence, and runs in a lab of its own.
 
+mod cage;
 mod change;
 mod churn;
 mod command_lines;
@@ -9,6 +10,7 @@ mod dns;
 mod engine;
 mod errors;
 mod everyday_commands;
+mod everyday_commit;
 mod everyday_conf;
 mod everyday_run;
 mod everyday_volumes;
@@ -19,10 +21,10 @@ mod images;
 mod images_names;
 mod images_out;
 mod kube;
+mod limits;
 mod macvlan;
 mod many;
 mod matrix;
-mod network_faults;
 mod networks;
 mod podman;
 mod pods;
@@ -32,6 +34,7 @@ mod reach;
 mod relay;
 mod rootless;
 mod rootless_user;
+mod sweep;
 mod users;
 mod words;
 
@@ -43,6 +46,7 @@ fn main() {
         publish::sentences(),
         ports::sentences(),
         reach::sentences(),
+        cage::sentences(),
         change::sentences(),
         churn::sentences(),
         command_lines::sentences(),
@@ -55,6 +59,7 @@ fn main() {
         heal::sentences(),
         errors::sentences(),
         everyday_commands::sentences(),
+        everyday_commit::sentences(),
         everyday_conf::sentences(),
         everyday_run::sentences(),
         everyday_volumes::sentences(),
@@ -67,9 +72,10 @@ fn main() {
         rootless_user::sentences(),
         users::sentences(),
         many::sentences(),
+        limits::sentences(),
         matrix::sentences(),
         faults::sentences(),
-        network_faults::sentences(),
+        sweep::sentences(),
     ];
     lab::trial::run(all.into_iter().flatten().collect());
 }
