@@ -3,6 +3,7 @@
 mod cage;
 mod change;
 mod churn;
+mod command_lines;
 mod containers;
 mod dhcp;
 mod dns;
@@ -49,6 +50,7 @@ fn main() {
         cage::sentences(),
         change::sentences(),
         churn::sentences(),
+        command_lines::sentences(),
         containers::sentences(),
         dns::sentences(),
         networks::sentences(),
