@@ -31,7 +31,7 @@ pub fn manifest(bytes: &[u8]) {
 
 /// The image that has `config` as its configuration.
 pub fn image(config: &str) -> Option<Image> {
-    let document = crate::load::document(Vec::new(), config.as_bytes().to_vec()).ok()?;
+    let document = crate::load::document(crate::give::Format::Oci, Vec::new(), config.as_bytes().to_vec()).ok()?;
     let id = crate::pull::image_id(config.as_bytes());
     document.image(id, vec!["docker.io/library/x:latest".to_owned()], Vec::new(), 0).ok()
 }
