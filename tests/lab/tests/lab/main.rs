@@ -8,6 +8,7 @@ mod containers;
 mod dhcp;
 mod dns;
 mod engine;
+mod environment;
 mod errors;
 mod everyday_commands;
 mod everyday_commit;
@@ -58,6 +59,7 @@ fn main() {
         dhcp::sentences(),
         guards::sentences(),
         heal::sentences(),
+        environment::sentences(),
         errors::sentences(),
         everyday_commands::sentences(),
         everyday_commit::sentences(),
