@@ -50,6 +50,7 @@ const FLAGS: &[(&str, &str)] = &[
     ),
     ("wait", "exit-first-match return-on-first"),
     ("info", "debug/D"),
+    ("commit", "config"),
     (
         "",
         "cdi-spec-dir config connection/c hooks-dir identity imagestore module \
@@ -59,11 +60,11 @@ const FLAGS: &[(&str, &str)] = &[
 ];
 
 /// Commands, and nouns with all that belongs to them.
-const COMMANDS: &str = "artifact auto-update build commit diff export farm \
+const COMMANDS: &str = "artifact auto-update build farm \
     init machine manifest mount quadlet secret stats \
     system umount unmount";
 
-const CONTAINER_COMMANDS: &str = "checkpoint cleanup clone commit diff export init mount prune \
+const CONTAINER_COMMANDS: &str = "checkpoint cleanup clone init mount prune \
     restore runlabel stats umount unmount";
 const IMAGE_COMMANDS: &str = "build mount scp sign trust umount unmount";
 

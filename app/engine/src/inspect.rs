@@ -633,7 +633,7 @@ pub fn inspect_image(image: &Image) -> Value {
         "RepoTags": image.repo_tags(),
         "RepoDigests": image.repo_digests(),
         "Parent": "",
-        "Comment": last_comment(&raw),
+        "Comment": comment(&raw),
         "Created": raw.get("created").cloned().unwrap_or_else(|| NEVER.into()),
         "Config": config,
         "Version": text("docker_version"),
@@ -653,9 +653,10 @@ pub fn inspect_image(image: &Image) -> Value {
     })
 }
 
-fn last_comment(raw: &Value) -> Value {
-    let last = raw.get("history").and_then(Value::as_array).and_then(|history| history.last());
-    last.and_then(|step| step.get("comment")).cloned().unwrap_or_else(|| "".into())
+/// Docker's configurations have one; of the others it is that of their first step.
+fn comment(raw: &Value) -> Value {
+    let first = || raw.pointer("/history/0/comment");
+    raw.get("comment").or_else(first).cloned().unwrap_or_else(|| "".into())
 }
 
 #[cfg(test)]

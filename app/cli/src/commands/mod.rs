@@ -1,14 +1,16 @@
 //! All commands: one line here and one file each.
 
 mod attach;
+mod commit;
 mod cp;
 mod create;
+mod diff;
 mod events;
 mod exec;
 mod exists;
+mod export;
 mod healthcheck;
 mod history;
-mod image_diff;
 mod image_prune;
 mod image_tree;
 mod images;
@@ -96,15 +98,19 @@ const SEVERAL_CONTAINERS: &str = "[options] CONTAINER [CONTAINER...]";
 #[rustfmt::skip]
 pub(crate) const COMMANDS: &[Entry] = &[
     Entry::new::<attach::AttachCommand>(&["attach", "container attach"], "Take part in a running container's input and output", "[options] CONTAINER"),
+    Entry::new::<commit::Commit>(&["commit", "container commit"], "Make an image of what a container changed", "[options] CONTAINER [IMAGE]"),
     Entry::new::<cp::Cp>(&["cp", "container cp"], "Copy files between containers and the host", "[options] [CONTAINER:]SRC_PATH [CONTAINER:]DEST_PATH"),
     Entry::new::<create::Create>(&["create", "container create"], "Create but do not start a container", "[options] IMAGE [COMMAND [ARG...]]"),
+    Entry::new::<diff::Diff>(&["diff"], "Show what a container or an image changed", "[options] CONTAINER|IMAGE [CONTAINER|IMAGE]"),
+    Entry::new::<diff::ContainerDiff>(&["container diff"], "Show what a container changed", "[options] CONTAINER [CONTAINER]"),
     Entry::new::<events::Events>(&["events"], "Tell what happens to containers, images, networks and volumes", "[options]"),
     Entry::new::<exec::Exec>(&["exec", "container exec"], "Run a process in a running container", "[options] CONTAINER COMMAND [ARG...]"),
     Entry::new::<exists::ContainerExists>(&["container exists"], "Check if a container exists", "CONTAINER"),
     Entry::new::<exists::ImageExists>(&["image exists"], "Check if an image exists", "IMAGE"),
+    Entry::new::<export::Export>(&["export", "container export"], "Write the files of a container as a tar archive", "[options] CONTAINER"),
     Entry::new::<healthcheck::HealthcheckRun>(&["healthcheck run"], "Run the health check of a container", "CONTAINER"),
     Entry::new::<history::History>(&["history", "image history"], "Show how an image was made", "[options] IMAGE"),
-    Entry::new::<image_diff::ImageDiff>(&["image diff"], "Show what an image changed", "[options] IMAGE [IMAGE]"),
+    Entry::new::<diff::ImageDiff>(&["image diff"], "Show what an image changed", "[options] IMAGE [IMAGE]"),
     Entry::new::<image_prune::ImagePrune>(&["image prune"], "Remove images that nobody uses", "[options]"),
     Entry::new::<image_tree::ImageTree>(&["image tree"], "Show the layers of an image", "[options] IMAGE"),
     Entry::new::<images::Images>(&["images", "image ls", "image list"], "List images", "[options] [IMAGE]"),

@@ -40,6 +40,9 @@ impl Engine {
             exit_policy: config.exit_policy,
             id_file: config.id_file.clone(),
             common: config.common.clone(),
+            // The default limit of processes is each container's.
+            limits: crate::config::Limits { pids: Some(config.limits.pids.unwrap_or(-1)), ..config.limits.clone() },
+            shares_group: config.shares_group,
             create_command: config.create_command.clone(),
         };
         pod.share.sort_unstable();

@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 use lab::trial::{Need, Sentence};
 use lab::{Background, HOST4, Lab, sentences};
 
-use crate::faults::no_orphan_leases;
-use crate::words::{banner_comes, big, get, ip4, load, patient, peer, sandbox};
+use crate::words::{banner_comes, big, get, ip4, load, no_orphan_leases, patient, peer, sandbox};
 
 pub(crate) fn sentences() -> Vec<Sentence> {
     let mut all = sentences![patient(); &[];

@@ -9,6 +9,7 @@ mod dns;
 mod engine;
 mod errors;
 mod everyday_commands;
+mod everyday_commit;
 mod everyday_conf;
 mod everyday_run;
 mod everyday_volumes;
@@ -23,7 +24,6 @@ mod limits;
 mod macvlan;
 mod many;
 mod matrix;
-mod network_faults;
 mod networks;
 mod podman;
 mod pods;
@@ -33,6 +33,7 @@ mod reach;
 mod relay;
 mod rootless;
 mod rootless_user;
+mod sweep;
 mod users;
 mod words;
 
@@ -56,6 +57,7 @@ fn main() {
         heal::sentences(),
         errors::sentences(),
         everyday_commands::sentences(),
+        everyday_commit::sentences(),
         everyday_conf::sentences(),
         everyday_run::sentences(),
         everyday_volumes::sentences(),
@@ -71,7 +73,7 @@ fn main() {
         limits::sentences(),
         matrix::sentences(),
         faults::sentences(),
-        network_faults::sentences(),
+        sweep::sentences(),
     ];
     lab::trial::run(all.into_iter().flatten().collect());
 }

@@ -3,8 +3,7 @@
 use lab::trial::{Need, Sentence};
 use lab::{BANNER, HOST4, HOST6, Lab, LabOptions, Run, sentences};
 
-use crate::faults::{Victim, Watched, Whom, kill_sampled, no_orphan_leases};
-use crate::words::{banner_comes, eventually, get, ip4, load, load_for_user, no_banner, patient};
+use crate::words::{banner_comes, eventually, get, ip4, load, load_for_user, no_banner};
 
 pub(crate) fn sentences() -> Vec<Sentence> {
     let mut all = sentences![LabOptions::default(); &[];
@@ -34,12 +33,6 @@ pub(crate) fn sentences() -> Vec<Sentence> {
     all.extend(sentences![LabOptions { user: true, ..LabOptions::default() }; &[Need::UidMap];
         an_ordinary_users_pod_talks_over_localhost_and_is_reached_at_its_address_name_and_port,
         an_ordinary_users_pod_needs_no_network_by_name,
-    ]);
-    all.extend(sentences![patient(); &[];
-        a_run_in_a_pod_killed_at_any_system_call_leaks_nothing,
-        a_run_in_a_pod_whose_monitors_are_killed_leaks_nothing,
-        a_pods_creation_killed_at_any_system_call_leaks_nothing,
-        a_pods_removal_killed_at_any_system_call_goes_on_with_the_next_command,
     ]);
     all
 }
@@ -606,43 +599,3 @@ fn a_pod_survives_the_monitors_of_all_its_containers(lab: &Lab) {
     before.same(lab, "after rm -f of an adopted pod");
 }
 
-const RUN_IN_POD: Victim = Victim {
-    arrange: "podwire pod create --infra-name victim-infra -p 8080:80 victim",
-    command: "podwire run -d --pod victim --name victim-web banner",
-    whole: "true",
-    clear: "podwire pod rm -f -t 0 victim",
-};
-const CREATE_POD: Victim = Victim {
-    arrange: "true",
-    command: "podwire pod create --infra-name victim-infra -p 8080:80 victim",
-    whole: "podwire pod ps",
-    clear: "podwire pod rm -f -t 0 victim",
-};
-const REMOVE_POD: Victim = Victim {
-    arrange: "podwire pod create --infra-name victim-infra -p 8080:80 victim && podwire run -d --pod victim --name victim-web banner",
-    command: "podwire pod rm -f -t 0 victim",
-    whole: "podwire pod ps",
-    clear: "podwire pod rm -f -t 0 victim",
-};
-
-fn a_run_in_a_pod_killed_at_any_system_call_leaks_nothing(lab: &Lab) {
-    kill_sampled(lab, Watched::new(lab), &RUN_IN_POD, Whom::Role(0), 24);
-}
-
-fn a_run_in_a_pod_whose_monitors_are_killed_leaks_nothing(lab: &Lab) {
-    // The infra container's monitor, its first process, the container's monitor.
-    for role in 1..=3 {
-        kill_sampled(lab, Watched::new(lab), &RUN_IN_POD, Whom::Role(role), 12);
-        lab.host("podwire rm -f -t 0 neighbour").ok();
-    }
-    no_orphan_leases(lab);
-}
-
-fn a_pods_creation_killed_at_any_system_call_leaks_nothing(lab: &Lab) {
-    kill_sampled(lab, Watched::new(lab), &CREATE_POD, Whom::Role(0), 12);
-}
-
-fn a_pods_removal_killed_at_any_system_call_goes_on_with_the_next_command(lab: &Lab) {
-    kill_sampled(lab, Watched::new(lab), &REMOVE_POD, Whom::Role(0), 24);
-    assert_eq!(lab.ok("podwire pod ps -q"), "");
-}
