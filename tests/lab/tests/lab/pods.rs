@@ -598,4 +598,3 @@ fn a_pod_survives_the_monitors_of_all_its_containers(lab: &Lab) {
     lab.host("podwire pod rm -f -t 0 p1").ok();
     before.same(lab, "after rm -f of an adopted pod");
 }
-
