@@ -99,7 +99,9 @@ impl Engine {
         let members = records.iter().zip(&all).filter(|(record, _)| up(record) && record.image.is_some());
         let dark = members.clone().find(|(_, stats)| is_dark(stats));
         match (dark, members.clone().any(|pair| counted(&pair)), whose) {
-            (Some((record, _)), false, _) | (Some((record, _)), true, Measured::Named(_)) => Err(self.not_counted(record)),
+            (Some((record, _)), false, _) | (Some((record, _)), true, Measured::Named(_)) => {
+                Err(self.not_counted(record))
+            }
             _ => Ok(all),
         }
     }
@@ -131,7 +133,9 @@ impl Engine {
             block_output: 0,
             networks: BTreeMap::new(),
         };
-        let Some(init) = record.init.filter(|init| record.state == State::Running && init.alive()) else { return stats };
+        let Some(init) = record.init.filter(|init| record.state == State::Running && init.alive()) else {
+            return stats;
+        };
         stats.started = record.started;
         if crate::spec::own_stack(&record.settings.network.mode) {
             let text = std::fs::read_to_string(format!("/proc/{}/net/dev", init.pid)).unwrap_or_default();

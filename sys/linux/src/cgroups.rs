@@ -117,6 +117,16 @@ impl Trees {
     }
 }
 
+/// Reads `text` as `mountinfo` and, behind an empty line, `cgroup`: no group is outside of a tree that is mounted.
+pub(crate) fn read_anything(text: &str) {
+    let (mounts, own) = text.split_once("\n\n").unwrap_or((text, text));
+    let trees = Trees::parse(mounts, own, |_, _| true);
+    for tree in trees.unified.iter().chain(trees.legacy.values()) {
+        let below = tree.own.strip_prefix(&tree.top).expect("what is ours is below the top");
+        assert!(!below.components().any(|part| part == std::path::Component::ParentDir), "{tree:?}");
+    }
+}
+
 fn is_seen(device: &str, top: &str) -> bool {
     rustix::fs::stat(top)
         .is_ok_and(|stat| format!("{}:{}", rustix::fs::major(stat.st_dev), rustix::fs::minor(stat.st_dev)) == device)
@@ -319,7 +329,8 @@ impl Group {
 
     /// Its path in the tree of version 2, or of memory: as `inspect` shows where it is.
     pub fn shown(&self) -> Option<String> {
-        let path = self.unified.as_ref().or_else(|| self.legacy.get("memory")).or_else(|| self.legacy.values().next())?;
+        let path =
+            self.unified.as_ref().or_else(|| self.legacy.get("memory")).or_else(|| self.legacy.values().next())?;
         let path = path.strip_prefix("/sys/fs/cgroup").ok()?;
         let first = path.components().next()?.as_os_str().to_str()?;
         let named = first == "unified" || CONTROLLERS.iter().any(|name| first.split(',').any(|part| part == *name));

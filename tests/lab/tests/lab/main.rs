@@ -3,6 +3,7 @@
 mod cage;
 mod change;
 mod churn;
+mod command_lines;
 mod containers;
 mod dhcp;
 mod dns;
@@ -33,6 +34,7 @@ mod reach;
 mod relay;
 mod rootless;
 mod rootless_user;
+mod shares;
 mod sweep;
 mod users;
 mod words;
@@ -48,6 +50,7 @@ fn main() {
         cage::sentences(),
         change::sentences(),
         churn::sentences(),
+        command_lines::sentences(),
         containers::sentences(),
         dns::sentences(),
         networks::sentences(),
@@ -61,6 +64,7 @@ fn main() {
         everyday_conf::sentences(),
         everyday_run::sentences(),
         everyday_volumes::sentences(),
+        shares::sentences(),
         podman::sentences(),
         pods::sentences(),
         kube::sentences(),
