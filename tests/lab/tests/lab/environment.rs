@@ -200,7 +200,7 @@ fn on_a_full_disk_each_command_is_one_clear_line_or_works(lab: &Lab) {
     let before = lab.settled_state();
     for full in ["/var/lib", "/run"] {
         lab.host(&format!("mount -o remount,size=$(($(df --output=used -B1 {full} | tail -1) + 32768)) {full}")).ok();
-        lab.host(&crate::words::peer(lab, &format!("fill {full}"))).ok();
+        lab.host(&peer(lab, &format!("fill {full}"))).ok();
         for command in [
             "run -d --name new -p 8081:80 banner",
             "create --name new -v newdata:/x banner",
