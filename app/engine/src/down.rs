@@ -103,9 +103,11 @@ impl Engine {
             }
         }
         self.finish_removals()?;
-        // What a killed pull left takes space and nothing else: no reason not to go on.
-        if let Err(error) = self.volume_leftovers() {
-            tracing::warn!(%error, "cannot remove what a process that died has left of a volume");
+        // What was left half made or half removed takes space and nothing else: no reason not to go on.
+        for directory in [&self.options().runroot, &self.options().root, &self.volumes_path()] {
+            if let Err(error) = linux::file::remove_leftovers(directory) {
+                tracing::warn!(%error, path = %directory.display(), "cannot remove what a process that died has left");
+            }
         }
         if let Err(error) = self.images().and_then(|images| Ok(images.leftovers()?)) {
             tracing::warn!(%error, "cannot remove what a process that died has left of an image");

@@ -47,9 +47,6 @@ pub struct VolumeSummary {
     pub empty: bool,
 }
 
-/// How the directory of a volume that is being removed begins: no volume is called so. The remover's number follows.
-const GONE: &str = ".gone-";
-
 impl Engine {
     /// What a `-v` means; nothing is made yet.
     pub(crate) fn resolve_volume(&self, volume: &VolumeMount) -> Result<Mount> {
@@ -179,7 +176,8 @@ impl Engine {
             }
         }
         let directory = self.volumes_path().join(&name);
-        let gone = self.volumes_path().join(format!("{GONE}{}-{}", std::process::id(), crate::create::random_hex::<4>()?));
+        // No volume is called so.
+        let gone = self.volumes_path().join(linux::file::passing_name().map_err(Error::usage)?);
         let moved = std::cell::Cell::new(false);
         // In one transaction with the look at who uses it: a container made in between would lose its files. One that is
         // made from now on under this name has none of them.
@@ -218,24 +216,6 @@ impl Engine {
             tracing::warn!(%error, "a volume's files stay behind");
         }
         Ok(name)
-    }
-
-    /// Removes what removals that were killed have left of volumes.
-    pub(crate) fn volume_leftovers(&self) -> Result<()> {
-        let path = self.volumes_path();
-        let entries = match std::fs::read_dir(&path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-            entries => entries.map_err(|e| Error::at(path.display(), e))?,
-        };
-        for entry in entries {
-            let name = entry.map_err(|e| Error::at(path.display(), e))?.file_name();
-            let Some((pid, _)) = name.to_str().and_then(|name| name.strip_prefix(GONE)?.split_once('-')) else { continue };
-            // One that is at it still needs no help.
-            if !pid.parse().is_ok_and(|pid: u32| Path::new("/proc").join(pid.to_string()).exists()) {
-                remove_tree(&path.join(&name))?;
-            }
-        }
-        Ok(())
     }
 
     /// Where volumes are: `NAME/_data` below it are the files of one.

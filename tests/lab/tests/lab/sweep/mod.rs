@@ -157,7 +157,10 @@ pub(crate) fn sweep(lab: &Lab, victim: &Victim) {
     let mut watched = Watched::new(lab, victim);
     let (mut struck, mut failures) = (0, Vec::new());
     for &whom in victim.hit {
-        for blow in blows(whom, watched.calls(whom)) {
+        let calls = watched.calls(whom);
+        // The first use of a network that was always there is written down.
+        watched.rows = rows(lab, victim.who).ok().out;
+        for blow in blows(whom, calls) {
             let told = watched.strike(&blow);
             struck += u64::from(told.struck);
             if let Some(failure) = told.failure {
