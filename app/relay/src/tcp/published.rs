@@ -64,14 +64,13 @@ enum Command {
 }
 
 impl Published {
-    /// Starts the thread in the caller's network namespace, which is the relay's.
-    pub fn start(share: Share) -> io::Result<Self> {
+    /// Starts the thread in the caller's network namespace, which is the relay's, with a socket to its firewall.
+    pub fn start(share: Share, firewall: netlink::Socket) -> io::Result<Self> {
         let bell = Bell::new()?;
         let (commands, received) = mpsc::channel();
         let wires = Wires::sharing(&share)?;
         wires.watch(&bell, BELL)?;
         let route = netlink::Socket::open(Protocol::Route)?;
-        let firewall = netlink::Socket::open(Protocol::Netfilter)?;
         let neighbours = Neighbours { route, known: Vec::new(), looked: None };
         let doors = Doors { doors: HashMap::new(), neighbours, firewall, share };
         let mut serving = Loop { wires, doors, commands: received, bell: bell.clone() };
