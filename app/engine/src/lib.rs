@@ -26,6 +26,7 @@
 
 mod about;
 mod blockers;
+mod commit;
 pub mod config;
 mod connect;
 mod control;
@@ -83,12 +84,14 @@ mod settings;
 mod spec;
 mod stage;
 mod start;
+mod stats;
 mod talk;
 mod top;
 mod user;
 mod users;
 mod volumes;
 
+pub use commit::CommitWish;
 pub use connect::Mode;
 pub use control::{RemoveOptions, Stopped};
 pub use copy::{Found, Owner, Tree, Unpacking};
@@ -99,6 +102,7 @@ pub use events::EventSpan;
 pub use exchange::{CNI_NETWORKS, PODMAN_NETWORKS};
 pub use exec::ExecConfig;
 pub use files::{RESOLV_CONF, RESOLVED_SERVERS, RESOLVED_STUB, nameservers};
+pub use groups::Update;
 pub use heal::{Healed, LeftOut, Suspicion};
 pub use health::{Check, HEALTH_NAME, Health, health_main};
 pub use hidden::hidden_line;
@@ -118,6 +122,7 @@ pub use ports::PortsUpdate;
 pub use record::State;
 pub use rootless_net::enter_for_netd;
 pub use settings::{NetworkSettings, SETTINGS_FILE, Settings};
+pub use stats::{Measured, Stats, Traffic};
 pub use store::Event;
 pub use talk::{Attach, DetachKeys, Foreground, RunEnd, RunResult, Talk};
 pub use volumes::{Volume, VolumeSummary};
