@@ -26,7 +26,9 @@ use rustix::event::epoll;
 pub(crate) const ARGUMENT: &str = "--load";
 
 /// No answer is waited for longer.
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(10);
+/// A stream that stands still for so long has failed: pasta's uploads at MTU 1500 do.
+const STANDSTILL: Duration = Duration::from_secs(3);
 /// Who knocks at a way that is not there yet tries again after this.
 const KNOCK: Duration = Duration::from_millis(2);
 /// Octets of a datagram.
@@ -80,8 +82,8 @@ impl Work {
 
     fn open(&self) -> io::Result<TcpStream> {
         let stream = TcpStream::connect_timeout(&self.to, PATIENCE)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(STANDSTILL))?;
+        stream.set_write_timeout(Some(STANDSTILL))?;
         Ok(stream)
     }
 

@@ -361,12 +361,7 @@ impl Site {
     }
 
     /// One that is given a process in the namespace.
-    fn peer_start(
-        &self,
-        name: &'static str,
-        user: u32,
-        program: impl Fn(&str) -> String,
-    ) -> Result<Option<Start>> {
+    fn peer_start(&self, name: &'static str, user: u32, program: impl Fn(&str) -> String) -> Result<Option<Start>> {
         if !Path::new("/usr/bin").join(name).exists() {
             return Ok(None);
         }
