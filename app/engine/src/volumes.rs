@@ -179,7 +179,8 @@ impl Engine {
             }
         }
         let directory = self.volumes_path().join(&name);
-        let gone = self.volumes_path().join(format!("{GONE}{}-{}", std::process::id(), crate::create::random_hex::<4>()?));
+        let gone =
+            self.volumes_path().join(format!("{GONE}{}-{}", std::process::id(), crate::create::random_hex::<4>()?));
         let moved = std::cell::Cell::new(false);
         // In one transaction with the look at who uses it: a container made in between would lose its files. One that is
         // made from now on under this name has none of them.
@@ -206,7 +207,10 @@ impl Engine {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => {
                     Err(Error::at(format!("cannot remove {}", directory.display()), e))
                 }
-                done => Ok(moved.set(done.is_ok())),
+                done => {
+                    moved.set(done.is_ok());
+                    Ok(())
+                }
             }
         });
         if removed.is_err() && moved.get() {
@@ -229,7 +233,9 @@ impl Engine {
         };
         for entry in entries {
             let name = entry.map_err(|e| Error::at(path.display(), e))?.file_name();
-            let Some((pid, _)) = name.to_str().and_then(|name| name.strip_prefix(GONE)?.split_once('-')) else { continue };
+            let Some((pid, _)) = name.to_str().and_then(|name| name.strip_prefix(GONE)?.split_once('-')) else {
+                continue;
+            };
             // One that is at it still needs no help.
             if !pid.parse().is_ok_and(|pid: u32| Path::new("/proc").join(pid.to_string()).exists()) {
                 remove_tree(&path.join(&name))?;
