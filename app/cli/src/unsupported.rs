@@ -15,7 +15,6 @@ const FLAGS: &[(&str, &str)] = &[
          shm-size-systemd systemd",
     ),
     ("create", "attach/a init-ctr"),
-    ("ps", "external ns size/s sort sync watch/w"),
     (
         "pod create",
         "blkio-weight blkio-weight-device cgroup-parent cpu-shares/c cpus cpuset-cpus cpuset-mems \
@@ -38,7 +37,6 @@ const FLAGS: &[(&str, &str)] = &[
     ("logout", "compat-auth-file"),
     ("image prune", "build-cache external"),
     ("exec", "cidfile detach-keys latest/l no-session preserve-fd preserve-fds privileged"),
-    ("inspect", "latest/l size/s"),
     (
         "update",
         "blkio-weight blkio-weight-device cpu-period cpu-quota cpu-rt-period cpu-rt-runtime cpu-shares/c cpus cpuset-cpus \
@@ -64,7 +62,7 @@ const COMMANDS: &str = "artifact auto-update build farm \
     init machine manifest mount quadlet secret stats \
     system umount unmount";
 
-const CONTAINER_COMMANDS: &str = "checkpoint cleanup clone init mount prune \
+const CONTAINER_COMMANDS: &str = "checkpoint clone init mount \
     restore runlabel stats umount unmount";
 const IMAGE_COMMANDS: &str = "build mount scp sign trust umount unmount";
 

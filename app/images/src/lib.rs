@@ -69,7 +69,7 @@ mod upload;
 
 pub use access::Access;
 pub use commit::Commit;
-pub use diff::{Kind as DiffKind, diff};
+pub use diff::{Kind as DiffKind, diff, size_of};
 pub use digest::Digest;
 pub use error::{ImageError, Result};
 pub use give::{Format, Packing, Wish};

@@ -2,6 +2,8 @@
 
 mod attach;
 mod commit;
+mod container_cleanup;
+mod container_prune;
 mod cp;
 mod create;
 mod diff;
@@ -99,6 +101,8 @@ const SEVERAL_CONTAINERS: &str = "[options] CONTAINER [CONTAINER...]";
 pub(crate) const COMMANDS: &[Entry] = &[
     Entry::new::<attach::AttachCommand>(&["attach", "container attach"], "Take part in a running container's input and output", "[options] CONTAINER"),
     Entry::new::<commit::Commit>(&["commit", "container commit"], "Make an image of what a container changed", "[options] CONTAINER [IMAGE]"),
+    Entry::new::<container_cleanup::ContainerCleanup>(&["container cleanup"], "Take away what is left of containers that have ended", SEVERAL_CONTAINERS),
+    Entry::new::<container_prune::ContainerPrune>(&["container prune"], "Remove all containers that do not run", "[options]"),
     Entry::new::<cp::Cp>(&["cp", "container cp"], "Copy files between containers and the host", "[options] [CONTAINER:]SRC_PATH [CONTAINER:]DEST_PATH"),
     Entry::new::<create::Create>(&["create", "container create"], "Create but do not start a container", "[options] IMAGE [COMMAND [ARG...]]"),
     Entry::new::<diff::Diff>(&["diff"], "Show what a container or an image changed", "[options] CONTAINER|IMAGE [CONTAINER|IMAGE]"),
