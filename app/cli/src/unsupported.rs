@@ -36,7 +36,7 @@ const FLAGS: &[(&str, &str)] = &[
     ("login", "compat-auth-file secret"),
     ("logout", "compat-auth-file"),
     ("image prune", "build-cache external"),
-    ("exec", "cidfile detach-keys latest/l no-session preserve-fd preserve-fds privileged"),
+    ("exec", "cidfile no-session preserve-fd preserve-fds"),
     (
         "update",
         "blkio-weight blkio-weight-device cpu-period cpu-quota cpu-rt-period cpu-rt-runtime cpu-shares/c cpus cpuset-cpus \

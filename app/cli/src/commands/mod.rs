@@ -68,6 +68,7 @@ mod unshare;
 mod update;
 pub(crate) mod version;
 mod volume_create;
+mod volume_export;
 mod volume_inspect;
 mod volume_ls;
 mod volume_prune;
@@ -182,6 +183,8 @@ pub(crate) const COMMANDS: &[Entry] = &[
     Entry::new::<version::Version>(&["version"], "Display the version", "[options]"),
     Entry::new::<volume_create::VolumeCreate>(&["volume create"], "Create a volume", "[options] [NAME]"),
     Entry::new::<exists::VolumeExists>(&["volume exists"], "Check if a volume exists", "VOLUME"),
+    Entry::new::<volume_export::VolumeExport>(&["volume export"], "Write the files of a volume as a tar archive", "[options] VOLUME"),
+    Entry::new::<volume_export::VolumeImport>(&["volume import"], "Add the files of a tar archive to a volume", "VOLUME [SOURCE]"),
     Entry::new::<volume_inspect::VolumeInspect>(&["volume inspect"], "Display volumes", "[options] VOLUME [VOLUME...]"),
     Entry::new::<volume_ls::VolumeLs>(&["volume ls", "volume list"], "List volumes", "[options]"),
     Entry::new::<volume_prune::VolumePrune>(&["volume prune"], "Remove volumes that no container uses", "[options]"),
