@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use lab::Lab;
 use lab::image::{banner, docker_archive};
 use lab::trial::Need;
-use lab::Lab;
 
 use super::{Beside, Victim, Who, Whom};
 
