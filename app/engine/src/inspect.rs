@@ -203,7 +203,7 @@ fn state_with_health(record: &ContainerRecord, places: &Places) -> Value {
     state
 }
 
-fn state(record: &ContainerRecord) -> Value {
+pub(crate) fn state(record: &ContainerRecord) -> Value {
     let pid = |process: Option<linux::ProcessRef>| process.map_or(0, |process| process.pid);
     json!({
         "OciVersion": "1.0.2",
@@ -224,7 +224,7 @@ fn state(record: &ContainerRecord) -> Value {
     })
 }
 
-fn mount(mount: &Mount) -> Value {
+pub(crate) fn mount(mount: &Mount) -> Value {
     let mut shown = Map::new();
     shown.insert("Type".to_owned(), if mount.volume.is_some() { "volume" } else { "bind" }.into());
     if let Some(name) = &mount.volume {
@@ -380,7 +380,7 @@ fn any_address(mapping: &PortMapping) -> &'static str {
     }
 }
 
-fn config(record: &ContainerRecord) -> Value {
+pub(crate) fn config(record: &ContainerRecord) -> Value {
     let settings = &record.settings;
     let mut config = json!({
         "Hostname": settings.hostname,
@@ -462,7 +462,7 @@ fn annotations(settings: &Settings) -> Value {
     json!(all)
 }
 
-fn host_config(record: &ContainerRecord, log: std::path::PathBuf) -> Value {
+pub(crate) fn host_config(record: &ContainerRecord, log: std::path::PathBuf) -> Value {
     let settings = &record.settings;
     let network = &settings.network;
     let binds: Vec<String> = settings.mounts.iter().map(bind_text).collect();

@@ -300,7 +300,7 @@ fn cpus(nano: u64) -> String {
 /// `64Mi`, in the largest unit that fits.
 fn memory(bytes: u64) -> String {
     let units = [(1 << 40, "Ti"), (1 << 30, "Gi"), (1 << 20, "Mi"), (1 << 10, "Ki")];
-    match units.iter().find(|(size, _)| bytes % size == 0) {
+    match units.iter().find(|(size, _)| bytes.is_multiple_of(*size)) {
         Some((size, unit)) => format!("{}{unit}", bytes / size),
         None => bytes.to_string(),
     }

@@ -117,6 +117,16 @@ impl Trees {
     }
 }
 
+/// Reads `text` as `mountinfo` and, behind an empty line, `cgroup`: no group is outside of a tree that is mounted.
+pub(crate) fn read_anything(text: &str) {
+    let (mounts, own) = text.split_once("\n\n").unwrap_or((text, text));
+    let trees = Trees::parse(mounts, own, |_, _| true);
+    for tree in trees.unified.iter().chain(trees.legacy.values()) {
+        let below = tree.own.strip_prefix(&tree.top).expect("what is ours is below the top");
+        assert!(!below.components().any(|part| part == std::path::Component::ParentDir), "{tree:?}");
+    }
+}
+
 fn is_seen(device: &str, top: &str) -> bool {
     rustix::fs::stat(top)
         .is_ok_and(|stat| format!("{}:{}", rustix::fs::major(stat.st_dev), rustix::fs::minor(stat.st_dev)) == device)

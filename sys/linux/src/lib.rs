@@ -38,6 +38,8 @@ pub mod device_filter;
 pub mod fds;
 pub mod file;
 pub mod frames;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod held;
 pub mod lock;
 pub mod machine;

@@ -195,6 +195,16 @@ impl Stat {
     }
 }
 
+/// What is read of a process does not depend on the name that it gives itself.
+pub(crate) fn check_name(name: &str) {
+    let mut numbers = vec!["0"; 49];
+    (numbers[18], numbers[48]) = ("4711", "256");
+    let stat = Stat::parse(&format!("7 ({name}) Z {}\n", numbers.join(" ")));
+    let read = stat.map(|stat| (stat.dead, stat.start_time, stat.status));
+    assert_eq!(read, Some((true, 4711, Some(256))), "{name:?}");
+    let _ = Stat::parse(name);
+}
+
 impl ProcessRef {
     /// Its mount namespace.
     pub fn mount_namespace(&self) -> io::Result<NsId> {
@@ -264,6 +274,12 @@ pub fn fork_alone() -> io::Result<Fork> {
     }
     // SAFETY: the child may do whatever its parent may, for no other thread has been stopped in the middle of anything.
     unsafe { fork() }
+}
+
+/// Children that end from now on are not waited for and leave no zombie; those started later neither.
+pub fn forget_children() {
+    // SAFETY: no handler is set, and the arguments are valid.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
 }
 
 /// # Safety

@@ -100,6 +100,15 @@ fn parse_map(text: &str) -> Vec<IdRange> {
     text.lines().filter_map(range).collect()
 }
 
+/// Reads `text` as a map and as /etc/subuid: the ranges that a map is made of follow one another inside.
+pub(crate) fn read_anything(text: &str) {
+    let _ = mapped(&parse_map(text));
+    let map = map_of(1000, &subordinate(text, Some("me"), 1000));
+    for pair in map.windows(2) {
+        assert_eq!(u64::from(pair[0].inside) + u64::from(pair[0].count), u64::from(pair[1].inside), "{map:?}");
+    }
+}
+
 /// Does the calling thread live in the host's own user namespace?
 pub fn is_initial() -> bool {
     /// PROC_USER_INIT_INO in include/linux/proc_ns.h

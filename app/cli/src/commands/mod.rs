@@ -2,7 +2,7 @@
 
 mod attach;
 mod commit;
-mod cp;
+pub(crate) mod cp;
 mod create;
 mod diff;
 mod events;
@@ -38,7 +38,7 @@ mod network_resolve;
 mod network_rm;
 mod network_update;
 mod pause;
-mod pod_create;
+pub(crate) mod pod_create;
 mod pod_inspect;
 mod pod_logs;
 mod pod_pause;
@@ -48,7 +48,7 @@ mod pod_start;
 mod pod_stats;
 mod pod_stop;
 mod pod_top;
-mod port;
+pub(crate) mod port;
 pub(crate) mod ps;
 pub(crate) mod pull;
 mod push;

@@ -113,7 +113,7 @@ impl Command for PodCreate {
 }
 
 impl PodCreate {
-    fn config(self, podwire: &Podwire) -> Result<(PodConfig, Vec<String>), Failure> {
+    pub(crate) fn config(self, podwire: &Podwire) -> Result<(PodConfig, Vec<String>), Failure> {
         let has_infra = self.infra.unwrap_or(true);
         if !has_infra {
             self.check_without_infra()?;

@@ -34,8 +34,11 @@ impl Command for PodInspect {
     }
 }
 
+/// What stands in the place of a field that is left out when empty.
+type Empty = fn() -> Value;
+
 /// Go's names of what has others in JSON and is left out there when empty, and what is then in its place.
-const GO_NAMES: &[(&str, &str, fn() -> Value)] = &[
+const GO_NAMES: &[(&str, &str, Empty)] = &[
     ("CPUPeriod", "cpu_period", || Value::Int(0)),
     ("CPUQuota", "cpu_quota", || Value::Int(0)),
     ("CPUShares", "cpu_shares", || Value::Int(0)),

@@ -1,7 +1,7 @@
 //! From the flags of `run` and `create` to a [`ContainerConfig`]: each value is parsed once, here.
 
 pub(crate) mod care;
-mod env;
+pub(crate) mod env;
 pub(crate) mod inside;
 mod limits;
 mod mount;
@@ -314,10 +314,15 @@ pub(crate) fn labels(files: &[String], given: &[String]) -> Result<BTreeMap<Stri
     for path in strings(files) {
         let text = std::fs::read_to_string(&path)
             .map_err(|e| Failure::new(format!("open {path}: {}", crate::outcome::plain(&e))))?;
-        all.extend(text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')).map(label));
+        all.extend(labels_of_file(&text));
     }
     all.extend(given.iter().map(|l| label(l)));
     Ok(all)
+}
+
+/// The labels of one file.
+pub(crate) fn labels_of_file(text: &str) -> impl Iterator<Item = (String, String)> {
+    text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')).map(label)
 }
 
 /// `key=value` or `key`.

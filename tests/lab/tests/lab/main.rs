@@ -3,10 +3,12 @@
 mod cage;
 mod change;
 mod churn;
+mod command_lines;
 mod containers;
 mod dhcp;
 mod dns;
 mod engine;
+mod environment;
 mod errors;
 mod everyday_commands;
 mod everyday_commit;
@@ -49,6 +51,7 @@ fn main() {
         cage::sentences(),
         change::sentences(),
         churn::sentences(),
+        command_lines::sentences(),
         containers::sentences(),
         dns::sentences(),
         networks::sentences(),
@@ -56,6 +59,7 @@ fn main() {
         dhcp::sentences(),
         guards::sentences(),
         heal::sentences(),
+        environment::sentences(),
         errors::sentences(),
         everyday_commands::sentences(),
         everyday_commit::sentences(),
