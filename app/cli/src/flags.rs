@@ -471,9 +471,8 @@ mod tests {
                 3 => flag,
                 2 => value(),
             ];
-            proptest::collection::vec(word, 0..6).prop_map(move |words| {
-                entry.names[0].split(' ').map(str::to_owned).chain(words).collect()
-            })
+            proptest::collection::vec(word, 0..6)
+                .prop_map(move |words| entry.names[0].split(' ').map(str::to_owned).chain(words).collect())
         })
     }
 

@@ -122,7 +122,8 @@ pub fn containers_conf(text: &str) {
     assert!(words.iter().all(|word| word.starts_with("--") && word.contains('=')), "{words:?}");
     let is_file = |word: &String| FILES.iter().any(|file| word.starts_with(&format!("--{file}=")));
     let words = words.into_iter().filter(|word| !is_file(word)).chain(["image".to_owned()]);
-    if let Some(flags) = read(&CREATE, words.collect()).and_then(|matches| ContainerFlags::from_arg_matches(&matches).ok())
+    if let Some(flags) =
+        read(&CREATE, words.collect()).and_then(|matches| ContainerFlags::from_arg_matches(&matches).ok())
     {
         check(flags.wish(&podwire("create")));
     }

@@ -92,7 +92,9 @@ fn kept<T: Serialize + DeserializeOwned>(text: &str) -> Option<T> {
 pub fn user(wish: &str, passwd: &str, group: &str) {
     let Ok(user) = user::look_up(wish, passwd, group) else { return };
     assert!(user.groups.is_sorted() && !user.groups.contains(&user.gid), "{user:?}");
-    if let Some((uid, gid)) = wish.split_once(':').and_then(|(a, b)| Some((a.parse::<u32>().ok()?, b.parse::<u32>().ok()?))) {
+    if let Some((uid, gid)) =
+        wish.split_once(':').and_then(|(a, b)| Some((a.parse::<u32>().ok()?, b.parse::<u32>().ok()?)))
+    {
         let named = |file: &str, name: &str| file.lines().any(|line| line.split(':').next() == Some(name));
         let (uid_text, gid_text) = wish.split_once(':').unwrap_or_default();
         assert!(named(passwd, uid_text) || user.uid == uid);
@@ -102,7 +104,9 @@ pub fn user(wish: &str, passwd: &str, group: &str) {
 
 /// Reads `bytes` as a container's log, and writes them to one: what was written is read again, byte by byte.
 pub fn log(bytes: &[u8]) {
-    bytes.split_inclusive(|byte| *byte == b'\n').for_each(|line| { let _ = LogLine::parse(line); });
+    bytes.split_inclusive(|byte| *byte == b'\n').for_each(|line| {
+        let _ = LogLine::parse(line);
+    });
     let (mut written, mut read) = (Vec::new(), Vec::new());
     format_chunk(&mut written, jiff::Timestamp::UNIX_EPOCH, Stream::Stdout, bytes);
     for line in written.split_inclusive(|byte| *byte == b'\n') {
@@ -155,7 +159,8 @@ pub fn id_map(lines: &str) {
         sides[1] = map.iter().map(|r| (r.outside, r.count)).collect();
         for side in &mut sides {
             side.sort_unstable();
-            let apart = side.windows(2).all(|pair| pair[0].0.checked_add(pair[0].1).is_some_and(|end| end <= pair[1].0));
+            let apart =
+                side.windows(2).all(|pair| pair[0].0.checked_add(pair[0].1).is_some_and(|end| end <= pair[1].0));
             assert!(apart, "{map:?}");
         }
     }
@@ -181,6 +186,11 @@ pub fn image_config(text: &str) {
 pub fn settings(text: &str) {
     let _ = crate::Settings::parse(text);
     assert!(!crate::runtime::explain("crun", text).to_string().is_empty());
+}
+
+/// Reads `text` as the kernel's statistics of a container.
+pub fn statistics(text: &str) {
+    crate::stats::read_anything(text);
 }
 
 /// Unpacks `bytes` as `podwire cp` does, below `inside/there`, an empty directory, as from and as to a container.

@@ -11,7 +11,9 @@ use crate::archive::Archive;
 use crate::load::{Choice, Files, Index};
 use crate::reference::{Name, Reference};
 use crate::registries::Registries;
-use crate::{Change, Digest, Image, Platform, Policy, auth, credential_program, manifest, push, registry, search, upload};
+use crate::{
+    Change, Digest, Image, Platform, Policy, auth, credential_program, manifest, push, registry, search, upload,
+};
 
 /// Reads `bytes` as a tar archive to its end or first error.
 pub fn archive(bytes: &[u8]) {
@@ -31,7 +33,7 @@ pub fn manifest(bytes: &[u8]) {
 
 /// The image that has `config` as its configuration.
 pub fn image(config: &str) -> Option<Image> {
-    let document = crate::load::document(Vec::new(), config.as_bytes().to_vec()).ok()?;
+    let document = crate::load::document(crate::Format::Oci, Vec::new(), config.as_bytes().to_vec()).ok()?;
     let id = crate::pull::image_id(config.as_bytes());
     document.image(id, vec!["docker.io/library/x:latest".to_owned()], Vec::new(), 0).ok()
 }

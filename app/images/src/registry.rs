@@ -426,7 +426,9 @@ impl BlobReader<'_> {
                     _ => Err(self.client.broken("the connection broke off again", true)),
                 }
             }
-            StatusCode::PARTIAL_CONTENT if continues(response.headers(), self.offset) => Ok(response.into_body().into_reader()),
+            StatusCode::PARTIAL_CONTENT if continues(response.headers(), self.offset) => {
+                Ok(response.into_body().into_reader())
+            }
             StatusCode::PARTIAL_CONTENT => {
                 Err(self.client.broken("the registry sent another part than asked for", false))
             }

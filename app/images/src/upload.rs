@@ -146,7 +146,11 @@ mod tests {
         let digest = Digest::of(b"");
         let check = |location: &str, goes: Result<&str, &str>| {
             let url = place(Some(location), "https://q.io", &digest);
-            assert_eq!(url.as_deref().map(|url| url.split("digest=").next().unwrap()), goes.as_ref().copied(), "{location}");
+            assert_eq!(
+                url.as_deref().map(|url| url.split("digest=").next().unwrap()),
+                goes.as_ref().copied(),
+                "{location}"
+            );
         };
         let refused = Err("the registry wants the blob sent elsewhere without TLS");
         check("/v2/a/1", Ok("https://q.io/v2/a/1?"));

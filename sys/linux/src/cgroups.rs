@@ -329,7 +329,8 @@ impl Group {
 
     /// Its path in the tree of version 2, or of memory: as `inspect` shows where it is.
     pub fn shown(&self) -> Option<String> {
-        let path = self.unified.as_ref().or_else(|| self.legacy.get("memory")).or_else(|| self.legacy.values().next())?;
+        let path =
+            self.unified.as_ref().or_else(|| self.legacy.get("memory")).or_else(|| self.legacy.values().next())?;
         let path = path.strip_prefix("/sys/fs/cgroup").ok()?;
         let first = path.components().next()?.as_os_str().to_str()?;
         let named = first == "unified" || CONTROLLERS.iter().any(|name| first.split(',').any(|part| part == *name));
