@@ -480,13 +480,13 @@ impl<'a> Table<'a> {
     fn measure(&mut self, site: &Site, case: &Case, rounds: usize) -> Result<()> {
         eprintln!("measuring {} …", case.name);
         let takes_part = |via: &Via, round| round == 0 || via.name != ONCE;
-        let of_round = |round| self.all.iter().map(|via| takes_part(via, round).then(|| site.work(via, case))).collect();
+        let of_round =
+            |round| self.all.iter().map(|via| takes_part(via, round).then(|| site.work(via, case))).collect();
         let all: Vec<Vec<Option<Option<Done>>>> = (0..rounds).map(of_round).collect();
         let of_via = |at: usize| all.iter().filter_map(move |round| round[at]);
         let value = |round: usize, at: usize| all[round][at].flatten().map(|done| done.value);
-        let ratio = |round, ours: Option<usize>, theirs: Option<usize>| {
-            Some(value(round, ours?)? / value(round, theirs?)?)
-        };
+        let ratio =
+            |round, ours: Option<usize>, theirs: Option<usize>| Some(value(round, ours?)? / value(round, theirs?)?);
         let digits = if case.unit == "Gb/s" { 1 } else { 0 };
         let values = |at| of_via(at).map(|done| done.map(|done| done.value));
         let mut shown: Vec<String> = (0..self.all.len()).map(|at| cell(values(at), digits)).collect();

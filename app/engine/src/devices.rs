@@ -8,6 +8,7 @@ use linux::device_filter::{DeviceKind, DeviceRule};
 use serde_json::{Value, json};
 
 use crate::config::{Device, Inside};
+use crate::error::{Error, Result};
 
 /// Device files for a container.
 #[derive(Debug, Default, PartialEq)]
@@ -32,6 +33,23 @@ pub(crate) fn devices(wishes: &[Device], all: bool, make: bool) -> Devices {
         }
     }
     found
+}
+
+/// Can the kernel hold a container to this? Of an ordinary user's it only looks at the files of devices themselves.
+pub(crate) fn check(inside: &Inside, rootless: bool) -> Result<()> {
+    if !rootless {
+        return Ok(());
+    }
+    if !inside.device_rules.is_empty() {
+        return Err(Error::usage("--device-cgroup-rule takes root: an ordinary user may use what its files say"));
+    }
+    match inside.devices.iter().find(|device| !(device.access.contains('r') && device.access.contains('w'))) {
+        None => Ok(()),
+        Some(Device { host, access, .. }) => Err(Error::usage(format!(
+            "--device {}: an ordinary user's container cannot be held to {access:?}: give it rw, or no permissions",
+            host.display()
+        ))),
+    }
 }
 
 /// What the processes of a container that is not privileged may open, beside files: what runtimes let every container

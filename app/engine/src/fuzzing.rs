@@ -195,7 +195,7 @@ pub fn statistics(text: &str) {
 
 /// Unpacks `bytes` as `podwire cp` does, below `inside/there`, an empty directory, as from and as to a container.
 pub fn copy(bytes: &[u8], inside: &Path) {
-    let how = Unpacking { owner: Owner::These(0, 0), overwrite: bytes.len() % 2 == 0 };
+    let how = Unpacking { owner: Owner::These(0, 0), overwrite: bytes.len().is_multiple_of(2) };
     let Ok(root) = File::open(inside) else { return };
     let _ = Tree::container(root).unpack(Path::new("/there"), bytes, how);
     if let Ok(root) = File::open(inside) {

@@ -46,7 +46,10 @@ impl DeviceRule {
 
     /// `BPF_DEVCG_ACC_*`
     fn access_bits(&self) -> i32 {
-        self.access.chars().map(|c| [('m', 1), ('r', 2), ('w', 4)].iter().find(|(l, _)| *l == c).map_or(0, |x| x.1)).sum()
+        self.access
+            .chars()
+            .map(|c| [('m', 1), ('r', 2), ('w', 4)].iter().find(|(l, _)| *l == c).map_or(0, |x| x.1))
+            .sum()
     }
 }
 

@@ -276,6 +276,12 @@ pub fn fork_alone() -> io::Result<Fork> {
     unsafe { fork() }
 }
 
+/// Children that end from now on are not waited for and leave no zombie; those started later neither.
+pub fn forget_children() {
+    // SAFETY: no handler is set, and the arguments are valid.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+}
+
 /// # Safety
 ///
 /// There is no other thread, or the child takes no lock that another thread may have had.

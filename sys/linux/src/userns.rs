@@ -75,6 +75,12 @@ pub fn map_of(own: u32, ranges: &[Subordinate]) -> Vec<IdRange> {
     map
 }
 
+/// Moves this process, which has one thread, into the user namespace that the descriptor stands for; it may do anything
+/// there.
+pub fn enter(namespace: impl AsFd) -> io::Result<()> {
+    Ok(rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(rustix::thread::LinkNameSpaceType::User))?)
+}
+
 /// The user namespace's map of user ids, as the calling thread's own /proc shows it.
 pub fn uid_map() -> io::Result<Vec<IdRange>> {
     Ok(parse_map(&std::fs::read_to_string("/proc/thread-self/uid_map")?))

@@ -63,9 +63,14 @@ pub fn run(aim: &Aim, argv: &[String]) -> Result<i32> {
     let mut tracer = Tracer { aim: aim.clone(), tasks: HashMap::new(), calls: BTreeMap::new(), roles: 0, hit: None };
     let follow = Options::PTRACE_O_TRACEFORK | Options::PTRACE_O_TRACEVFORK | Options::PTRACE_O_TRACECLONE;
     let all = follow | Options::PTRACE_O_TRACEEXEC | Options::PTRACE_O_TRACESYSGOOD;
-    match aim.attach {
-        None => ptrace::seize(child, all)?,
-        Some(running) => tracer.attach(running, all)?,
+    let attached = match aim.attach {
+        None => ptrace::seize(child, all).map_err(Into::into),
+        Some(running) => tracer.attach(running, all),
+    };
+    if attached.is_err() {
+        // Else it would stand there for ever.
+        let _ = kill(child, Signal::SIGKILL);
+        attached?;
     }
     kill(child, Signal::SIGCONT)?;
     let code = tracer.follow(child)?;

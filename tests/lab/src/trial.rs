@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, OnceLock, RwLock};
+use std::time::Duration;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
@@ -103,15 +104,21 @@ pub fn run(sentences: Vec<Sentence>) -> ! {
 }
 
 /// Labs share the machine's control groups, and one that ended with containers in it has left theirs. One in which
-/// somebody is cannot be removed.
+/// somebody is cannot be removed; a new one may be somebody else's, who is about to enter it.
 fn remove_groups() {
     let below = |path: &Path| std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+    let is_old = |path: &PathBuf| {
+        let made = path.metadata().and_then(|about| about.modified());
+        made.is_ok_and(|made| made.elapsed().is_ok_and(|age| age > OLD_GROUP))
+    };
     for tree in below(Path::new("/sys/fs/cgroup")).chain(["/sys/fs/cgroup".into()]) {
         let ours =
             |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"podwire-"));
-        below(&tree).filter(ours).for_each(|group| drop(std::fs::remove_dir(group)));
+        below(&tree).filter(ours).filter(is_old).for_each(|group| drop(std::fs::remove_dir(group)));
     }
 }
+
+const OLD_GROUP: Duration = Duration::from_secs(300);
 
 thread_local! {
     /// Where this thread last panicked.

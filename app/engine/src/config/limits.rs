@@ -153,7 +153,11 @@ impl Limits {
         let cpuset = self.cpuset_cpus.is_some() || self.cpuset_mems.is_some();
         // Without being asked: to tell what is used, and for the default limit of processes.
         let usual = [(true, "memory"), (true, "pids"), (true, "blkio")];
-        [(cpu, "cpu"), (cpuset, "cpuset")].into_iter().chain(usual).filter_map(|(is, name)| is.then_some(name)).collect()
+        [(cpu, "cpu"), (cpuset, "cpuset")]
+            .into_iter()
+            .chain(usual)
+            .filter_map(|(is, name)| is.then_some(name))
+            .collect()
     }
 
     /// With what `update` says: the rest stays.

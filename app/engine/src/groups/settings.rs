@@ -45,7 +45,9 @@ fn put(group: &Group, setting: &Setting) -> io::Result<Option<String>> {
     let files = match files {
         Files::Elsewhere => return Ok(None),
         Files::Never => {
-            return Ok(Some(format!("{flag} is not held: control groups of this machine's version have no such thing")));
+            return Ok(Some(format!(
+                "{flag} is not held: control groups of this machine's version have no such thing"
+            )));
         }
         Files::First(files) => files,
     };
@@ -99,12 +101,9 @@ fn settings(limits: &Limits) -> Result<Vec<Setting>> {
         add("--memory-reservation", "memory", file("memory.soft_limit_in_bytes", low), file("memory.low", low));
     }
     match (limits.memory, limits.memory_swap) {
-        (_, Some(-1)) => add(
-            "--memory-swap",
-            "memory",
-            file("memory.memsw.limit_in_bytes", "-1"),
-            file("memory.swap.max", "max"),
-        ),
+        (_, Some(-1)) => {
+            add("--memory-swap", "memory", file("memory.memsw.limit_in_bytes", "-1"), file("memory.swap.max", "max"))
+        }
         // Version 1 counts both together, version 2 swap alone.
         (Some(memory), Some(both)) => {
             let swap = both.saturating_sub(i64::try_from(memory).unwrap_or(i64::MAX)).max(0);
@@ -278,7 +277,8 @@ mod tests {
             ..Limits::default()
         };
         check(&only_one, &["memory.swappiness 10", "memory.oom_control 1", "cpu.rt_period_us 1000"], &[]);
-        let conf = Limits { conf: [("memory.high".to_owned(), "1G".to_owned())].into(), pids: Some(0), ..Limits::default() };
+        let conf =
+            Limits { conf: [("memory.high".to_owned(), "1G".to_owned())].into(), pids: Some(0), ..Limits::default() };
         check(&conf, &[], &["memory.high 1G"]);
     }
 }

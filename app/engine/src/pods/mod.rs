@@ -35,7 +35,7 @@ use model::{ContainerId, ContainerName, Hostname, PodId};
 use serde::{Deserialize, Serialize};
 use store::{Event, Lookup, Tx};
 
-use crate::config::{Limits, NetworkConfig, PullPolicy};
+use crate::config::{Limits, NetworkConfig, PullPolicy, UsersWish};
 use crate::engine::Engine;
 use crate::error::{Error, Kind, Result};
 use crate::record::ContainerRecord;
@@ -75,6 +75,8 @@ pub struct PodConfig {
     pub volumes: Vec<PodVolume>,
     /// `--memory` and the like: of all its containers together.
     pub limits: Limits,
+    /// `--userns`, `--uidmap` and the like: of the infra container, and of all that say nothing else.
+    pub users: UsersWish,
     /// `--share-parent`: its containers have their control groups in the pod's.
     pub shares_group: bool,
     /// `--replace`: a pod that has the name goes, as by `pod rm -f`.
@@ -99,6 +101,7 @@ impl PodConfig {
             common: Common::default(),
             volumes: Vec::new(),
             limits: Limits::default(),
+            users: UsersWish::Host,
             shares_group: true,
             replace: false,
             create_command: Vec::new(),
@@ -234,6 +237,9 @@ pub(crate) struct PodRecord {
     pub(crate) common: Common,
     #[serde(default)]
     pub(crate) limits: Limits,
+    /// Have its containers the users of its infra container?
+    #[serde(default)]
+    pub(crate) shares_users: bool,
     /// Have its containers their control groups in the pod's?
     #[serde(default)]
     pub(crate) shares_group: bool,

@@ -407,4 +407,3 @@ fn an_ipvlan_container_is_reached_with_its_parents_mac_address(lab: &Lab) {
     lab.host("podwire run --rm --network lan:mac=02:00:00:00:00:01 banner true")
         .refuses(126, "a MAC address is not possible");
 }
-

@@ -8,6 +8,7 @@ mod containers;
 mod dhcp;
 mod dns;
 mod engine;
+mod environment;
 mod errors;
 mod everyday_commands;
 mod everyday_commit;
@@ -34,6 +35,7 @@ mod reach;
 mod relay;
 mod rootless;
 mod rootless_user;
+mod shares;
 mod sweep;
 mod users;
 mod words;
@@ -57,12 +59,14 @@ fn main() {
         dhcp::sentences(),
         guards::sentences(),
         heal::sentences(),
+        environment::sentences(),
         errors::sentences(),
         everyday_commands::sentences(),
         everyday_commit::sentences(),
         everyday_conf::sentences(),
         everyday_run::sentences(),
         everyday_volumes::sentences(),
+        shares::sentences(),
         podman::sentences(),
         pods::sentences(),
         kube::sentences(),

@@ -49,11 +49,7 @@ fn sentence(victim: &'static Victim) -> Sentence {
 /// A lab that lives as long as a sweep may take.
 pub(crate) fn options(who: Who) -> LabOptions {
     let seconds = if places_wanted() == FEW { 300 } else { 12 * 3600 };
-    LabOptions {
-        limit: Duration::from_secs(seconds),
-        user: who == Who::User,
-        ..LabOptions::default()
-    }
+    LabOptions { limit: Duration::from_secs(seconds), user: who == Who::User, ..LabOptions::default() }
 }
 
 /// One command that things happen to.
@@ -289,7 +285,8 @@ impl<'lab> Watched<'lab> {
         let run = self.traced(blow.whom, &format!("--at {} {how}", blow.at), &report);
         let text = std::fs::read_to_string(&report).unwrap_or_default();
         let hit = text.lines().find(|line| line.starts_with("hit")).map(str::to_owned);
-        let failure = said_badly(&run).or_else(|| self.unsettled(run.code == 0)).map(|what| format!("{what}\n{}", run.err));
+        let failure =
+            said_badly(&run).or_else(|| self.unsettled(run.code == 0)).map(|what| format!("{what}\n{}", run.err));
         Told { struck: hit.is_some(), hit: hit.unwrap_or_else(|| "hit nothing".to_owned()), failure }
     }
 
