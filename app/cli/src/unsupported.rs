@@ -13,7 +13,6 @@ const FLAGS: &[(&str, &str)] = &[
          shm-size-systemd systemd",
     ),
     ("create", "attach/a init-ctr"),
-    ("ps", "external ns size/s sort sync watch/w"),
     ("pod create", "gpus hosts-file infra-conmon-pidfile no-hostname shm-size-systemd"),
     (
         "kube play",
@@ -29,8 +28,7 @@ const FLAGS: &[(&str, &str)] = &[
     ("login", "compat-auth-file secret"),
     ("logout", "compat-auth-file"),
     ("image prune", "build-cache external"),
-    ("exec", "cidfile detach-keys latest/l no-session preserve-fd preserve-fds privileged"),
-    ("inspect", "latest/l size/s"),
+    ("exec", "cidfile no-session preserve-fd preserve-fds"),
     (
         "update",
         "health-cmd health-interval health-log-destination health-max-log-count health-max-log-size health-on-failure \
@@ -53,7 +51,7 @@ const COMMANDS: &str = "artifact auto-update build farm \
     init machine manifest mount quadlet secret \
     system umount unmount";
 
-const CONTAINER_COMMANDS: &str = "checkpoint cleanup clone init mount prune \
+const CONTAINER_COMMANDS: &str = "checkpoint clone init mount \
     restore runlabel umount unmount";
 const IMAGE_COMMANDS: &str = "build mount scp sign trust umount unmount";
 

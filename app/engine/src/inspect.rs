@@ -67,7 +67,7 @@ impl Engine {
             "AppArmorProfile": "",
             "EffectiveCaps": capabilities,
             "BoundingCaps": capabilities,
-            "ExecIDs": [],
+            "ExecIDs": crate::exec::sessions(&places),
             "GraphDriver": {
                 "Name": "overlay",
                 "Data": {
@@ -513,7 +513,7 @@ pub(crate) fn host_config(record: &ContainerRecord, log: std::path::PathBuf) -> 
         "PublishAllPorts": network.publish_all,
         "ReadonlyRootfs": settings.security.read_only,
         "SecurityOpt": settings.security.options,
-        "Tmpfs": settings.tmpfs.iter().cloned().collect::<BTreeMap<_, _>>(),
+        "Tmpfs": settings.tmpfs.iter().map(|(path, options)| (path, spec::tmpfs_text(options))).collect::<BTreeMap<_, _>>(),
         "UTSMode": inside.uts.text(),
         "UsernsMode": users_text(settings.users.as_ref()),
         "ShmSize": inside.shm_size.unwrap_or(spec::SHM_SIZE),

@@ -91,6 +91,7 @@ mod user;
 mod users;
 mod volumes;
 
+pub use about::{AS_PODMAN, NOT_TOLD};
 pub use commit::CommitWish;
 pub use connect::Mode;
 pub use control::{RemoveOptions, Stopped};

@@ -230,7 +230,7 @@ impl Registries {
     }
 
     /// Where short names are searched.
-    pub(crate) fn search(&self) -> &[String] {
+    pub fn search(&self) -> &[String] {
         &self.search
     }
 

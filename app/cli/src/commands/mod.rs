@@ -2,6 +2,8 @@
 
 mod attach;
 mod commit;
+mod container_cleanup;
+mod container_prune;
 pub(crate) mod cp;
 mod create;
 mod diff;
@@ -68,6 +70,7 @@ mod unshare;
 mod update;
 pub(crate) mod version;
 mod volume_create;
+mod volume_export;
 mod volume_inspect;
 mod volume_ls;
 mod volume_prune;
@@ -101,6 +104,8 @@ const SEVERAL_CONTAINERS: &str = "[options] CONTAINER [CONTAINER...]";
 pub(crate) const COMMANDS: &[Entry] = &[
     Entry::new::<attach::AttachCommand>(&["attach", "container attach"], "Take part in a running container's input and output", "[options] CONTAINER"),
     Entry::new::<commit::Commit>(&["commit", "container commit"], "Make an image of what a container changed", "[options] CONTAINER [IMAGE]"),
+    Entry::new::<container_cleanup::ContainerCleanup>(&["container cleanup"], "Take away what is left of containers that have ended", SEVERAL_CONTAINERS),
+    Entry::new::<container_prune::ContainerPrune>(&["container prune"], "Remove all containers that do not run", "[options]"),
     Entry::new::<cp::Cp>(&["cp", "container cp"], "Copy files between containers and the host", "[options] [CONTAINER:]SRC_PATH [CONTAINER:]DEST_PATH"),
     Entry::new::<create::Create>(&["create", "container create"], "Create but do not start a container", "[options] IMAGE [COMMAND [ARG...]]"),
     Entry::new::<diff::Diff>(&["diff"], "Show what a container or an image changed", "[options] CONTAINER|IMAGE [CONTAINER|IMAGE]"),
@@ -182,6 +187,8 @@ pub(crate) const COMMANDS: &[Entry] = &[
     Entry::new::<version::Version>(&["version"], "Display the version", "[options]"),
     Entry::new::<volume_create::VolumeCreate>(&["volume create"], "Create a volume", "[options] [NAME]"),
     Entry::new::<exists::VolumeExists>(&["volume exists"], "Check if a volume exists", "VOLUME"),
+    Entry::new::<volume_export::VolumeExport>(&["volume export"], "Write the files of a volume as a tar archive", "[options] VOLUME"),
+    Entry::new::<volume_export::VolumeImport>(&["volume import"], "Add the files of a tar archive to a volume", "VOLUME [SOURCE]"),
     Entry::new::<volume_inspect::VolumeInspect>(&["volume inspect"], "Display volumes", "[options] VOLUME [VOLUME...]"),
     Entry::new::<volume_ls::VolumeLs>(&["volume ls", "volume list"], "List volumes", "[options]"),
     Entry::new::<volume_prune::VolumePrune>(&["volume prune"], "Remove volumes that no container uses", "[options]"),

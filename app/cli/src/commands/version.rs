@@ -1,5 +1,7 @@
 //! `podwire version` and `podwire --version`
 
+use engine::{AS_PODMAN, NOT_TOLD};
+
 use crate::flags::{self, Command};
 use crate::formats;
 use crate::global::{Podwire, say};
@@ -25,15 +27,14 @@ impl Command for Version {
             formats::object("version", &self.format, &client(&os_arch))?;
             return Ok(0);
         }
-        say(format_args!("Client:       Podwire Engine\nVersion:      {VERSION}\nOS/Arch:      {os_arch}"))?;
+        say(format_args!(
+            "Client:       Podwire Engine\nVersion:      {VERSION}\nAPI Version:  {AS_PODMAN}\nOS/Arch:      {os_arch}"
+        ))?;
         Ok(0)
     }
 }
 
-/// The Podman whose words these are: tools that drive it read the last word of `--version`.
-const AS_PODMAN: &str = "5.4.2";
-
-/// One line, for `--version`.
+/// One line, for `--version`, whose last word tools that drive Podman read.
 pub(crate) fn short() -> Outcome {
     say(format_args!("podwire version {VERSION}, as podman {AS_PODMAN}"))?;
     Ok(0)
@@ -45,7 +46,12 @@ fn client(os_arch: &str) -> Value {
         Value::record(
             "*define.Version",
             vec![
+                Field::same("APIVersion", AS_PODMAN),
                 Field::same("Version", VERSION),
+                Field::same("GoVersion", ""),
+                Field::same("GitCommit", ""),
+                Field::same("BuiltTime", NOT_TOLD),
+                Field::same("Built", 0_i64),
                 Field::same("OsArch", os_arch),
                 Field::same("Os", std::env::consts::OS),
             ],

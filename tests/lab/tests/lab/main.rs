@@ -13,6 +13,7 @@ mod errors;
 mod everyday_commands;
 mod everyday_commit;
 mod everyday_conf;
+mod everyday_json;
 mod everyday_run;
 mod everyday_volumes;
 mod faults;
@@ -64,6 +65,7 @@ fn main() {
         everyday_commands::sentences(),
         everyday_commit::sentences(),
         everyday_conf::sentences(),
+        everyday_json::sentences(),
         everyday_run::sentences(),
         everyday_volumes::sentences(),
         shares::sentences(),
