@@ -28,6 +28,8 @@ pub(crate) struct Entry {
     pub(crate) about: &'static str,
     /// What follows the name in the usage line.
     pub(crate) usage: &'static str,
+    /// Not in lists of commands: for those who build packages of podwire.
+    pub(crate) hidden: bool,
     arguments: fn(Clap) -> Clap,
     run: fn(&ArgMatches, &Podwire) -> Outcome,
 }
@@ -47,6 +49,7 @@ impl Entry {
             names,
             about,
             usage,
+            hidden: false,
             arguments: C::augment_args,
             run: |matches, podwire| match C::from_arg_matches(matches) {
                 Ok(command) => command.run(podwire),
@@ -55,15 +58,34 @@ impl Entry {
         }
     }
 
+    /// One that lists of commands leave out.
+    pub(crate) const fn hidden<C: Command>(
+        names: &'static [&'static str],
+        about: &'static str,
+        usage: &'static str,
+    ) -> Self {
+        Self { hidden: true, ..Self::new::<C>(names, about, usage) }
+    }
+
+    /// Its own flags as they are written down, before [`as_pflag`].
+    pub(crate) fn definitions(&self) -> Clap {
+        (self.arguments)(Clap::new(self.names[0]))
+    }
+
     /// The command with its own flags only.
     pub(crate) fn clap(&self) -> Clap {
-        as_pflag((self.arguments)(Clap::new(self.names[0])))
+        as_pflag(self.definitions())
     }
 }
 
 /// The flags that every command takes.
 pub(crate) fn global_clap() -> Clap {
-    as_pflag(Global::augment_args(Clap::new("podwire")))
+    as_pflag(global_definitions())
+}
+
+/// As they are written down.
+pub(crate) fn global_definitions() -> Clap {
+    Global::augment_args(Clap::new("podwire"))
 }
 
 /// pflag's rules: values may begin with `-`, switches take `=false`.

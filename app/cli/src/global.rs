@@ -3,7 +3,7 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use engine::rootless::Environment;
+use engine::rootless::{Environment, Located};
 use engine::{Engine, EngineOptions, Summary};
 
 use crate::conf::Conf;
@@ -75,9 +75,23 @@ impl Global {
     }
 }
 
-/// Commands that start containers, or something in them.
-const RUNTIME_CALLERS: &[&str] =
-    &["run", "start", "restart", "exec", "container run", "container start", "container restart", "container exec"];
+/// Commands that make or start containers, or something in them, or speak of the runtime.
+const RUNTIME_CALLERS: &[&str] = &[
+    "run",
+    "create",
+    "start",
+    "restart",
+    "exec",
+    "info",
+    "container run",
+    "container create",
+    "container start",
+    "container restart",
+    "container exec",
+    "kube play",
+    "play kube",
+    "system info",
+];
 
 /// What a command is given.
 pub(crate) struct Podwire {
@@ -129,10 +143,7 @@ impl Podwire {
     pub(crate) fn options(&self) -> Result<EngineOptions, Failure> {
         let Global { root, runroot, tmpdir, network_config_dir, runtime, .. } = &self.global;
         let given = |path: &Option<PathBuf>| path.as_deref().map(absolute).transpose();
-        let set = |variable| std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let environment =
-            Environment { home: set("HOME"), data_home: set("XDG_DATA_HOME"), runtime_dir: set("XDG_RUNTIME_DIR") };
-        let located = engine::rootless::locate(given(root)?, given(runroot)?, &environment)?;
+        let located = locate(given(root)?, given(runroot)?)?;
         if let Some(warning) = located.warning {
             tracing::warn!("{warning}");
         }
@@ -185,6 +196,14 @@ impl Podwire {
     pub(crate) fn usage(&self, message: impl std::fmt::Display) -> Failure {
         flags::usage(self.command, message)
     }
+}
+
+/// Where things are, by the flags and the environment.
+pub(crate) fn locate(root: Option<PathBuf>, runroot: Option<PathBuf>) -> Result<Located, Failure> {
+    let set = |variable| std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let environment =
+        Environment { home: set("HOME"), data_home: set("XDG_DATA_HOME"), runtime_dir: set("XDG_RUNTIME_DIR") };
+    Ok(engine::rootless::locate(root, runroot, &environment)?)
 }
 
 /// An absolute path; what does not exist yet is taken from the current directory.

@@ -48,6 +48,7 @@ const FLAGS: &[(&str, &str)] = &[
          health-startup-success health-startup-timeout health-timeout latest/l memory/m memory-reservation \
          memory-swap memory-swappiness no-healthcheck pids-limit restart ulimit unsetenv",
     ),
+    ("system prune", "build include-pinned"),
     ("wait", "exit-first-match return-on-first"),
     ("info", "debug/D"),
     (
@@ -61,12 +62,13 @@ const FLAGS: &[(&str, &str)] = &[
 /// Commands, and nouns with all that belongs to them.
 const COMMANDS: &str = "artifact auto-update build commit diff export farm \
     init machine manifest mount quadlet secret stats \
-    system umount unmount";
+    umount unmount";
 
-const CONTAINER_COMMANDS: &str = "checkpoint cleanup clone commit diff export init mount prune \
+const CONTAINER_COMMANDS: &str = "checkpoint cleanup clone commit diff export init mount \
     restore runlabel stats umount unmount";
 const IMAGE_COMMANDS: &str = "build mount scp sign trust umount unmount";
 
+const SYSTEM_COMMANDS: &str = "check connection dial-stdio hyperv-prep locks service";
 const KUBE_COMMANDS: &str = "apply";
 const GENERATE_COMMANDS: &str = "spec systemd";
 const POD_COMMANDS: &str = "clone stats";
@@ -77,6 +79,7 @@ pub(crate) fn is_command(words: &str) -> bool {
         Some(("container", word)) => (CONTAINER_COMMANDS, word),
         Some(("image", word)) => (IMAGE_COMMANDS, word),
         Some(("pod", word)) => (POD_COMMANDS, word),
+        Some(("system", word)) => (SYSTEM_COMMANDS, word),
         Some(("kube", word)) => (KUBE_COMMANDS, word),
         Some(("generate", word)) => (GENERATE_COMMANDS, word),
         _ => (COMMANDS, words),

@@ -23,6 +23,7 @@ use crate::foreground::{self, Watch};
 use crate::monitor::{self, Mode, Order};
 use crate::networking::SandboxWish;
 use crate::record::{ContainerRecord, Fate, State};
+use crate::runtime::Runtime;
 use crate::talk::{Attach, RunEnd, RunResult, Talk};
 use crate::{config, rootless_net, spec};
 
@@ -140,7 +141,7 @@ impl Engine {
         me: ProcessRef,
         watch: Option<&Watch>,
     ) -> Result<foreground::Connection> {
-        let runtime = self.runtime()?;
+        let runtime = self.runtime_of(record)?;
         self.make_volumes(record)?;
         let held = self.hold_ports(&record.settings.ports)?;
         let sandbox = self.sandbox(record)?;
@@ -167,12 +168,30 @@ impl Engine {
         Ok(foreground::Connection::new(ours))
     }
 
-    pub(crate) fn runtime(&self) -> Result<crate::runtime::Runtime> {
-        crate::runtime::Runtime::find(self.options().runtime.as_deref(), &self.options().runroot)
+    /// The one that is asked for, or that new containers get.
+    pub(crate) fn runtime(&self) -> Result<Runtime> {
+        Runtime::find(self.options().runtime.as_deref(), &self.options().runroot)
+    }
+
+    /// The path of the one that a new container gets. None when none is installed and none was asked for: it may come.
+    pub(crate) fn wished_runtime(&self) -> Result<Option<String>> {
+        let path = |runtime: Runtime| runtime.path.display().to_string();
+        match self.options().runtime {
+            Some(_) => self.runtime().map(|runtime| Some(path(runtime))),
+            None => Ok(self.runtime().ok().map(path)),
+        }
+    }
+
+    /// A container's own, whatever is asked for now: no other knows what it has made.
+    pub(crate) fn runtime_of(&self, record: &ContainerRecord) -> Result<Runtime> {
+        match &record.runtime {
+            Some(path) => Runtime::find(Some(path), &self.options().runroot),
+            None => self.runtime(),
+        }
     }
 
     /// For a monitor: with the runtime that was looked up.
-    pub(crate) fn options_with(&self, runtime: &crate::runtime::Runtime) -> EngineOptions {
+    pub(crate) fn options_with(&self, runtime: &Runtime) -> EngineOptions {
         EngineOptions { runtime: Some(runtime.path.display().to_string()), ..self.options().clone() }
     }
 

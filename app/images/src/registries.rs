@@ -155,6 +155,36 @@ impl Registries {
         Ok(all)
     }
 
+    /// By prefix, and where short names are searched, with the keys of Podman's `info`.
+    pub(crate) fn shown(&self) -> serde_json::Value {
+        let word = |pulls: Pulls| match pulls {
+            Pulls::All => "",
+            Pulls::DigestOnly => "digest-only",
+            Pulls::TagOnly => "tag-only",
+        };
+        let mirror = |mirror: &Mirror| {
+            serde_json::json!({
+                "Location": mirror.location, "Insecure": mirror.insecure, "PullFromMirror": word(mirror.pulls),
+            })
+        };
+        let place = |place: &Place| {
+            serde_json::json!({
+                "Prefix": place.prefix,
+                "Location": place.location,
+                "Insecure": place.insecure,
+                "Mirrors": place.mirror.iter().map(mirror).collect::<Vec<_>>(),
+                "Blocked": place.blocked,
+                "MirrorByDigestOnly": place.by_digest_only,
+                "PullFromMirror": "",
+            })
+        };
+        let mut all: serde_json::Map<_, _> = self.registries.iter().map(|(at, what)| (at.clone(), place(what))).collect();
+        if !self.search.is_empty() {
+            all.insert("search".to_owned(), self.search.clone().into());
+        }
+        all.into()
+    }
+
     /// Reads `text` and asks it for names, for fuzzing.
     pub(crate) fn try_parse(text: &str) {
         let mut all = Self::default();
