@@ -177,8 +177,8 @@ pub(crate) fn run(argv: Vec<OsString>) -> Outcome {
     let Some(entry) = route.entry else {
         return run_noun(&route);
     };
-    if matches!(entry.names[0], "run" | "create") && !route.arguments.iter().any(|arg| arg == "--help") {
-        let defaults = Conf::read()?.flags(&route.arguments);
+    if !route.arguments.iter().any(|arg| arg == "--help") {
+        let defaults = Conf::read()?.flags(entry.names[0], &route.arguments);
         route.arguments.splice(0..0, defaults);
     }
     let name = entry.names.iter().find(|n| **n == route.words).copied().unwrap_or(entry.names[0]);

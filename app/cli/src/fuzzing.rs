@@ -54,6 +54,6 @@ pub fn run(lines: &str) -> Option<NetworkConfig> {
     let entry = crate::commands::COMMANDS.iter().find(|entry| entry.names[0] == "create")?;
     let flags = ContainerFlags::from_arg_matches(&entry.clap().try_get_matches_from(words).ok()?).ok()?;
     let global = Global::from_arg_matches(&global_clap().try_get_matches_from(["podwire"]).ok()?).ok()?;
-    let podwire = Podwire { global, argv: Vec::new(), command: "create" };
+    let podwire = Podwire::where_nothing_is_set(global, "create");
     Some(flags.wish(&podwire).ok()?.config.network)
 }

@@ -9,7 +9,7 @@ const FLAGS: &[(&str, &str)] = &[
          device-read-iops device-write-bps device-write-iops disable-content-trust env-merge \
          group-entry gpus health-log-destination health-max-log-count health-max-log-size \
          health-startup-cmd health-startup-interval health-startup-retries health-startup-success \
-         health-startup-timeout hosts-file hostuser image-volume intel-rdt-closid memory-swappiness \
+         health-startup-timeout hostuser image-volume intel-rdt-closid memory-swappiness \
          no-hostname oom-kill-disable passwd passwd-entry personality preserve-fd \
          preserve-fds rdt-class retry retry-delay rmi rootfs sdnotify seccomp-policy secret \
          shm-size-systemd systemd",
@@ -19,7 +19,7 @@ const FLAGS: &[(&str, &str)] = &[
     (
         "pod create",
         "blkio-weight blkio-weight-device cgroup-parent cpu-shares/c cpus cpuset-cpus cpuset-mems \
-         device-read-bps device-write-bps gidmap gpus hosts-file infra-conmon-pidfile memory/m memory-swap \
+         device-read-bps device-write-bps gidmap gpus infra-conmon-pidfile memory/m memory-swap \
          no-hostname pid shm-size-systemd subgidname subuidname uidmap userns uts volumes-from",
     ),
     (
