@@ -343,7 +343,8 @@ mod tests {
 
     #[test]
     fn each_command_has_its_own_settings() {
-        let conf = conf(&["[engine]\ndetach_keys = \"ctrl-x\"\ncompression_format = \"zstd\"\n[containers]\ntz = \"UTC\"\n"]);
+        let conf =
+            conf(&["[engine]\ndetach_keys = \"ctrl-x\"\ncompression_format = \"zstd\"\n[containers]\ntz = \"UTC\"\n"]);
         assert_eq!(conf.flags("push", &[]), ["--compression-format=zstd"]);
         assert_eq!(conf.flags("attach", &[]), ["--detach-keys=ctrl-x"]);
         assert_eq!(conf.flags("run", &[]), ["--tz=UTC", "--detach-keys=ctrl-x"]);
@@ -357,7 +358,9 @@ mod tests {
         assert!(read("default_subnet = \"fd00::/64\"").default_subnet().is_err());
         let pools = read("default_subnet_pools = [{\"base\" = \"172.20.0.0/16\", \"size\" = 24}]").subnet_pools();
         assert_eq!(pools.unwrap().unwrap().len(), 1);
-        for wrong in ["[{base = \"172.20.0.0/16\"}]", "[{base = \"x\", size = 24}]", "[{base = \"10.0.0.0/16\", size = 8}]"] {
+        for wrong in
+            ["[{base = \"172.20.0.0/16\"}]", "[{base = \"x\", size = 24}]", "[{base = \"10.0.0.0/16\", size = 8}]"]
+        {
             let failure = read(&format!("default_subnet_pools = {wrong}")).subnet_pools().unwrap_err();
             assert!(failure.message.contains("size = 24"), "{}", failure.message);
         }

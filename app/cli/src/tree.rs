@@ -16,7 +16,8 @@ use crate::flags::{self, Entry};
 /// name, or the word of the usage line).
 pub(crate) fn podwire(dress: &dyn Fn(&str, &str, Arg) -> Arg) -> Clap {
     let globals = flags::global_definitions();
-    let root = Clap::new("podwire").about("Run containers and the networks between them").args(own(&globals, "", dress));
+    let root =
+        Clap::new("podwire").about("Run containers and the networks between them").args(own(&globals, "", dress));
     NOUNS.iter().fold(with_commands(plain(root), "", dress), |root, (noun, about)| {
         root.subcommand(with_commands(plain(Clap::new(*noun).about(*about)), noun, dress))
     })
@@ -33,12 +34,7 @@ fn with_commands(clap: Clap, noun: &str, dress: &dyn Fn(&str, &str, Arg) -> Arg)
 }
 
 /// One command, called `word` here.
-pub(crate) fn command(
-    entry: &Entry,
-    name: &str,
-    word: &'static str,
-    dress: &dyn Fn(&str, &str, Arg) -> Arg,
-) -> Clap {
+pub(crate) fn command(entry: &Entry, name: &str, word: &'static str, dress: &dyn Fn(&str, &str, Arg) -> Arg) -> Clap {
     let places = places(entry.usage).into_iter().map(|place| dress(name, &place.word, place.arg()));
     plain(Clap::new(word).about(entry.about)).args(own(&entry.definitions(), name, dress)).args(places)
 }

@@ -80,7 +80,7 @@ impl Engine {
             },
             "ociRuntime": self.runtime_shown(),
             "os": std::env::consts::OS,
-            "remoteSocket": { "exists": false },
+            "remoteSocket": { "path": "", "exists": false },
             "rootlessNetworkCmd": "pasta",
             "serviceIsRemote": false,
             "security": {

@@ -207,7 +207,7 @@ impl Networking<'_> {
     fn fresh_default(&self, tx: &Tx<'_>, facts: &Facts) -> Result<Network> {
         let networks = self.networks_around(tx)?;
         let around = Surroundings { networks: &networks, used: &facts.used, links: &facts.links };
-        let mut network = 
+        let mut network =
             ipam::default_network(&around, self.options.default_subnet, self.options.pools(), &now()).map_err(usage)?;
         network.id = self.default_id()?;
         Ok(network)
@@ -289,7 +289,9 @@ fn unusual_default(network: &Network, wanted: Option<Subnet>) -> Option<String> 
     let mut told = Vec::new();
     let wanted = wanted.map_or_else(|| ipam::DEFAULT_SUBNET.to_owned(), |subnet| subnet.to_string());
     if subnet.to_string() != wanted {
-        told.push(format!("its subnet is {subnet}, for {wanted} is in use on this host (see: ip route show table all)"));
+        told.push(format!(
+            "its subnet is {subnet}, for {wanted} is in use on this host (see: ip route show table all)"
+        ));
     }
     if let Some(link) = network.link.as_ref().filter(|link| link.as_str() != "podman0") {
         told.push(format!("its bridge is {link}, for the name podman0 is taken (see: ip link show podman0)"));

@@ -5,8 +5,8 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use linux::ProcessRef;
 use ipam::SubnetPool;
+use linux::ProcessRef;
 use model::{ContainerId, ContainerName, Subnet};
 use store::{ContainerRow, Lookup, Store, Tx};
 

@@ -322,7 +322,8 @@ impl Engine {
             let Ok(file) = found.map(std::fs::File::from) else { continue };
             // Not a file: a whiteout, or nothing that lines are read from.
             let mut text = String::new();
-            if file.metadata().is_ok_and(|meta| meta.is_file()) && file.take(HOSTS_MAX).read_to_string(&mut text).is_err()
+            if file.metadata().is_ok_and(|meta| meta.is_file())
+                && file.take(HOSTS_MAX).read_to_string(&mut text).is_err()
             {
                 text.clear();
             }
@@ -427,4 +428,3 @@ pub(crate) fn resolv_conf_text(
 pub(crate) fn sharer_line(record: &ContainerRecord) -> String {
     format!("127.0.0.1\t{}\n", record.name)
 }
-

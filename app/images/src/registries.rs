@@ -182,7 +182,8 @@ impl Registries {
                 "PullFromMirror": "",
             })
         };
-        let mut all: serde_json::Map<_, _> = self.registries.iter().map(|(at, what)| (at.clone(), place(what))).collect();
+        let mut all: serde_json::Map<_, _> =
+            self.registries.iter().map(|(at, what)| (at.clone(), place(what))).collect();
         if !self.search.is_empty() {
             all.insert("search".to_owned(), self.search.clone().into());
         }

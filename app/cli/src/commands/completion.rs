@@ -176,7 +176,9 @@ mod tests {
 
     #[test]
     fn a_shell_gets_what_makes_it_ask() {
-        for (name, says) in [("bash", "complete -o nospace"), ("zsh", "#compdef podwire"), ("fish", "--command podwire")] {
+        for (name, says) in
+            [("bash", "complete -o nospace"), ("zsh", "#compdef podwire"), ("fish", "--command podwire")]
+        {
             let mut script = Vec::new();
             shell(name).unwrap().write_registration(ASKED[0], "podwire", "podwire", "podwire", &mut script).unwrap();
             let script = String::from_utf8(script).unwrap();

@@ -47,10 +47,8 @@ impl Command for ImagePrune {
 pub(super) fn remove_unused(engine: &mut Engine, filters: &Filters, all: bool) -> Result<Vec<ImageId>, Failure> {
     let selection = Selection::read(filters, engine)?;
     let images = engine.images()?.list()?.into_iter();
-    let fitting: Vec<_> = images
-        .filter(|image| all || image.names.is_empty())
-        .filter(|image| selection.names(image).is_some())
-        .collect();
+    let fitting: Vec<_> =
+        images.filter(|image| all || image.names.is_empty()).filter(|image| selection.names(image).is_some()).collect();
     let mut deleted = Vec::new();
     for image in fitting {
         match engine.remove_image(&image.id.to_string(), true, false) {

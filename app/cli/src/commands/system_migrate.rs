@@ -18,7 +18,8 @@ impl Command for SystemMigrate {
     /// /etc/subuid count, are made anew when nobody is in them any more.
     fn run(self, podwire: &Podwire) -> Outcome {
         flags::none(podwire, &self.arguments)?;
-        let runtime = podwire.conf()?.runtime(Some(&self.new_runtime).filter(|name| !name.is_empty()).map(String::as_str));
+        let runtime =
+            podwire.conf()?.runtime(Some(&self.new_runtime).filter(|name| !name.is_empty()).map(String::as_str));
         let mut told = Ok(());
         podwire.engine()?.migrate(runtime.as_deref().filter(|_| !self.new_runtime.is_empty()), |id| {
             if told.is_ok() {

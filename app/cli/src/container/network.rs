@@ -3,9 +3,7 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use engine::config::{
-    AttachmentConfig, BaseHosts, Dns, HostEntry, HostInternal, NetworkConfig, NetworkMode, PortText,
-};
+use engine::config::{AttachmentConfig, BaseHosts, Dns, HostEntry, HostInternal, NetworkConfig, NetworkMode, PortText};
 use model::{DnsName, LinkName, MacAddr, PastaOptions, Protocol};
 
 use crate::conf::NetworkDefaults;
@@ -260,7 +258,8 @@ impl Usual {
             return mode(typed);
         }
         let set = self.set.mode.as_slice();
-        let flags: Vec<String> = if typed.is_empty() { set } else { typed }.iter().map(|f| self.with_options(f)).collect();
+        let flags: Vec<String> =
+            if typed.is_empty() { set } else { typed }.iter().map(|f| self.with_options(f)).collect();
         let mut mode = mode(&flags)?;
         match &mut mode {
             NetworkMode::Private(_) if self.rootless => {

@@ -52,7 +52,8 @@ pub(crate) struct Pending {
 
 impl Machine {
     pub(crate) fn new() -> Self {
-        let podman = default_network(&Surroundings { networks: &[], used: &[], links: &[] }, None, ipam::POOLS, "").unwrap();
+        let podman =
+            default_network(&Surroundings { networks: &[], used: &[], links: &[] }, None, ipam::POOLS, "").unwrap();
         Self {
             world: World::new(),
             networks: BTreeMap::from([("podman".to_owned(), podman)]),

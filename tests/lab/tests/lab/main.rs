@@ -10,6 +10,8 @@ mod errors;
 mod everyday_commands;
 mod everyday_conf;
 mod everyday_run;
+mod everyday_system;
+mod everyday_tasks;
 mod everyday_volumes;
 mod faults;
 mod guards;
@@ -55,6 +57,8 @@ fn main() {
         everyday_commands::sentences(),
         everyday_conf::sentences(),
         everyday_run::sentences(),
+        everyday_system::sentences(),
+        everyday_tasks::sentences(),
         everyday_volumes::sentences(),
         podman::sentences(),
         pods::sentences(),
