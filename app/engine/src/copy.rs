@@ -1,4 +1,4 @@
-//! Files in and out of containers: `cp`, `export`.
+//! Files in and out of containers: `cp`.
 //!
 //! ```text
 //!   source: Tree + path ──pack──> tar stream ──unpack──> Tree + path: destination
@@ -83,7 +83,7 @@ impl Tree {
         Ok(Self { root: File::open("/")?.into(), way: Way::Host })
     }
 
-    fn container(root: File) -> Self {
+    pub(crate) fn container(root: File) -> Self {
         Self { root: root.into(), way: Way::Container }
     }
 
@@ -517,7 +517,7 @@ impl Engine {
     }
 
     /// Makes this process the owner of a container at rest; its state until then.
-    fn borrow(&self, record: &ContainerRecord) -> Result<State> {
+    pub(crate) fn borrow(&self, record: &ContainerRecord) -> Result<State> {
         let me = ProcessRef::me().map_err(Error::usage)?;
         self.store.write(|tx| {
             let found = load(tx, &record.id)?.filter(|record| record.state.at_rest());
@@ -534,7 +534,7 @@ impl Engine {
         })
     }
 
-    fn give_back(&self, record: &ContainerRecord, before: State) -> Result<()> {
+    pub(crate) fn give_back(&self, record: &ContainerRecord, before: State) -> Result<()> {
         let me = ProcessRef::me().map_err(Error::usage)?;
         self.store.write(|tx| {
             let Some(mut record) = load(tx, &record.id)?.filter(|record| record.owner == Some(me)) else {

@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use jiff::Timestamp;
-use linux::userns::{IdRange, UserNs};
+use linux::userns::{IdMaps, IdRange, UserNs};
 use linux::{ProcessRef, Spawn, fds, mounts, userns};
 use model::{ContainerId, ImageId};
 use serde::{Deserialize, Serialize};
@@ -191,7 +191,10 @@ impl Monitor {
         let mut pause = None;
         let mut started = match &record.image {
             Some(image) => self.launch(record, image)?,
-            None => Up::without_streams(pause.insert(Pause::start(record, netns.as_deref())?).init),
+            None => {
+                let users = self.users(record)?;
+                Up::without_streams(pause.insert(Pause::start(record, netns.as_deref(), users.as_ref())?).init)
+            }
         };
         // Before it counts as running: until then a monitor that is killed takes the container with it.
         started.keeper = started.kept().map(|kept| Keeper::start(&self.places, started.init, kept)).transpose()?;
@@ -427,7 +430,7 @@ impl Launch<'_> {
     /// other owners than they have on disk; else there are copies of them that have those. Changes have them on disk.
     fn mount_mapped_root(&self, stage: &mut Stage, users: &UserNs) -> Result<PathBuf> {
         let root = stage.directory()?;
-        if has_only_ourselves(users) {
+        if has_only_ourselves(users.maps()) {
             // All files are ours already: there is nobody else.
             mount_root(self.places, &self.layers, &root, self.order.options.rootless)?;
             return Ok(root);
@@ -575,9 +578,9 @@ pub(crate) fn mount_root(places: &Places, layers: &[PathBuf], merged: &Path, roo
 }
 
 /// Is it one of a user without subordinate ids?
-fn has_only_ourselves(users: &UserNs) -> bool {
+pub(crate) fn has_only_ourselves(maps: &IdMaps) -> bool {
     let only_ours = |map: &[IdRange]| matches!(map, [IdRange { outside: 0, count: 1, .. }]);
-    only_ours(&users.maps().uids) && only_ours(&users.maps().gids) && users::we_have_one_id()
+    only_ours(&maps.uids) && only_ours(&maps.gids) && users::we_have_one_id()
 }
 
 /// The conversation with the command that started us: our standard input.

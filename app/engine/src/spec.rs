@@ -260,14 +260,25 @@ fn limit(name: &str, resource: Resource, wish: u64) -> Value {
 
 /// The container's environment, in Podman's order. What the image and the user say wins over our own.
 pub(crate) fn environment(settings: &Settings, user: &User) -> Vec<String> {
-    let mut env = settings.env.clone();
     let hostname = format!("HOSTNAME={}", settings.hostname);
     let home = format!("HOME={}", user.home);
     let terminal = settings.tty.then_some("TERM=xterm");
-    let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    with_defaults(settings, LASTING.into_iter().chain([home.as_str(), &hostname]).chain(terminal))
+}
+
+/// What of it an image of the container has, too.
+pub(crate) fn lasting_environment(settings: &Settings) -> Vec<String> {
+    with_defaults(settings, LASTING.into_iter())
+}
+
+/// Where nobody says otherwise, in whatever place and for whomever it runs.
+const LASTING: [&str; 2] = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "container=podman"];
+
+fn with_defaults<'a>(settings: &Settings, defaults: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let mut env = settings.env.clone();
     let unset =
         |text: &str| settings.unset_env.all || settings.unset_env.names.iter().any(|name| name_of(text) == name);
-    for default in [path, "container=podman", &home, &hostname].into_iter().chain(terminal) {
+    for default in defaults {
         if !unset(default) && !env.iter().any(|set| name_of(set) == name_of(default)) {
             env.push(default.to_owned());
         }

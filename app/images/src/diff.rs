@@ -1,17 +1,13 @@
-//! `image diff`: what an image's topmost layer changed, read from the layers on disk.
+//! `diff`: what the topmost of some layers changed, an image's or a container's, read from the layers on disk.
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use linux::mounts;
-use rustix::fs::{CWD, FileType, Mode, OFlags, Stat};
+use rustix::fs::{FileType, Stat};
 
 use crate::error::{ImageError, Result};
-use crate::image::Image;
-use crate::images::Images;
-use crate::tree;
+use crate::tree::{self, Seen};
 
 /// What happened to a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,32 +26,35 @@ const PATHS_MAX: usize = 4_000_000;
 /// Names of strangers are bytes, and so are paths made of them.
 type Path8 = Vec<u8>;
 
-impl Images<'_> {
-    /// What is different in `image` from `other`, or from the same image without its topmost layer: absolute paths.
-    pub fn diff(&self, image: &Image, other: Option<&Image>) -> Result<Vec<(Kind, String)>> {
-        let changes = match other {
-            None => top(image)?,
-            Some(other) => between(image, other)?,
-        };
-        Ok(changes.into_iter().map(|(path, kind)| (kind, String::from_utf8_lossy(&path).into_owned())).collect())
-    }
+/// What is different in a stack of layers, topmost first, from `other`, or from itself without the topmost: absolute paths.
+pub fn diff(layers: &[PathBuf], other: Option<&[PathBuf]>) -> Result<Vec<(Kind, String)>> {
+    let changes = match other {
+        None => top(layers)?,
+        Some(other) => between(layers, other)?,
+    };
+    Ok(changes.into_iter().map(|(path, kind)| (kind, String::from_utf8_lossy(&path).into_owned())).collect())
 }
 
 /// The changes that the topmost layer makes to those below.
-fn top(image: &Image) -> Result<BTreeMap<Path8, Kind>> {
-    let Some((top, below)) = image.layers.split_first() else { return Ok(BTreeMap::new()) };
+fn top(layers: &[PathBuf]) -> Result<BTreeMap<Path8, Kind>> {
+    let Some((top, below)) = layers.split_first() else { return Ok(BTreeMap::new()) };
     let before = merged(below)?;
-    let after = merged(&image.layers)?;
+    let after = merged(layers)?;
     let mut changes = compared(&before, &after);
-    // What the layer has anew is a change even if nothing but its content differs, which is not compared.
-    for path in own(top)?.into_iter().filter(|path| before.contains_key(path) && after.contains_key(path)) {
-        changes.entry(path).or_insert(Kind::Changed);
+    // What the layer has anew is a change even if nothing but its content differs, which is not compared; a directory,
+    // if something was made or removed in it.
+    for path in own(top)? {
+        if let (Some(was), Some(is)) = (before.get(&path), after.get(&path))
+            && (!is.directory || was.modified != is.modified)
+        {
+            changes.entry(path).or_insert(Kind::Changed);
+        }
     }
     Ok(with_parents(changes, &before))
 }
 
-fn between(image: &Image, other: &Image) -> Result<BTreeMap<Path8, Kind>> {
-    let (before, after) = (merged(&other.layers)?, merged(&image.layers)?);
+fn between(layers: &[PathBuf], other: &[PathBuf]) -> Result<BTreeMap<Path8, Kind>> {
+    let (before, after) = (merged(other)?, merged(layers)?);
     let changes = compared(&before, &after);
     Ok(with_parents(changes, &before))
 }
@@ -79,22 +78,47 @@ fn ancestors(path: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// What there is of a path to compare.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Seen {
+struct Facts {
     mode: u32,
     uid: u32,
     gid: u32,
     size: i64,
     modified: (i64, i64),
     device: u64,
+    directory: bool,
 }
 
-type Tree = BTreeMap<Path8, Seen>;
+impl Facts {
+    fn of(stat: &Stat) -> Self {
+        let directory = tree::file_type(stat) == FileType::Directory;
+        Self {
+            mode: stat.st_mode,
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            // A directory's own size is its file system's affair.
+            size: if directory { 0 } else { stat.st_size },
+            modified: (stat.st_mtime, stat.st_mtime_nsec.cast_signed()),
+            device: stat.st_rdev,
+            directory,
+        }
+    }
+
+    /// Not by the time of a directory, which an archive need not have told.
+    fn differs(&self, other: &Self) -> bool {
+        match self.directory {
+            true => *self != Self { modified: self.modified, ..other.clone() },
+            false => self != other,
+        }
+    }
+}
+
+type Tree = BTreeMap<Path8, Facts>;
 
 fn compared(before: &Tree, after: &Tree) -> BTreeMap<Path8, Kind> {
     let gone = before.keys().filter(|path| !after.contains_key(*path)).map(|path| (path.clone(), Kind::Deleted));
     let there = after.iter().filter_map(|(path, seen)| match before.get(path) {
         None => Some((path.clone(), Kind::Added)),
-        Some(was) if was != seen => Some((path.clone(), Kind::Changed)),
+        Some(was) if was.differs(seen) => Some((path.clone(), Kind::Changed)),
         Some(_) => None,
     });
     let mut all: BTreeMap<Path8, Kind> = there.collect();
@@ -109,31 +133,37 @@ fn compared(before: &Tree, after: &Tree) -> BTreeMap<Path8, Kind> {
 }
 
 /// All paths of layers stacked on each other, topmost first.
-fn merged(layers: &[std::path::PathBuf]) -> Result<Tree> {
+fn merged(layers: &[PathBuf]) -> Result<Tree> {
     let mut all = Tree::new();
     for layer in layers.iter().rev() {
-        walk(layer, &mut |path, stat, opaque| {
-            if tree::is_whiteout(stat) {
-                forget_below(&mut all, path);
-                all.remove(path);
-                return all.len();
+        walk(layer, &mut |path, seen| {
+            match seen {
+                Seen::Whiteout => {
+                    forget_below(&mut all, path);
+                    all.remove(path);
+                }
+                Seen::Directory { stat, opaque } => {
+                    if *opaque {
+                        forget_below(&mut all, path);
+                    }
+                    all.insert(path.to_vec(), Facts::of(stat));
+                }
+                Seen::Other(stat) => {
+                    forget_below(&mut all, path);
+                    all.insert(path.to_vec(), Facts::of(stat));
+                }
             }
-            let directory = tree::file_type(stat) == FileType::Directory;
-            if opaque || !directory {
-                forget_below(&mut all, path);
-            }
-            all.insert(path.to_vec(), seen(stat, directory));
             all.len()
         })?;
     }
     Ok(all)
 }
 
-/// The paths that a layer has itself, whiteouts and directories left out.
+/// The paths that a layer has itself, whiteouts left out.
 fn own(layer: &Path) -> Result<Vec<Path8>> {
     let mut all = Vec::new();
-    walk(layer, &mut |path, stat, _| {
-        if !tree::is_whiteout(stat) && tree::file_type(stat) != FileType::Directory {
+    walk(layer, &mut |path, seen| {
+        if !matches!(seen, Seen::Whiteout) {
             all.push(path.to_vec());
         }
         all.len()
@@ -153,55 +183,28 @@ fn forget_below(all: &mut Tree, path: &[u8]) {
     }
 }
 
-fn seen(stat: &Stat, directory: bool) -> Seen {
-    Seen {
-        mode: stat.st_mode,
-        uid: stat.st_uid,
-        gid: stat.st_gid,
-        // A directory's own size and time are its file system's affair.
-        size: if directory { 0 } else { stat.st_size },
-        modified: if directory { (0, 0) } else { (stat.st_mtime, stat.st_mtime_nsec as i64) },
-        device: stat.st_rdev,
-    }
-}
-
-/// Everything in a layer, parents first, with whether it hides what is below it.
-fn walk(layer: &Path, take: &mut dyn FnMut(&[u8], &Stat, bool) -> usize) -> Result<()> {
+/// Everything in a layer, parents first.
+fn walk(layer: &Path, take: &mut dyn FnMut(&[u8], &Seen) -> usize) -> Result<()> {
     let failed = |error: io::Error| ImageError::file(layer, error);
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let root = rustix::fs::openat(CWD, layer, flags, Mode::empty()).map_err(|e| failed(e.into()))?;
     let mut waiting: Vec<Path8> = vec![Vec::new()];
     while let Some(at) = waiting.pop() {
-        let directory = reopen(&root, &at).map_err(failed)?;
+        let directory = match tree::open_below(layer, &at) {
+            // The layer may be a container's that runs.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !at.is_empty() => continue,
+            opened => opened.map_err(failed)?,
+        };
         for name in tree::names(&directory).map_err(failed)? {
-            let Some(stat) = tree::stat(&directory, &name).map_err(failed)? else { continue };
+            let Some((name, seen)) = tree::seen(&directory, &name).map_err(failed)? else { continue };
             let path = [at.as_slice(), b"/", &name].concat();
-            let is_directory = tree::file_type(&stat) == FileType::Directory;
-            let opaque = is_directory && is_opaque(&tree::open_directory(&directory, &name).map_err(failed)?);
-            if take(&path, &stat, opaque) > PATHS_MAX {
+            if take(&path, &seen) > PATHS_MAX {
                 return Err(ImageError::Content(format!("the image has more than {PATHS_MAX} paths")));
             }
-            if is_directory {
+            if matches!(seen, Seen::Directory { .. }) {
                 waiting.push(path);
             }
         }
     }
     Ok(())
-}
-
-fn reopen(root: &OwnedFd, path: &[u8]) -> io::Result<OwnedFd> {
-    let mut fd = root.try_clone()?;
-    for name in path.split(|b| *b == b'/').filter(|name| !name.is_empty()) {
-        fd = tree::open_directory(&fd, name)?;
-    }
-    Ok(fd)
-}
-
-fn is_opaque(directory: &OwnedFd) -> bool {
-    [mounts::OPAQUE, mounts::OPAQUE_FOR_USERS].iter().any(|name| {
-        let mut value = [0; 1];
-        rustix::fs::fgetxattr(directory.as_fd(), *name, &mut value[..]).is_ok_and(|n| n == 1 && value == *b"y")
-    })
 }
 
 #[cfg(test)]

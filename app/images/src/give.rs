@@ -43,6 +43,17 @@ pub enum Packing {
     Zstd,
 }
 
+impl Packing {
+    /// What a layer's media type says.
+    pub(crate) fn of(media_type: &Value) -> Self {
+        match media_type.as_str() {
+            Some(text) if text.ends_with("gzip") => Self::Gzip,
+            Some(text) if text.ends_with("zstd") => Self::Zstd,
+            _ => Self::Plain,
+        }
+    }
+}
+
 /// The kind of manifest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
@@ -57,21 +68,21 @@ impl Format {
         if media_type.starts_with("application/vnd.docker.") { Self::Docker } else { Self::Oci }
     }
 
-    fn manifest(self) -> &'static str {
+    pub(crate) fn manifest(self) -> &'static str {
         match self {
             Self::Oci => OCI_MANIFEST,
             Self::Docker => "application/vnd.docker.distribution.manifest.v2+json",
         }
     }
 
-    fn config(self) -> &'static str {
+    pub(crate) fn config(self) -> &'static str {
         match self {
             Self::Oci => "application/vnd.oci.image.config.v1+json",
             Self::Docker => "application/vnd.docker.container.image.v1+json",
         }
     }
 
-    fn layer(self, packing: Packing) -> &'static str {
+    pub(crate) fn layer(self, packing: Packing) -> &'static str {
         match (self, packing) {
             (Self::Oci, Packing::Plain) => "application/vnd.oci.image.layer.v1.tar",
             (Self::Oci, Packing::Gzip) => "application/vnd.oci.image.layer.v1.tar+gzip",

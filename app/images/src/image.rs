@@ -25,6 +25,8 @@ pub struct Image {
     pub digests: Vec<Digest>,
     /// Media type of its manifest.
     pub manifest_type: String,
+    /// Its manifest as it came.
+    pub(crate) manifest: String,
     /// How to run it. Exposed ports and volumes are in the order of letters.
     pub config: ImageConfiguration,
     /// The configuration as it came: it may have fields that `config` does not know.
@@ -98,6 +100,7 @@ impl Document {
             raw_config: self.config,
             history: self.history,
             annotations: manifest::annotations(&self.manifest),
+            manifest: self.manifest,
             layers,
             size,
             created,

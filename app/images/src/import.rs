@@ -8,6 +8,7 @@ use model::{ImageId, Invalid};
 use serde_json::{Map, Value, json};
 
 use crate::error::Result;
+use crate::give::Format;
 use crate::images::Images;
 use crate::install::{NewImage, NewLayer, Staged};
 use crate::layer::{self, Limits};
@@ -128,10 +129,10 @@ impl Images<'_> {
         });
         let new = NewImage {
             id: image_id(&config),
-            document: document(vec![blob], config)?,
+            document: document(Format::Oci, vec![blob], config)?,
             layers: vec![NewLayer { diff_id: unpacked.diff.id.clone(), blob: None, size: None }],
             names,
-            arrival: "import",
+            arrival: Some("import"),
         };
         self.install_staged(&new, staged, unpacked)
     }
@@ -160,6 +161,12 @@ fn configuration(import: &Import<'_>, diff_id: &crate::Digest) -> Value {
 
 fn changed(changes: &[Change]) -> Value {
     let mut config = Map::new();
+    apply(changes, &mut config);
+    Value::Object(config)
+}
+
+/// Changes how an image is run.
+pub(crate) fn apply(changes: &[Change], config: &mut Map<String, Value>) {
     for change in changes {
         match change {
             Change::Cmd(words) => drop(config.insert("Cmd".to_owned(), json!(words))),
@@ -183,7 +190,6 @@ fn changed(changes: &[Change]) -> Value {
             Change::Workdir(path) => drop(config.insert("WorkingDir".to_owned(), json!(path))),
         }
     }
-    Value::Object(config)
 }
 
 #[cfg(test)]

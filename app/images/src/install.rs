@@ -41,8 +41,8 @@ pub(crate) struct NewImage {
     pub(crate) layers: Vec<NewLayer>,
     /// Names it gets.
     pub(crate) names: Vec<String>,
-    /// The event that tells of it: `pull`, `loadfromarchive`, `import`.
-    pub(crate) arrival: &'static str,
+    /// The event that tells of it: `pull`, `loadfromarchive`, `import`; a commit is the container's.
+    pub(crate) arrival: Option<&'static str>,
 }
 
 /// A layer to be had.
@@ -184,13 +184,21 @@ impl Images<'_> {
         Ok(())
     }
 
-    /// Records an image that is made of one staged layer.
+    /// Records an image whose topmost layer is staged, and all others of which are here.
     pub(crate) fn install_staged(&self, image: &NewImage, staged: Staged<'_>, unpacked: Unpacked) -> Result<ImageId> {
-        let ready = [Ready { number: staged.layer(0).0, chain: unpacked.diff.id.clone(), unpacked: Some(unpacked) }];
+        let mut chains = chains(image);
+        let own = chains.pop().map(|chain| Ready { number: staged.layer(0).0, chain, unpacked: Some(unpacked) });
+        let numbers = self.store.read(|tx| {
+            chains.iter().map(|chain| tx.layer_by_chain(chain.as_str())).collect::<Result<Vec<_>, store::StoreError>>()
+        })?;
+        let gone = || ImageError::Content("a layer of the image was removed meanwhile".to_owned());
+        let below = numbers.into_iter().zip(chains);
+        let below = below.map(|(n, chain)| Ok(Ready { number: n.ok_or_else(gone)?, chain, unpacked: None }));
+        let ready: Vec<Ready> = below.chain(own.map(Ok)).collect::<Result<_>>()?;
         match self.settle(&ready).and_then(|()| self.record(image, &ready)) {
             Ok(superseded) => staged.keep(&superseded),
             Err(Refusal::Failed(error)) => return Err(error),
-            Err(Refusal::Begin) => unreachable!("nothing was reused"),
+            Err(Refusal::Begin) => return Err(gone()),
         }
         Ok(image.id)
     }
@@ -246,7 +254,9 @@ impl Images<'_> {
             tx.image_put(&image.id, &document, &numbers)?;
             image.names.iter().try_for_each(|name| tx.name_set(name, &image.id))?;
             let name = image.names.first().map_or("", String::as_str);
-            tx.event_add(&store::Event::image(image.arrival, &image.id.to_string(), name))?;
+            if let Some(arrival) = image.arrival {
+                tx.event_add(&store::Event::image(arrival, &image.id.to_string(), name))?;
+            }
             Ok(superseded)
         })
     }

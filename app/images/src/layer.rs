@@ -460,10 +460,11 @@ fn attributes(fd: &OwnedFd, entry: &Entry) -> io::Result<()> {
     Ok(())
 }
 
-/// `trusted.overlay.*` and `user.overlay.*` would tell overlayfs to look elsewhere (redirect, metacopy); labels
+/// `trusted.overlay.*`, `user.overlay.*` and fuse-overlayfs' own would tell them to look elsewhere (redirect, metacopy); labels
 /// and integrity hashes belong to the host the image was made on.
-fn is_welcome(name: &[u8]) -> bool {
-    (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
+pub(crate) fn is_welcome(name: &[u8]) -> bool {
+    let of_overlays = [&b"user.overlay."[..], b"user.fuseoverlayfs."].iter().any(|begin| name.starts_with(begin));
+    (name.starts_with(b"user.") && !of_overlays)
         || name == b"security.capability"
         || name.starts_with(b"system.posix_acl_")
 }

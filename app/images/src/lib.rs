@@ -9,6 +9,8 @@
 //!                                                            v
 //!                                      store, one transaction: layers, image, names
 //!
+//!              commit │ upper directory ──pack──> as import, on the image's layers       export │ packed alone
+//!
 //!              diff + frame ──> archive, byte for byte ──gzip──> push │ registry        save │ archives, directories
 //! ```
 //!
@@ -29,6 +31,7 @@
 mod access;
 mod archive;
 mod auth;
+mod commit;
 mod credential_program;
 mod diff;
 mod digest;
@@ -46,6 +49,7 @@ mod load;
 mod login;
 mod manifest;
 mod names;
+mod pack;
 mod package;
 mod parallel;
 mod platform;
@@ -64,7 +68,8 @@ mod tree;
 mod upload;
 
 pub use access::Access;
-pub use diff::Kind as DiffKind;
+pub use commit::Commit;
+pub use diff::{Kind as DiffKind, diff};
 pub use digest::Digest;
 pub use error::{ImageError, Result};
 pub use give::{Format, Packing, Wish};
@@ -74,6 +79,7 @@ pub use import::{Change, Import};
 pub use layer::Limits;
 pub use load::Input;
 pub use login::{LoggedIn, Login, log_out_everywhere};
+pub use pack::{Level, View, pack, pack_to_file};
 pub use package::Layout;
 pub use platform::Platform;
 pub use progress::{Event, Progress, Quiet};

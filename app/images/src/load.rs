@@ -23,12 +23,13 @@ use serde_json::json;
 use crate::Digest;
 use crate::archive::{Archive, Kind};
 use crate::error::{ImageError, Result};
+use crate::give::Format;
 use crate::give::nameless;
 use crate::image::Document;
 use crate::images::Images;
 use crate::install::{NewImage, NewLayer, Source};
 use crate::layer::{self, Limits};
-use crate::manifest::{self, CONFIG_MAX, Descriptor, MANIFEST_MAX, Manifest, OCI_MANIFEST};
+use crate::manifest::{self, CONFIG_MAX, Descriptor, MANIFEST_MAX, Manifest};
 use crate::platform::Platform;
 use crate::progress::Progress;
 use crate::pull::{image_id, new_image};
@@ -115,9 +116,9 @@ impl Images<'_> {
 }
 
 /// An image, and where its layers are in the archive.
-type Packed = (NewImage, Vec<String>);
+pub(crate) type Packed = (NewImage, Vec<String>);
 
-fn images_in(files: &Files, choice: &Choice<'_>) -> Result<Vec<Packed>> {
+pub(crate) fn images_in(files: &Files, choice: &Choice<'_>) -> Result<Vec<Packed>> {
     if files.has("index.json") && !files.has("manifest.json") {
         return oci_images(files, choice);
     }
@@ -150,7 +151,7 @@ fn is_compressed(file: &File) -> io::Result<bool> {
 const LOADED: &str = "loadfromarchive";
 
 /// Files by their names in the archive.
-enum Files {
+pub(crate) enum Files {
     Archive(Index),
     Directory(PathBuf),
 }
@@ -164,7 +165,7 @@ impl Files {
     }
 
     /// A file's content, to be read once, and its size.
-    fn open(&self, name: &str) -> Result<(Box<dyn Read + '_>, u64)> {
+    pub(crate) fn open(&self, name: &str) -> Result<(Box<dyn Read + '_>, u64)> {
         match self {
             Self::Archive(index) => {
                 let missing = || ImageError::Content(format!("the archive has no {name:?}"));
@@ -213,7 +214,7 @@ fn blob_path(digest: &Digest) -> String {
 }
 
 /// The entries of an archive: where they begin and how long they are.
-struct Index {
+pub(crate) struct Index {
     file: File,
     entries: BTreeMap<Vec<u8>, Place>,
 }
@@ -231,7 +232,7 @@ enum Place {
 const INDEX_MAX: usize = 20_000;
 
 impl Index {
-    fn of(mut file: File) -> Result<Self> {
+    pub(crate) fn of(mut file: File) -> Result<Self> {
         file.seek(SeekFrom::Start(0)).map_err(layer::read_error)?;
         let mut archive = Archive::new(BufReader::new(&file));
         let mut entries = BTreeMap::new();
@@ -368,7 +369,7 @@ fn directory_image(files: &Files, manifest: Vec<u8>, choice: &Choice<'_>) -> Res
     let config = checked(&image.config, CONFIG_MAX)?;
     let paths = image.layers.iter().map(hex).collect();
     let new = new_image(manifest, image, config, Vec::new())?;
-    Ok((NewImage { arrival: LOADED, ..new }, paths))
+    Ok((NewImage { arrival: Some(LOADED), ..new }, paths))
 }
 
 fn index_in_index() -> ImageError {
@@ -394,18 +395,18 @@ fn docker_image(files: &Files, image: DockerImage) -> Result<Packed> {
             .push(json!({"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": diff_id, "size": size}));
         layers.push(NewLayer { diff_id, blob: None, size: Some(size) });
     }
-    let document = document(descriptors, config.clone())?;
+    let document = document(Format::Oci, descriptors, config.clone())?;
     let names = image.repo_tags.unwrap_or_default().iter().map(|tag| local_name(tag)).collect::<Result<_>>()?;
-    Ok((NewImage { id: image_id(&config), document, layers, names, arrival: LOADED }, paths))
+    Ok((NewImage { id: image_id(&config), document, layers, names, arrival: Some(LOADED) }, paths))
 }
 
 /// The record of an image that came without a manifest: it gets one.
-pub(crate) fn document(layers: Vec<serde_json::Value>, config: Vec<u8>) -> Result<Document> {
+pub(crate) fn document(format: Format, layers: Vec<serde_json::Value>, config: Vec<u8>) -> Result<Document> {
     let manifest = json!({
         "schemaVersion": 2,
-        "mediaType": OCI_MANIFEST,
+        "mediaType": format.manifest(),
         "config": {
-            "mediaType": "application/vnd.oci.image.config.v1+json",
+            "mediaType": format.config(),
             "digest": Digest::of(&config),
             "size": config.len(),
         },
@@ -417,7 +418,7 @@ pub(crate) fn document(layers: Vec<serde_json::Value>, config: Vec<u8>) -> Resul
     Ok(Document {
         digests: vec![digest.clone()],
         digest,
-        manifest_type: OCI_MANIFEST.to_owned(),
+        manifest_type: format.manifest().to_owned(),
         manifest,
         config: config.map_err(|_| ImageError::Content("malformed configuration: it is not UTF-8".to_owned()))?,
         history: Vec::new(),
@@ -465,7 +466,7 @@ fn oci_image(files: &Files, descriptor: &Descriptor, choice: &Choice<'_>) -> Res
     let paths = image.layers.iter().map(|layer| blob_path(&layer.digest)).collect();
     let names = descriptor.full_name().or(descriptor.name()).map(local_name).transpose()?;
     let new = new_image(bytes, image, config, names.into_iter().collect())?;
-    Ok((NewImage { arrival: LOADED, ..new }, paths))
+    Ok((NewImage { arrival: Some(LOADED), ..new }, paths))
 }
 
 /// The full name of an image that comes with `text` written on it.

@@ -74,7 +74,12 @@ impl<'a> Package<'a> {
                 return Err(ImageError::Invalid("a directory cannot be written to a stream".to_owned()));
             }
             Output::Path(path) if layout.is_archive() => {
-                let (file, unnamed) = Unnamed::create(path, layout)?;
+                if layout == Layout::DockerArchive && path.metadata().is_ok_and(|meta| meta.is_file() && meta.len() > 0)
+                {
+                    let text = "docker-archive doesn't support modifying existing images";
+                    return Err(ImageError::Invalid(text.to_owned()));
+                }
+                let (file, unnamed) = Unnamed::create(path)?;
                 Shelf::Archive(Mutex::new(TarWriter(Box::new(BufWriter::new(file)))), unnamed)
             }
             Output::Path(path) => {
@@ -287,21 +292,18 @@ fn clear(path: &Path) -> Result<()> {
 const NAMES_MAX: u32 = 32;
 
 /// A file that is removed when dropped, unless it got its name.
-struct Unnamed {
+pub(crate) struct Unnamed {
     temporary: PathBuf,
     path: PathBuf,
 }
 
 impl Unnamed {
-    /// For an archive: nothing with content is replaced by a docker-archive, and a pipe or device is written to as it is.
-    fn create(path: &Path, layout: Layout) -> Result<(File, Option<Self>)> {
+    /// For an archive: a pipe or device is written to as it is.
+    pub(crate) fn create(path: &Path) -> Result<(File, Option<Self>)> {
         let failed = |e: io::Error| ImageError::file(path, e);
         match std::fs::metadata(path) {
             Ok(meta) if meta.is_dir() => Err(ImageError::Invalid(format!("{}: is a directory", path.display()))),
             Ok(meta) if !meta.is_file() => Ok((File::options().write(true).open(path).map_err(failed)?, None)),
-            Ok(meta) if meta.len() > 0 && layout == Layout::DockerArchive => {
-                Err(ImageError::Invalid("docker-archive doesn't support modifying existing images".to_owned()))
-            }
             _ => Self::replace(path).map(|(file, unnamed)| (file, Some(unnamed))),
         }
     }
@@ -319,7 +321,7 @@ impl Unnamed {
         Err(ImageError::file(path, io::Error::from(io::ErrorKind::AlreadyExists)))
     }
 
-    fn name(mut self) -> Result<()> {
+    pub(crate) fn name(mut self) -> Result<()> {
         std::fs::rename(&self.temporary, &self.path).map_err(|e| ImageError::file(&self.path, e))?;
         self.temporary = PathBuf::new();
         Ok(())

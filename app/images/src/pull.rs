@@ -259,7 +259,7 @@ pub(crate) fn new_image(
         },
         layers,
         names,
-        arrival: "pull",
+        arrival: Some("pull"),
     })
 }
 

@@ -167,11 +167,7 @@ impl Copy<'_> {
     }
 
     fn owner(&self, stat: &Stat) -> io::Result<(Uid, Gid)> {
-        let of = |map: &[IdRange], id: u32| {
-            let range = map.iter().find(|range| id.checked_sub(range.inside).is_some_and(|n| n < range.count))?;
-            Some(range.outside + (id - range.inside))
-        };
-        match (of(&self.maps.uids, stat.st_uid), of(&self.maps.gids, stat.st_gid)) {
+        match (outside(&self.maps.uids, stat.st_uid), outside(&self.maps.gids, stat.st_gid)) {
             (Some(uid), Some(gid)) => Ok((Uid::from_raw(uid), Gid::from_raw(gid))),
             _ => Err(io::Error::other(ImageError::Content(format!(
                 "potentially insufficient UIDs or GIDs available in user namespace (requested {}:{} for /{}): \
@@ -200,18 +196,15 @@ impl Copy<'_> {
     }
 
     fn attributes(&self, from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
-        let names = match read(|buffer| rustix::fs::flistxattr(from, buffer)) {
-            Err(e) if e.raw_os_error() == Some(rustix::io::Errno::NOTSUP.raw_os_error()) => return Ok(()),
-            names => names?,
-        };
-        for name in names.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
-            let value = read(|buffer| rustix::fs::fgetxattr(from, name, buffer))?;
-            let value = match name {
+        for (name, value) in attributes_of(from)? {
+            let value = match &name[..] {
                 b"security.capability" => self.capability(value),
-                _ if name.starts_with(b"system.posix_acl_") => self.access_list(value)?,
+                _ if name.starts_with(b"system.posix_acl_") => {
+                    access_list(value, &self.maps.uids, &self.maps.gids, outside)
+                }
                 _ => value,
             };
-            rustix::fs::fsetxattr(to, name, &value, rustix::fs::XattrFlags::empty())?;
+            rustix::fs::fsetxattr(to, &name[..], &value, rustix::fs::XattrFlags::empty())?;
         }
         Ok(())
     }
@@ -219,37 +212,82 @@ impl Copy<'_> {
     /// A program's capabilities count where the root is whom they name (capabilities(7), "version 3"): the
     /// container's.
     fn capability(&self, mut value: Vec<u8>) -> Vec<u8> {
-        /// VFS_CAP_REVISION_2 and _3, VFS_CAP_REVISION_MASK in include/uapi/linux/capability.h
-        const REVISIONS: (u32, u32, u32) = (0x0200_0000, 0x0300_0000, 0xff00_0000);
         let (Some(magic), Some(root)) =
             (value.first_chunk::<4>(), self.maps.uids.iter().find(|range| range.inside == 0))
         else {
             return value;
         };
         let magic = u32::from_le_bytes(*magic);
-        if magic & REVISIONS.2 == REVISIONS.0 && value.len() == 20 {
-            value[..4].copy_from_slice(&(magic & !REVISIONS.2 | REVISIONS.1).to_le_bytes());
+        if magic & REVISION_MASK == REVISION_2 && value.len() == 20 {
+            value[..4].copy_from_slice(&(magic & !REVISION_MASK | REVISION_3).to_le_bytes());
             value.extend(root.outside.to_le_bytes());
         }
         value
     }
+}
 
-    /// Users and groups that an access control list names (include/uapi/linux/posix_acl_xattr.h).
-    fn access_list(&self, mut value: Vec<u8>) -> io::Result<Vec<u8>> {
-        /// ACL_USER and ACL_GROUP in include/uapi/linux/posix_acl.h
-        const NAMED: [u16; 2] = [0x02, 0x08];
-        let entries = value.get_mut(4..).unwrap_or_default();
-        for entry in entries.chunks_exact_mut(8) {
-            let tag = u16::from_le_bytes([entry[0], entry[1]]);
-            let map = if tag == NAMED[0] { &self.maps.uids } else { &self.maps.gids };
-            let id = u32::from_le_bytes([entry[4], entry[5], entry[6], entry[7]]);
-            let range = map.iter().find(|range| id.checked_sub(range.inside).is_some_and(|n| n < range.count));
-            if let (true, Some(range)) = (NAMED.contains(&tag), range) {
-                entry[4..].copy_from_slice(&(range.outside + (id - range.inside)).to_le_bytes());
+/// VFS_CAP_REVISION_MASK, VFS_CAP_REVISION_2 and _3 in include/uapi/linux/capability.h
+const REVISION_MASK: u32 = 0xff00_0000;
+const REVISION_2: u32 = 0x0200_0000;
+const REVISION_3: u32 = 0x0300_0000;
+
+/// What `id` inside is outside.
+fn outside(map: &[IdRange], id: u32) -> Option<u32> {
+    let range = map.iter().find(|range| id.checked_sub(range.inside).is_some_and(|n| n < range.count))?;
+    Some(range.outside + (id - range.inside))
+}
+
+/// What `id` outside is inside.
+pub(crate) fn inside(map: &[IdRange], id: u32) -> Option<u32> {
+    let range = map.iter().find(|range| id.checked_sub(range.outside).is_some_and(|n| n < range.count))?;
+    Some(range.inside + (id - range.outside))
+}
+
+/// An attribute on disk of a file of a container that has these users, as it is inside.
+pub(crate) fn attribute_inside(name: &[u8], mut value: Vec<u8>, maps: &IdMaps) -> Vec<u8> {
+    match name {
+        b"security.capability" => {
+            if let Some(magic) = value.first_chunk::<4>().map(|bytes| u32::from_le_bytes(*bytes))
+                && magic & REVISION_MASK == REVISION_3
+                && value.len() == 24
+            {
+                value[..4].copy_from_slice(&(magic & !REVISION_MASK | REVISION_2).to_le_bytes());
+                value.truncate(20);
             }
+            value
         }
-        Ok(value)
+        _ if name.starts_with(b"system.posix_acl_") => access_list(value, &maps.uids, &maps.gids, inside),
+        _ => value,
     }
+}
+
+/// Users and groups that an access control list names (include/uapi/linux/posix_acl_xattr.h), as `map` has them.
+fn access_list(
+    mut value: Vec<u8>,
+    uids: &[IdRange],
+    gids: &[IdRange],
+    map: fn(&[IdRange], u32) -> Option<u32>,
+) -> Vec<u8> {
+    /// ACL_USER and ACL_GROUP in include/uapi/linux/posix_acl.h
+    const NAMED: [u16; 2] = [0x02, 0x08];
+    for entry in value.get_mut(4..).unwrap_or_default().chunks_exact_mut(8) {
+        let tag = u16::from_le_bytes([entry[0], entry[1]]);
+        let id = u32::from_le_bytes([entry[4], entry[5], entry[6], entry[7]]);
+        if let Some(id) = map(if tag == NAMED[0] { uids } else { gids }, id).filter(|_| NAMED.contains(&tag)) {
+            entry[4..].copy_from_slice(&id.to_le_bytes());
+        }
+    }
+    value
+}
+
+/// A file's attributes, those of overlayfs among them; none where the file system has none.
+pub(crate) fn attributes_of(file: &OwnedFd) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let names = match read(|buffer| rustix::fs::flistxattr(file, buffer)) {
+        Err(e) if e.raw_os_error() == Some(rustix::io::Errno::NOTSUP.raw_os_error()) => return Ok(Vec::new()),
+        names => names?,
+    };
+    let names = names.split(|byte| *byte == 0).filter(|name| !name.is_empty());
+    names.map(|name| Ok((name.to_vec(), read(|buffer| rustix::fs::fgetxattr(file, name, buffer))?))).collect()
 }
 
 /// An attribute, or the list of their names, whatever its length.

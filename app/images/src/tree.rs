@@ -16,6 +16,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::rc::Rc;
 
+use linux::mounts;
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
@@ -162,6 +163,62 @@ pub(crate) fn file_type(stat: &Stat) -> FileType {
 /// Is it what overlayfs takes for "not here any more": a character device 0/0?
 pub(crate) fn is_whiteout(stat: &Stat) -> bool {
     file_type(stat) == FileType::CharacterDevice && stat.st_rdev == 0
+}
+
+/// What a level of an overlay has at a name.
+#[derive(Debug, Clone)]
+pub(crate) enum Seen {
+    /// What is below is not seen.
+    Whiteout,
+    Directory {
+        stat: Stat,
+        /// Is what levels below have in it not seen?
+        opaque: bool,
+    },
+    Other(Stat),
+}
+
+/// What a level has at `name` in `parent`, and the name that is about: fuse-overlayfs, where it may not make devices, has
+/// files `.wh.NAME` for whiteouts and `.wh..wh..opq` for opaque. `None` when there is nothing, or nothing of its own.
+pub(crate) fn seen(parent: &OwnedFd, name: &[u8]) -> io::Result<Option<(Vec<u8>, Seen)>> {
+    let Some(found) = stat(parent, name)? else { return Ok(None) };
+    let kind = file_type(&found);
+    match name.strip_prefix(b".wh.") {
+        Some(b".wh..opq") if kind == FileType::RegularFile => return Ok(None),
+        Some(hidden) if kind == FileType::RegularFile && !hidden.is_empty() => {
+            return Ok(Some((hidden.to_vec(), Seen::Whiteout)));
+        }
+        _ => {}
+    }
+    let seen = match kind {
+        _ if is_whiteout(&found) => Seen::Whiteout,
+        FileType::Directory => match open_directory(parent, name) {
+            Ok(directory) => Seen::Directory { stat: found, opaque: is_opaque(&directory)? },
+            // Somebody removes it meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        },
+        _ => Seen::Other(found),
+    };
+    Ok(Some((name.to_vec(), seen)))
+}
+
+fn is_opaque(directory: &OwnedFd) -> io::Result<bool> {
+    let attribute = [mounts::OPAQUE, mounts::OPAQUE_FOR_USERS, "user.fuseoverlayfs.opaque"].iter().any(|name| {
+        let mut value = [0; 1];
+        rustix::fs::fgetxattr(directory.as_fd(), *name, &mut value[..]).is_ok_and(|n| n == 1 && value == *b"y")
+    });
+    Ok(attribute || stat(directory, b".wh..wh..opq")?.is_some())
+}
+
+/// The directory `path` below `root`, where no part of it is a link.
+pub(crate) fn open_below(root: &Path, path: &[u8]) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut fd = rustix::fs::openat(CWD, root, flags, Mode::empty())?;
+    for name in path.split(|b| *b == b'/').filter(|name| !name.is_empty()) {
+        fd = open_directory(&fd, name)?;
+    }
+    Ok(fd)
 }
 
 pub(crate) fn open_directory(parent: impl AsFd, name: &[u8]) -> io::Result<OwnedFd> {

@@ -1,16 +1,18 @@
 //! All commands: one line here and one file each.
 
 mod attach;
+mod commit;
 pub(crate) mod completion;
 mod container_prune;
-mod cp;
+pub(crate) mod cp;
 mod create;
+mod diff;
 mod events;
 mod exec;
 mod exists;
+mod export;
 mod healthcheck;
 mod history;
-mod image_diff;
 mod image_prune;
 mod image_tree;
 mod images;
@@ -39,16 +41,17 @@ mod network_resolve;
 mod network_rm;
 mod network_update;
 mod pause;
-mod pod_create;
+pub(crate) mod pod_create;
 mod pod_inspect;
 mod pod_logs;
 mod pod_pause;
 mod pod_ps;
 mod pod_rm;
 mod pod_start;
+mod pod_stats;
 mod pod_stop;
 mod pod_top;
-mod port;
+pub(crate) mod port;
 pub(crate) mod ps;
 pub(crate) mod pull;
 mod push;
@@ -60,6 +63,7 @@ mod run;
 mod save;
 mod search;
 mod start;
+mod stats;
 mod stop;
 mod system_df;
 mod system_migrate;
@@ -104,17 +108,21 @@ const SEVERAL_CONTAINERS: &str = "[options] CONTAINER [CONTAINER...]";
 #[rustfmt::skip]
 pub(crate) const COMMANDS: &[Entry] = &[
     Entry::new::<attach::AttachCommand>(&["attach", "container attach"], "Take part in a running container's input and output", "[options] CONTAINER"),
+    Entry::new::<commit::Commit>(&["commit", "container commit"], "Make an image of what a container changed", "[options] CONTAINER [IMAGE]"),
     Entry::new::<completion::Completion>(&["completion"], "Write what makes a shell complete podwire's command lines", "[options] bash|zsh|fish"),
     Entry::new::<container_prune::ContainerPrune>(&["container prune"], "Remove all containers that do not run", "[options]"),
     Entry::new::<cp::Cp>(&["cp", "container cp"], "Copy files between containers and the host", "[options] [CONTAINER:]SRC_PATH [CONTAINER:]DEST_PATH"),
     Entry::new::<create::Create>(&["create", "container create"], "Create but do not start a container", "[options] IMAGE [COMMAND [ARG...]]"),
+    Entry::new::<diff::Diff>(&["diff"], "Show what a container or an image changed", "[options] CONTAINER|IMAGE [CONTAINER|IMAGE]"),
+    Entry::new::<diff::ContainerDiff>(&["container diff"], "Show what a container changed", "[options] CONTAINER [CONTAINER]"),
     Entry::new::<events::Events>(&["events", "system events"], "Tell what happens to containers, images, networks and volumes", "[options]"),
     Entry::new::<exec::Exec>(&["exec", "container exec"], "Run a process in a running container", "[options] CONTAINER COMMAND [ARG...]"),
     Entry::new::<exists::ContainerExists>(&["container exists"], "Check if a container exists", "CONTAINER"),
     Entry::new::<exists::ImageExists>(&["image exists"], "Check if an image exists", "IMAGE"),
+    Entry::new::<export::Export>(&["export", "container export"], "Write the files of a container as a tar archive", "[options] CONTAINER"),
     Entry::new::<healthcheck::HealthcheckRun>(&["healthcheck run"], "Run the health check of a container", "CONTAINER"),
     Entry::new::<history::History>(&["history", "image history"], "Show how an image was made", "[options] IMAGE"),
-    Entry::new::<image_diff::ImageDiff>(&["image diff"], "Show what an image changed", "[options] IMAGE [IMAGE]"),
+    Entry::new::<diff::ImageDiff>(&["image diff"], "Show what an image changed", "[options] IMAGE [IMAGE]"),
     Entry::new::<image_prune::ImagePrune>(&["image prune"], "Remove images that nobody uses", "[options]"),
     Entry::new::<image_tree::ImageTree>(&["image tree"], "Show the layers of an image", "[options] IMAGE"),
     Entry::new::<images::Images>(&["images", "image ls", "image list"], "List images", "[options] [IMAGE]"),
@@ -158,6 +166,7 @@ pub(crate) const COMMANDS: &[Entry] = &[
     Entry::new::<pod_start::PodRestart>(&["pod restart"], "Restart the containers of pods", SEVERAL_PODS),
     Entry::new::<pod_rm::PodRm>(&["pod rm"], "Remove pods with their containers", SEVERAL_PODS),
     Entry::new::<pod_start::PodStart>(&["pod start"], "Start the containers of pods", SEVERAL_PODS),
+    Entry::new::<pod_stats::PodStats>(&["pod stats"], "Show what the containers of pods use of the machine", "[options] [POD...]"),
     Entry::new::<pod_stop::PodStop>(&["pod stop"], "Stop the containers of pods", SEVERAL_PODS),
     Entry::new::<pod_top::PodTop>(&["pod top"], "Display the processes of a pod's containers", "[options] POD [COLUMN...]"),
     Entry::new::<pod_pause::PodUnpause>(&["pod unpause"], "Let the containers of paused pods go on", SEVERAL_PODS),
@@ -173,6 +182,7 @@ pub(crate) const COMMANDS: &[Entry] = &[
     Entry::new::<save::Save>(&["save", "image save"], "Save images to an archive or a directory", "[options] IMAGE [IMAGE...]"),
     Entry::new::<search::Search>(&["search", "image search"], "Search registries for images", "[options] TERM"),
     Entry::new::<start::Start>(&["start", "container start"], "Start containers", SEVERAL_CONTAINERS),
+    Entry::new::<stats::Stats>(&["stats", "container stats"], "Show what containers use of the machine", "[options] [CONTAINER...]"),
     Entry::new::<stop::Stop>(&["stop", "container stop"], "Stop running containers", SEVERAL_CONTAINERS),
     Entry::new::<system_df::SystemDf>(&["system df"], "Show what images, containers and volumes take of the disk", "[options]"),
     Entry::new::<system_migrate::SystemMigrate>(&["system migrate"], "Stop all containers, and give them another OCI runtime", "[options]"),
@@ -184,7 +194,7 @@ pub(crate) const COMMANDS: &[Entry] = &[
     Entry::new::<pause::Unpause>(&["unpause", "container unpause"], "Let the processes of containers go on", SEVERAL_CONTAINERS),
     Entry::new::<unshare::Unshare>(&["unshare"], "Run a command in the user namespace of an ordinary user's containers", "[options] [COMMAND [ARG...]]"),
     Entry::new::<tag::Untag>(&["untag", "image untag"], "Take names away from an image", "IMAGE [NAME...]"),
-    Entry::new::<update::Update>(&["update", "container update"], "Change the published ports of a container", "[options] CONTAINER"),
+    Entry::new::<update::Update>(&["update", "container update"], "Change the limits, the policy or the published ports of a container", "[options] CONTAINER"),
     Entry::new::<version::Version>(&["version"], "Display the version", "[options]"),
     Entry::new::<volume_create::VolumeCreate>(&["volume create"], "Create a volume", "[options] [NAME]"),
     Entry::new::<exists::VolumeExists>(&["volume exists"], "Check if a volume exists", "VOLUME"),

@@ -96,9 +96,8 @@ fn containers_are_pruned_by_filter_and_those_in_use_stay(lab: &Lab) {
 }
 
 fn a_reset_leaves_nothing_of_ours_on_the_machine(lab: &Lab) {
-    let files = || {
-        lab.ok("find /var/lib /run -name 'podwire*' -o -name 'crun' | grep -v /run/lab | sort; nft list tables")
-    };
+    let files =
+        || lab.ok("find /var/lib /run -name 'podwire*' -o -name 'crun' | grep -v /run/lab | sort; nft list tables");
     let before = (files(), lab.ok("ip -o link | wc -l"));
     load(lab);
     lab.host("podwire network create shop && podwire volume create db").ok();
