@@ -77,7 +77,8 @@ fn what_others_set_while_containers_run_does_no_harm_or_is_mended(lab: &Lab) {
         all_is_well(lab, harm);
     }
     // Whoever gives a container another identity is told nothing by it, until `reload` or a restart gives it its own.
-    for harm in ["ip link set eth0 mtu 1280", "ip link set eth0 down", "ip route del default", "ip addr flush dev eth0"] {
+    for harm in ["ip link set eth0 mtu 1280", "ip link set eth0 down", "ip route del default", "ip addr flush dev eth0"]
+    {
         lab.inside(&inside, harm).ok();
         lab.host("podwire network reload web").ok();
         all_is_well(lab, &format!("{harm}, in the container"));
@@ -159,7 +160,9 @@ fn the_hosts_own_namespace_handed_in_as_a_containers_is_left_as_it_is(lab: &Lab)
 
 /// The file that names the container's namespace is made to name the host's: nothing may be deleted there.
 fn the_hosts_own_namespace_in_the_place_of_a_containers_is_left_as_it_is(lab: &Lab) {
-    for end in ["rm -f -t 0 web", "stop -t 0 web", "network reload web", "network disconnect shop web", "restart -t 0 web"] {
+    for end in
+        ["rm -f -t 0 web", "stop -t 0 web", "network reload web", "network disconnect shop web", "restart -t 0 web"]
+    {
         shop(lab);
         let before = uplink(lab);
         let file = sandbox(lab, "web").path;
