@@ -13,8 +13,11 @@ use lab::{BANNER, HOST4, Lab, OUTSIDE4, Run, Sandboxed};
 
 use crate::peers::Peer;
 
+/// How something is asked of a program; the answer, in a word or few.
+type Ask = fn(&Peer) -> String;
+
 /// A question, in the words of `docs/book/reliability.md`, and how it is asked. One after the other, in one lab.
-const QUESTIONS: [(&str, fn(&Peer) -> String); 15] = [
+const QUESTIONS: [(&str, Ask); 15] = [
     ("control: a published port, from a neighbour", |peer| page(peer.lab.outside(&get(&format!("{HOST4}:8080"))))),
     ("a port published on 127.0.0.1, from a neighbour that sends 127.0.0.0/8 to us", |peer| {
         page(peer.lab.outside(&get("127.0.0.1:8081")))
@@ -43,8 +46,9 @@ const QUESTIONS: [(&str, fn(&Peer) -> String); 15] = [
     }),
     ("a name with a blank (`--network-alias 'x y'`)", |peer| {
         let run = peer.run("run -d --name odd --network n1 --network-alias 'x y' banner");
-        let names =
-            peer.lab.inside(&peer.sandbox("a2"), &format!("dig @{} +short +tries=1 +time=1 a.dns.podman", peer.gateway("a")));
+        let names = peer
+            .lab
+            .inside(&peer.sandbox("a2"), &format!("dig @{} +short +tries=1 +time=1 a.dns.podman", peer.gateway("a")));
         let works = if names.out.contains(&peer.ip("a")) { "names work" } else { "names of the network are down" };
         peer.quietly("rm -f -t 0 odd");
         format!("{}; {works}", if run.code == 0 { "accepted" } else { "refused" })
@@ -98,7 +102,9 @@ const QUESTIONS: [(&str, fn(&Peer) -> String); 15] = [
     ("the process that serves names killed, 5 s later, without a command", |peer| {
         peer.lab.host("kill -9 $(pgrep -x 'podwire-netd|aardvark-dns')");
         let (asker, gateway, ip) = (peer.sandbox("a2"), peer.gateway("a"), peer.ip("a"));
-        let ask = || peer.lab.inside(&asker, &format!("dig @{gateway} +short +tries=1 +time=1 a.dns.podman")).out.contains(&ip);
+        let ask = || {
+            peer.lab.inside(&asker, &format!("dig @{gateway} +short +tries=1 +time=1 a.dns.podman")).out.contains(&ip)
+        };
         within(Duration::from_secs(5), ask).map_or("silent".to_owned(), |_| "answers".to_owned())
     }),
     // What follows is after `nft flush ruleset`.
