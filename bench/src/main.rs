@@ -18,6 +18,7 @@ mod networks;
 mod peers;
 mod pods;
 mod rootless;
+mod safety;
 mod table;
 
 use anyhow::{Context, Result, bail};
@@ -46,6 +47,8 @@ struct Wish {
     only_networks: bool,
     /// Pods alone.
     only_pods: bool,
+    /// What is open and what breaks, alone: no time is taken.
+    only_safety: bool,
 }
 
 fn main() -> Result<()> {
@@ -72,6 +75,9 @@ fn main() -> Result<()> {
     table::machine(&peers)?;
     if wish.only_pods {
         return pods::measure(wish.rounds, &peers);
+    }
+    if wish.only_safety {
+        return safety::measure(&peers);
     }
     networks::commands(&wish, &peers);
     networks::published(&wish, &peers)?;
@@ -100,6 +106,7 @@ fn wish() -> Result<Wish> {
         only_images: false,
         only_networks: false,
         only_pods: false,
+        only_safety: false,
     };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
@@ -115,9 +122,10 @@ fn wish() -> Result<Wish> {
             "--names" => wish.only_names = true,
             "--networks" => wish.only_networks = true,
             "--pods" => wish.only_pods = true,
+            "--safety" => wish.only_safety = true,
             _ => {
                 bail!(
-                    "usage: ./x bench [--rounds 15] [--existing 0,100,500] [--all | --images | --names | --networks | --pods | rootless [--stay | --only WORD,WORD]]"
+                    "usage: ./x bench [--rounds 15] [--existing 0,100,500] [--all | --images | --names | --networks | --pods | --safety | rootless [--stay | --only WORD,WORD]]"
                 )
             }
         }

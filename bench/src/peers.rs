@@ -20,6 +20,11 @@ impl Peer {
         self.name == "podwire"
     }
 
+    /// What stands before a command.
+    pub(crate) fn program(&self) -> &str {
+        &self.program
+    }
+
     /// Milliseconds of one command; `None` when it failed.
     pub(crate) fn time(&self, command: &str) -> Option<f64> {
         let run = self.lab.quietly(&format!("labtool time {} {command}", self.program));

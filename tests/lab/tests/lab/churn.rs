@@ -1,12 +1,12 @@
 //! Networks and containers that come and go all at once, and what stands beside them meanwhile.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lab::trial::{Need, Sentence};
 use lab::{Background, HOST4, Lab, sentences};
 
-use crate::words::{banner_comes, big, get, ip4, load, no_orphan_leases, patient, peer, sandbox};
+use crate::words::{banner_comes, big, get, ip4, load, no_orphan_leases, patient, patiently, peer, sandbox};
 
 pub(crate) fn sentences() -> Vec<Sentence> {
     let mut all = sentences![patient(); &[];
@@ -143,30 +143,26 @@ fn all_succeed(lab: &Lab, count: usize, workers: usize) {
     lab.host("podwire network ls").ok();
     let before = lab.settled_state();
     let churn = "for i in $(seq 100); do podwire run -d --name w$w.$i banner && podwire rm -f -t 0 w$w.$i; done";
-    let mut churns = lab.background(&format!("for w in $(seq {workers}); do ({churn}) & done; wait; echo over"));
-    let both = format!(
-        "for i in $(seq {count}); do podwire run -d --name c$i -p $((8000 + i)):80 banner & \
-         podwire network create net$i & done; wait"
+    let said = patiently(
+        lab,
+        &format!(
+            "for w in $(seq {workers}); do ({churn}) & done
+             for i in $(seq {count}); do podwire run -d --name c$i -p $((8000 + i)):80 banner & \
+                 podwire network create net$i & done; wait"
+        ),
     );
-    let run = lab.host(&both).ok();
-    assert_eq!((run.out.lines().count(), run.err.as_str()), (2 * count, ""), "all succeed");
+    // Of each run and network its id or name, and of what churns its name again when it has gone.
+    let strange: Vec<&str> = said.lines().filter(|line| line.contains(' ')).collect();
+    assert_eq!((said.lines().count(), strange), (2 * count + 200 * workers, Vec::new()), "all succeed");
     let connect = format!("for i in $(seq {count}); do podwire network connect net$i c$i & done; wait");
-    assert_eq!(lab.host(&connect).ok().err, "");
-    let begun = Instant::now();
-    while !churns.output().contains("over") && begun.elapsed() < Duration::from_secs(1200) {
-        std::thread::sleep(Duration::from_millis(200));
-    }
-    let said = churns.output();
-    // Of each its number, and its name when it has gone.
-    let errors: Vec<&str> = said.lines().filter(|line| line.contains("Error")).collect();
-    assert_eq!((said.lines().count(), errors), (2 * 100 * workers + 1, Vec::new()));
+    assert_eq!(patiently(lab, &connect), "");
     let live = live_addresses(lab);
     assert_eq!((live.len(), live.iter().collect::<BTreeSet<_>>().len()), (2 * count, 2 * count), "{live:?}");
     banner_comes(|| lab.outside(&get(&format!("{HOST4}:{}", 8000 + count))));
     let gone = format!(
         "for i in $(seq {count}); do podwire rm -f -t 0 c$i & done; wait; podwire network rm $(seq -f net%g {count})"
     );
-    assert_eq!(lab.host(&gone).ok().err, "");
+    assert!(!patiently(lab, &gone).contains("Error"));
     before.same(lab, "after all are gone");
     no_orphan_leases(lab);
 }

@@ -29,7 +29,8 @@ pub(crate) fn sentences() -> Vec<Sentence> {
 /// Makes the neighbour send 127.0.0.1 to our host, and asks.
 fn ask_for_127(lab: &Lab) -> lab::Run {
     let steps = [
-        "ip link set lo down".to_owned(),
+        // With the link down instead, it would still keep them to itself.
+        "{ ip addr del 127.0.0.1/8 dev lo 2>/dev/null || :; }".to_owned(),
         "echo 1 >/proc/sys/net/ipv4/conf/all/route_localnet".to_owned(),
         format!("ip route replace 127.0.0.0/8 via {HOST4}"),
     ];

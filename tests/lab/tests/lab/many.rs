@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use lab::trial::{Need, Sentence};
 use lab::{HOST4, Lab, LabOptions, sentences};
 
-use crate::words::{banner_comes, get, ip4, load, patient, sandbox};
+use crate::words::{banner_comes, get, ip4, load, patient, patiently, sandbox};
 
 pub(crate) fn sentences() -> Vec<Sentence> {
     let mut all = sentences![LabOptions::default(); &[];
@@ -105,18 +105,12 @@ fn a_container_with_a_thousand_ports_and_one_with_a_range_of_sixty_thousand_come
 fn each_answers(lab: &Lab, count: u16) {
     load(lab);
     let before = lab.settled_state();
-    // So many in one command as may be in a lab's time for one.
-    for first in (1..=count).step_by(100) {
-        let last = count.min(first + 99);
-        let some = format!(
-            "for i in $(seq {first} {last}); do podwire run -d -p $((20000 + i)):80 banner >/dev/null || exit 1; done"
-        );
-        lab.host(&some).ok();
-    }
+    let runs = format!("for i in $(seq {count}); do podwire run -d -p $((20000 + i)):80 banner >/dev/null; done");
+    assert_eq!(patiently(lab, &runs), "");
     assert_eq!(lab.ok("podwire ps -q").lines().count(), usize::from(count));
     banner_comes(|| lab.outside(&get(&format!("{HOST4}:{}", 20000 + count))));
     let all = format!("for i in $(seq {count}); do curl -sS -m 5 http://{HOST4}:$((20000 + i))/ || exit 1; done");
-    let pages = lab.outside(&all).ok().out;
+    let pages = patiently(lab, &format!("nsenter --net=/run/lab/outside sh -c '{all}'"));
     assert_eq!(pages.matches(lab::BANNER).count(), usize::from(count));
     // The first one and the last one, which is on the bridge's last port, hear each other.
     let names = lab.ok("podwire ps --noheading --format '{{.Names}}'");
@@ -124,11 +118,8 @@ fn each_answers(lab: &Lab, count: u16) {
     for (from, to) in [(ends[0], ends[1]), (ends[1], ends[0])] {
         banner_comes(|| lab.inside(&sandbox(lab, from), &get(&ip4(lab, to))));
     }
-    let mut removed = 0;
-    for _ in (0..count).step_by(100) {
-        removed += lab.host("podwire rm -f -t 0 $(podwire ps -q | head -100)").ok().out.lines().count();
-    }
-    assert_eq!(removed, usize::from(count));
+    let removed = patiently(lab, "podwire rm -f -t 0 $(podwire ps -q)");
+    assert_eq!(removed.lines().count(), usize::from(count));
     before.same(lab, "after rm -f of all");
 }
 

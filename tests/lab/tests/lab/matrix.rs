@@ -260,7 +260,7 @@ impl<'l> World<'l> {
             lab.outside(&format!("ip route add 10.8{n}.0.0/24 via {HOST4}; ip route add fd8{n}::/64 via {HOST6}")).ok();
         }
         lab.outside(&format!(
-            "ip link set lo down; echo 1 >/proc/sys/net/ipv4/conf/all/route_localnet; \
+            "ip addr del 127.0.0.1/8 dev lo; ip addr del ::1/128 dev lo; echo 1 >/proc/sys/net/ipv4/conf/all/route_localnet; \
              ip route add 127.0.0.0/8 via {HOST4}; ip route add ::1/128 via {HOST6}"
         ))
         .ok();

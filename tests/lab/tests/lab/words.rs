@@ -102,6 +102,20 @@ pub(crate) fn patient() -> LabOptions {
     LabOptions { limit: Duration::from_secs(if big() { 1800 } else { 240 }), ..LabOptions::default() }
 }
 
+/// A shell line that may take longer than a command of a lab may; what it has printed, on both of its outputs.
+#[track_caller]
+pub(crate) fn patiently(lab: &Lab, line: &str) -> String {
+    let mut all = lab.background(&format!("{line}\necho all over"));
+    let begun = Instant::now();
+    loop {
+        if let Some(said) = all.output().strip_suffix("all over\n") {
+            return said.to_owned();
+        }
+        assert!(begun.elapsed() < Duration::from_secs(1200), "not over after {:?}: {line}", begun.elapsed());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
 /// Is there time?
 pub(crate) fn big() -> bool {
     std::env::var_os("LAB_BIG").is_some()
