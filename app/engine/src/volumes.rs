@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use images::{Level, View};
 use jiff::Timestamp;
 use model::ContainerId;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, chownat, fstat, mkdirat, openat, readlinkat, statat, symlinkat};
@@ -162,6 +163,35 @@ impl Engine {
                 Err(Error::usage(format!("more than one result for volume name {name:?}: volume already exists")))
             }
             (None, _) => Err(Error::new(Kind::NotFound, format!("no volume with name {name:?} found: no such volume"))),
+        }
+    }
+
+    /// Writes a volume's files as an archive.
+    pub fn export_volume(&self, name: &str, out: impl io::Write) -> Result<()> {
+        self.exported_volume(name, |levels| Ok(images::pack(levels, View::Plain, out)?))
+    }
+
+    /// The same to a file, which is there when it is whole.
+    pub fn export_volume_to_file(&self, name: &str, path: &Path) -> Result<()> {
+        self.exported_volume(name, |levels| Ok(images::pack_to_file(levels, View::Plain, path)?))
+    }
+
+    fn exported_volume(&self, name: &str, pack: impl FnOnce(&[Level<'_>]) -> Result<()>) -> Result<()> {
+        let directory = self.exact_volume(name)?;
+        pack(&[Level { directory: &directory, owners: None }])
+    }
+
+    /// Adds the files of an archive, compressed or not, to those of a volume.
+    pub fn import_volume(&self, name: &str, from: impl io::Read) -> Result<()> {
+        let directory = self.exact_volume(name)?;
+        Ok(images::unpack_plain(from, &directory, &images::Limits::STRANGERS)?)
+    }
+
+    /// Where the files of the volume with this whole name are.
+    fn exact_volume(&self, name: &str) -> Result<PathBuf> {
+        match check_name(name).is_ok() && self.store.read(|tx| tx.volume::<Volume>(name))?.is_some() {
+            true => Ok(self.volume_path(name)),
+            false => Err(Error::new(Kind::NotFound, format!("no such volume {name}"))),
         }
     }
 
