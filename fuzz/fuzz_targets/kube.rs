@@ -14,6 +14,9 @@ fuzz_target!(|text: &str| {
         publish_all: text.len().is_multiple_of(2),
         volumes: PathBuf::from("/volumes"),
         tls_verify: true,
+        log: Default::default(),
+        annotations: Default::default(),
+        users: Default::default(),
         create_command: Vec::new(),
     };
     match kube::read(text, &[text.to_owned()], &around).or_else(|_| kube::read(text, &[], &around)) {
