@@ -34,6 +34,8 @@ struct Wish {
     all: bool,
     /// The rootless path alone.
     only_rootless: bool,
+    /// It is only made ready.
+    stays: bool,
     /// Of it the cases whose names contain one of these words.
     only_cases: String,
     /// Names alone.
@@ -53,6 +55,9 @@ fn main() -> Result<()> {
     }
     let wish = wish()?;
     if wish.only_rootless {
+        if wish.stays {
+            return rootless::stay();
+        }
         table::machine(&[])?;
         return rootless::measure(wish.rounds, &wish.only_cases);
     }
@@ -89,6 +94,7 @@ fn wish() -> Result<Wish> {
         existing: vec![0, 100, 500],
         all: false,
         only_rootless: false,
+        stays: false,
         only_cases: String::new(),
         only_names: false,
         only_images: false,
@@ -103,6 +109,7 @@ fn wish() -> Result<Wish> {
             "--existing" => wish.existing = value()?.split(',').map(str::parse).collect::<Result<_, _>>()?,
             "--all" => wish.all = true,
             "rootless" | "--rootless" => wish.only_rootless = true,
+            "--stay" => wish.stays = true,
             "--only" => wish.only_cases = value()?,
             "--images" => wish.only_images = true,
             "--names" => wish.only_names = true,
@@ -110,7 +117,7 @@ fn wish() -> Result<Wish> {
             "--pods" => wish.only_pods = true,
             _ => {
                 bail!(
-                    "usage: ./x bench [--rounds 15] [--existing 0,100,500] [--all | --images | --names | --networks | --pods | rootless [--only WORD,WORD]]"
+                    "usage: ./x bench [--rounds 15] [--existing 0,100,500] [--all | --images | --names | --networks | --pods | rootless [--stay | --only WORD,WORD]]"
                 )
             }
         }

@@ -21,10 +21,22 @@ use lab::{Background, HOST4, Lab, OUTSIDE4, USER_ID};
 
 use crate::{load, peers};
 
+/// The two of containers.
+const MTUS: [u32; 2] = [1500, 65520];
 /// Where the servers of all namespaces listen.
 const PORT: u16 = 7000;
 /// Milliseconds of one piece of work.
-const WORK_MS: u32 = 400;
+const WORK_MS: u32 = 300;
+/// Where the peers' processes tell who they are.
+const FILES: &str = "/run/bench";
+/// The first of the peers' users, of which each has its own: two pastas of one take all the room for pipes that the
+/// kernel gives a user (fs.pipe-user-pages-soft), and whoever else splices as that user has 16 pages for each.
+const PEER_USER_ID: u32 = 3000;
+/// Whose figures no goal hangs on, and which is slow: it takes part in the first round alone.
+const ONCE: &str = "slirp4netns";
+
+/// Whose goals they are.
+const OURS: &str = "podwire";
 
 /// One way between a namespace and the rest.
 struct Via {
@@ -47,13 +59,25 @@ struct Via {
 /// Of the cases those whose names contain one of the words of `only`, which are separated by commas.
 pub(crate) fn measure(rounds: usize, only: &str) -> Result<()> {
     let site = Site::make()?;
-    site.memory()?;
     let mut table = Table::new(&site.all);
+    table.goals.extend(site.memory()?);
     let is_wanted = |case: &Case| only.split(',').any(|word| case.name.contains(word));
     for case in cases().into_iter().filter(is_wanted) {
         table.measure(&site, &case, rounds)?;
     }
     table.print();
+    Ok(())
+}
+
+/// Has all stand ready, says how to use each, and waits for a line: for strace and perf.
+pub(crate) fn stay() -> Result<()> {
+    let site = Site::make()?;
+    println!("load: {}", us());
+    for Via { name, mtu, pid, worker, host, from_outside, from_host, .. } in &site.all {
+        let worker = worker.as_deref().unwrap_or("-");
+        println!("{name} {mtu} {pid} {worker} {OUTSIDE4}:{PORT} {host} {from_outside} {from_host}");
+    }
+    std::io::stdin().read_line(&mut String::new())?;
     Ok(())
 }
 
@@ -74,6 +98,76 @@ struct Case {
     kind: &'static str,
     n: usize,
     unit: &'static str,
+    goals: Vec<Goal>,
+}
+
+/// What podwire's figure is to be, as a multiple of another one of the same round.
+#[derive(Clone, Copy)]
+struct Goal {
+    of: Of,
+    bound: Bound,
+}
+
+/// Whose figure.
+#[derive(Clone, Copy)]
+enum Of {
+    /// The kernel's alone, at the same MTU.
+    Veth,
+    /// pasta's, at the same MTU.
+    Pasta,
+    /// pasta's, at the MTU with which it is better.
+    PastaAtBest,
+}
+
+impl Of {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Veth => " of veth",
+            Self::Pasta => " of pasta",
+            Self::PastaAtBest => " of pasta at its best",
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Bound {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+impl Bound {
+    fn holds(self, value: f64) -> bool {
+        match self {
+            Self::AtLeast(least) => value >= least,
+            Self::AtMost(most) => value <= most,
+        }
+    }
+}
+
+impl std::fmt::Display for Bound {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::AtLeast(least) => write!(f, "≥ {least}"),
+            Self::AtMost(most) => write!(f, "≤ {most}"),
+        }
+    }
+}
+
+/// Of streams between these.
+fn goals_of_streams(from: From, kind: &str) -> Vec<Goal> {
+    let at_least = |of, least| Goal { of, bound: Bound::AtLeast(least) };
+    match (from, kind) {
+        (From::Container, "up") => vec![at_least(Of::Veth, 0.65), at_least(Of::PastaAtBest, 5.0)],
+        (From::Container, _) => vec![at_least(Of::Veth, 0.65), at_least(Of::PastaAtBest, 1.4)],
+        (From::Outside, _) => vec![at_least(Of::Veth, 0.85), at_least(Of::PastaAtBest, 1.0)],
+        (From::Host, _) => vec![at_least(Of::PastaAtBest, 0.9)],
+    }
+}
+
+/// Of new connections.
+fn goals_of_connections(from: From) -> Vec<Goal> {
+    let least = if from == From::Container { 1.2 } else { 1.8 };
+    vec![Goal { of: Of::Pasta, bound: Bound::AtLeast(least) }]
 }
 
 fn cases() -> Vec<Case> {
@@ -94,6 +188,7 @@ fn cases() -> Vec<Case> {
                     kind,
                     n,
                     unit: "Gb/s",
+                    goals: goals_of_streams(from, kind),
                 });
             }
         }
@@ -106,15 +201,18 @@ fn cases() -> Vec<Case> {
             kind: "ask",
             n: 1,
             unit: "µs p50",
+            goals: vec![Goal { of: Of::Pasta, bound: Bound::AtMost(1.0) }],
         });
         for n in [1, 16] {
             let name = format!("new connections, {side}, {n} at once");
-            cases.push(Case { name, from, to_host, kind: "connect", n, unit: "per second" });
+            let goals = goals_of_connections(from);
+            cases.push(Case { name, from, to_host, kind: "connect", n, unit: "per second", goals });
         }
     }
     for (kind, way) in [("udp-up", "out"), ("udp-down", "back")] {
         let name = format!("UDP of 1,400 B, container to outside, {way}");
-        cases.push(Case { name, from: From::Container, to_host: false, kind, n: 1, unit: "1,000/s" });
+        let goals = vec![Goal { of: Of::Pasta, bound: Bound::AtLeast(1.4) }];
+        cases.push(Case { name, from: From::Container, to_host: false, kind, n: 1, unit: "1,000/s", goals });
     }
     cases
 }
@@ -130,6 +228,7 @@ struct Site {
 impl Site {
     fn make() -> Result<Self> {
         let lab = peers::lab_with_user()?;
+        lab.host(&format!("mkdir -m 1777 {FILES}"));
         let mut servers = vec![lab.background(&server()), lab.background_outside(&server())];
         let mut all = podwire(&lab)?;
         all.extend(pastas(&lab)?);
@@ -175,8 +274,10 @@ impl Site {
         Some(times.sum::<f64>() / 1e9)
     }
 
-    /// How much memory the workers have with connections on which nothing happens.
-    fn memory(&self) -> Result<()> {
+    /// How much memory the workers have with connections on which nothing happens. Prints, and says whether the goal
+    /// for podwire's is met.
+    fn memory(&self) -> Result<Option<String>> {
+        let mut goal = None;
         println!("\n## Memory with idle connections, MB resident\n\n| | 0 | 1,000 | 10,000 |\n|---|---|---|---|");
         let largest = |via: &&Via| via.mtu > 1500 && via.worker.is_some();
         for via in self.all.iter().filter(largest) {
@@ -186,9 +287,14 @@ impl Site {
                 let run = self.lab.quietly(&format!("exec timeout 30 nsenter -t {} -n {line}", via.pid));
                 run.out.split_whitespace().next().map_or_else(|| "fails".to_owned(), str::to_owned)
             };
-            println!("| {} | {} | {} | {} |", via.name, with(0), with(1000), with(10_000));
+            let all = [with(0), with(1000), with(10_000)];
+            println!("| {} | {} |", via.name, all.join(" | "));
+            if via.name == OURS {
+                let most = Bound::AtMost(6.0);
+                goal = Some(goal_line("MB resident with 10,000 idle connections", "", all[2].parse().ok(), most));
+            }
         }
-        Ok(())
+        Ok(goal)
     }
 }
 
@@ -211,7 +317,7 @@ fn server() -> String {
 }
 
 fn file(name: &str) -> String {
-    format!("/run/user/{USER_ID}/{name}")
+    format!("{FILES}/{name}")
 }
 
 /// What a line as the user says.
@@ -227,7 +333,7 @@ fn podwire(lab: &Lab) -> Result<Vec<Via>> {
         said(lab, &format!("podwire run -d --name m{mtu} {network} -p {port}:{PORT} banner"))?;
         let pid = said(lab, &format!("podwire inspect -f '{{{{.State.Pid}}}}' m{mtu}"))?;
         all.push(Via {
-            name: "podwire",
+            name: OURS,
             mtu,
             pid,
             worker: None,
@@ -243,11 +349,12 @@ fn podwire(lab: &Lab) -> Result<Vec<Via>> {
     Ok(all)
 }
 
-/// A namespace of the user's, and a program that serves it; the pids of a process in it, and of the program.
-fn beside(lab: &Lab, name: &str, program: &str) -> Result<(String, String, Background)> {
+/// A namespace of a user's, and a program that serves it; the pids of a process in it, and of the program.
+fn beside(lab: &Lab, name: &str, user: u32, program: &str) -> Result<(String, String, Background)> {
     let (inside, worker) = (file(&format!("{name}.inside")), file(&format!("{name}.worker")));
-    let mut running = lab.background_user(&format!(
-        "unshare -Urn sleep 7200 & echo $! >{inside}; sleep 0.3; echo $$ >{worker}; exec {program}"
+    let mut running = lab.background(&format!(
+        "exec setpriv --reuid {user} --regid {user} --clear-groups sh -c \
+         'unshare -Urn sleep 7200 & echo $! >{inside}; sleep 0.3; echo $$ >{worker}; exec {program}'"
     ));
     let link = format!(
         "timeout 10 sh -c 'until nsenter -t $(cat {inside}) -n ip route | grep -q default; do sleep 0.1; done'"
@@ -264,11 +371,11 @@ fn pastas(lab: &Lab) -> Result<Vec<Via>> {
         return Ok(Vec::new());
     }
     let mut all = Vec::new();
-    for (mtu, port) in [(1500, 8201), (65520, 8202)] {
+    for (mtu, port, user) in [(1500, 8201, PEER_USER_ID), (65520, 8202, PEER_USER_ID + 1)] {
         // Its gateway address means the host; the neighbour's own shall stay the neighbour.
         let ports = format!("-t {port}:{PORT} -u none -T none -U none");
         let program = format!("pasta --config-net -g 192.168.99.254 --mtu {mtu} {ports} -f $!");
-        let (pid, worker, running) = beside(lab, &format!("pasta{mtu}"), &program)?;
+        let (pid, worker, running) = beside(lab, &format!("pasta{mtu}"), user, &program)?;
         all.push(Via {
             name: "pasta",
             mtu,
@@ -290,14 +397,15 @@ fn slirp(lab: &Lab) -> Result<Option<Via>> {
     }
     let (port, api) = (8302, file("slirp.api"));
     let program = format!("slirp4netns -c -m 65520 --api-socket {api} $! tap0");
-    let (pid, worker, running) = beside(lab, "slirp", &program)?;
+    let (pid, worker, running) = beside(lab, "slirp", PEER_USER_ID + 2, &program)?;
     let request = format!(
         r#"{{"execute":"add_hostfwd","arguments":{{"proto":"tcp","host_addr":"0.0.0.0","host_port":{port},"guest_addr":"10.0.2.100","guest_port":{PORT}}}}}"#
     );
     let script = format!(
         "import socket; s = socket.socket(socket.AF_UNIX); s.connect(\"{api}\"); s.send(b\"\"\"{request}\"\"\"); s.shutdown(1); print(s.recv(999))"
     );
-    let told = lab.host(&format!("python3 -c '{script}'"));
+    let wait = format!("timeout 10 sh -c 'until [ -S {api} ]; do sleep 0.05; done'");
+    let told = lab.host(&format!("{wait}; python3 -c '{script}'"));
     ensure!(told.out.contains("return"), "slirp4netns: {}{}", told.out, told.err);
     Ok(Some(Via {
         name: "slirp4netns",
@@ -361,30 +469,47 @@ struct Table<'a> {
     all: &'a [Via],
     lines: Vec<String>,
     cpu: Vec<String>,
+    goals: Vec<String>,
 }
 
 impl<'a> Table<'a> {
     fn new(all: &'a [Via]) -> Self {
-        Self { all, lines: Vec::new(), cpu: Vec::new() }
+        Self { all, lines: Vec::new(), cpu: Vec::new(), goals: Vec::new() }
     }
 
     fn measure(&mut self, site: &Site, case: &Case, rounds: usize) -> Result<()> {
         eprintln!("measuring {} …", case.name);
-        let all: Vec<Vec<Option<Done>>> =
-            (0..rounds).map(|_| self.all.iter().map(|via| site.work(via, case)).collect()).collect();
-        let value = |round: &[Option<Done>], at: usize| round[at].map(|done| done.value);
+        let takes_part = |via: &Via, round| round == 0 || via.name != ONCE;
+        let of_round =
+            |round| self.all.iter().map(|via| takes_part(via, round).then(|| site.work(via, case))).collect();
+        let all: Vec<Vec<Option<Option<Done>>>> = (0..rounds).map(of_round).collect();
+        let of_via = |at: usize| all.iter().filter_map(move |round| round[at]);
+        let value = |round: usize, at: usize| all[round][at].flatten().map(|done| done.value);
+        let ratio =
+            |round, ours: Option<usize>, theirs: Option<usize>| Some(value(round, ours?)? / value(round, theirs?)?);
         let digits = if case.unit == "Gb/s" { 1 } else { 0 };
-        let mut shown: Vec<String> =
-            (0..self.all.len()).map(|at| cell(all.iter().map(|round| value(round, at)), digits)).collect();
+        let values = |at| of_via(at).map(|done| done.map(|done| done.value));
+        let mut shown: Vec<String> = (0..self.all.len()).map(|at| cell(values(at), digits)).collect();
         for (name, mtu) in [("veth", 1500), ("veth", 65520), ("pasta", 1500), ("pasta", 65520)] {
-            let ours = self.at("podwire", mtu);
-            let theirs = self.at(name, mtu);
-            let ratio = |round: &Vec<Option<Done>>| Some(value(round, ours?)? / value(round, theirs?)?);
-            shown.push(cell(all.iter().map(ratio), 2));
+            let (ours, theirs) = (self.at(OURS, mtu), self.at(name, mtu));
+            shown.push(cell((0..rounds).map(|round| ratio(round, ours, theirs)), 2));
         }
         self.lines.push(format!("| {}, {} | {} |", case.name, case.unit, shown.join(" | ")));
+        for (mtu, goal) in MTUS.iter().flat_map(|mtu| case.goals.iter().map(move |goal| (*mtu, goal))) {
+            let ours = self.at(OURS, mtu);
+            let of = |round: usize| {
+                let to = |name, mtu| ratio(round, ours, self.at(name, mtu));
+                match goal.of {
+                    Of::Veth => to("veth", mtu),
+                    Of::Pasta => to("pasta", mtu),
+                    Of::PastaAtBest => MTUS.into_iter().filter_map(|mtu| to("pasta", mtu)).min_by(f64::total_cmp),
+                }
+            };
+            let measured = median((0..rounds).filter_map(of).collect());
+            self.goals.push(goal_line(&format!("{}, MTU {mtu}", case.name), goal.of.name(), measured, goal.bound));
+        }
         if case.unit == "Gb/s" {
-            let cpu = |at: usize| cell(all.iter().map(|round| round[at].and_then(|done| done.cpu_per_gb)), 3);
+            let cpu = |at| cell(of_via(at).map(|done| done.and_then(|done| done.cpu_per_gb)), 3);
             let cells: Vec<String> = self.workers().map(|(at, _)| cpu(at)).collect();
             self.cpu.push(format!("| {} | {} |", case.name, cells.join(" | ")));
         }
@@ -413,18 +538,30 @@ impl<'a> Table<'a> {
             "---|".repeat(columns.len())
         );
         self.cpu.iter().for_each(|line| println!("{line}"));
+        println!("\n## Goals\n\n| | measured | goal | |\n|---|---|---|---|");
+        self.goals.iter().for_each(|line| println!("{line}"));
     }
+}
+
+/// A row of the table of goals.
+fn goal_line(what: &str, of: &str, measured: Option<f64>, bound: Bound) -> String {
+    let (shown, is_met) = match measured {
+        Some(value) => (format!("{value:.2}{of}"), if bound.holds(value) { "met" } else { "not met" }),
+        None => ("–".to_owned(), "not measured"),
+    };
+    format!("| {what} | {shown} | {bound}{of} | {is_met} |")
+}
+
+fn median(mut there: Vec<f64>) -> Option<f64> {
+    there.sort_by(f64::total_cmp);
+    there.get(there.len() / 2).copied()
 }
 
 /// The median, or what there is instead.
 fn cell(values: impl Iterator<Item = Option<f64>>, digits: usize) -> String {
-    let (all, mut there) = (values.collect::<Vec<_>>(), Vec::new());
-    there.extend(all.iter().flatten().copied());
-    if there.is_empty() {
-        return "–".to_owned();
-    }
-    there.sort_by(f64::total_cmp);
-    let failed = all.len() - there.len();
+    let all: Vec<Option<f64>> = values.collect();
+    let failed = all.iter().filter(|value| value.is_none()).count();
+    let Some(median) = median(all.iter().flatten().copied().collect()) else { return "–".to_owned() };
     let failures = if failed > 0 { format!(" ({failed} of {} failed)", all.len()) } else { String::new() };
-    format!("{:.digits$}{failures}", there[there.len() / 2])
+    format!("{median:.digits$}{failures}")
 }

@@ -32,7 +32,7 @@ impl Conf {
     }
 
     /// A later file's settings take the place of earlier ones, table by table.
-    fn add(&mut self, text: &str) -> Result<(), String> {
+    pub(crate) fn add(&mut self, text: &str) -> Result<(), String> {
         let table: Table = text.parse().map_err(|e: toml::de::Error| e.message().to_owned())?;
         merge(&mut self.0, table);
         Ok(())

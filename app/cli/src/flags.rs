@@ -59,6 +59,10 @@ impl Entry {
     pub(crate) fn clap(&self) -> Clap {
         as_pflag((self.arguments)(Clap::new(self.names[0])))
     }
+
+    fn clap_with_globals(&self) -> Clap {
+        global_clap().get_arguments().fold(self.clap(), |clap, global| clap.arg(global.clone()))
+    }
 }
 
 /// The flags that every command takes.
@@ -160,10 +164,7 @@ pub(crate) fn run(argv: Vec<OsString>) -> Outcome {
         route.arguments.splice(0..0, defaults);
     }
     let name = entry.names.iter().find(|n| **n == route.words).copied().unwrap_or(entry.names[0]);
-    let mut clap = entry.clap();
-    for global in global_clap().get_arguments() {
-        clap = clap.arg(global.clone());
-    }
+    let clap = entry.clap_with_globals();
     let line = std::iter::once("podwire").chain(route.arguments.iter().map(String::as_str));
     let matches = match clap.clone().try_get_matches_from(line) {
         Ok(matches) => matches,
@@ -174,6 +175,18 @@ pub(crate) fn run(argv: Vec<OsString>) -> Outcome {
         return help::command(name, entry);
     }
     (entry.run)(&matches, &Podwire::new(global, argv, name)?)
+}
+
+/// Understands a command line as [`run`] does, up to where the command begins; the error is what would be said.
+pub(crate) fn understand(args: &[String]) -> Result<(), Failure> {
+    let route = route(args)?;
+    let Some(entry) = route.entry else { return Ok(()) };
+    let clap = entry.clap_with_globals();
+    let line = std::iter::once("podwire").chain(route.arguments.iter().map(String::as_str));
+    match clap.clone().try_get_matches_from(line) {
+        Err(error) if !is_help(&error) => Err(refused(&error, &clap, &route.words, &route.arguments, entry)),
+        _ => Ok(()),
+    }
 }
 
 fn utf8(argv: Vec<OsString>) -> Result<Vec<String>, Failure> {
@@ -306,13 +319,17 @@ fn parse_failure(error: &clap::Error, clap: &Clap, name: &str, args: &[String], 
     if is_help(error) {
         return help::command(name, entry);
     }
+    Err(refused(error, clap, name, args, entry))
+}
+
+fn refused(error: &clap::Error, clap: &Clap, name: &str, args: &[String], entry: &Entry) -> Failure {
     if error.kind() == ErrorKind::UnknownArgument {
         let flag = context(error, ContextKind::InvalidArg);
         if let Some(flag) = unsupported::flag(entry.names[0], &flag) {
-            return Err(Failure::new(format_args!("{flag} is not supported by podwire yet")));
+            return Failure::new(format_args!("{flag} is not supported by podwire yet"));
         }
     }
-    Err(usage(name, words_of(error, clap, args)))
+    usage(name, words_of(error, clap, args))
 }
 
 /// An error about flags, with Podman's second line.
@@ -419,6 +436,8 @@ pub(crate) fn names_or_all(names: &[String], all: bool) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -433,11 +452,37 @@ mod tests {
     #[test]
     fn every_command_is_well_formed() {
         for entry in COMMANDS {
-            let mut clap = entry.clap();
-            for global in global_clap().get_arguments() {
-                clap = clap.arg(global.clone());
+            entry.clap_with_globals().debug_assert();
+        }
+    }
+
+    /// Words for a command, made of its own flags, their neighbours, and values that fit or do not.
+    fn words() -> impl Strategy<Value = Vec<String>> {
+        let value = || prop_oneof![Just(String::new()), "-?[a-z0-9=,:./]{1,8}", "\\PC{1,8}", Just("true".to_owned())];
+        (0..COMMANDS.len()).prop_flat_map(move |n| {
+            let entry = &COMMANDS[n];
+            let clap = entry.clap_with_globals();
+            let longs = clap.get_arguments().filter_map(|arg| Some(format!("--{}", arg.get_long()?)));
+            let shorts = clap.get_arguments().filter_map(|arg| Some(format!("-{}", arg.get_short()?)));
+            let known: Vec<String> = longs.chain(shorts).chain(["--nope".to_owned(), "-Z".to_owned()]).collect();
+            let flag = proptest::sample::select(known);
+            let word = prop_oneof![
+                3 => (flag.clone(), value()).prop_map(|(flag, value)| format!("{flag}={value}")),
+                3 => flag,
+                2 => value(),
+            ];
+            proptest::collection::vec(word, 0..6)
+                .prop_map(move |words| entry.names[0].split(' ').map(str::to_owned).chain(words).collect())
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_command_line_is_understood_or_refused_in_few_words(args in words()) {
+            if let Err(failure) = understand(&args) {
+                prop_assert_eq!(failure.code, crate::outcome::USAGE, "{}", failure.message);
+                prop_assert!(!failure.message.trim().is_empty() && failure.message.lines().count() <= 2, "{:?}", failure.message);
             }
-            clap.debug_assert();
         }
     }
 

@@ -69,6 +69,9 @@ pub fn main() -> ExitCode {
     if named(engine::relay_client::RELAY_NAME) {
         return ExitCode::from((relay::relay_main() & 0xff) as u8);
     }
+    if named(engine::relay_client::LOOKOUT_NAME) {
+        return ExitCode::from((relay::lookout_main() & 0xff) as u8);
+    }
     if named(engine::rootless::HOLDER_NAME) {
         return ExitCode::from((engine::rootless::holder_main() & 0xff) as u8);
     }

@@ -4,29 +4,21 @@
 const FLAGS: &[(&str, &str)] = &[
     (
         "run",
-        "authfile blkio-weight blkio-weight-device cert-dir cgroup-conf chrootdirs conmon-pidfile \
-         cpu-rt-period cpu-rt-runtime creds decryption-key device-cgroup-rule device-read-bps \
-         device-read-iops device-write-bps device-write-iops disable-content-trust env-merge \
+        "authfile cert-dir chrootdirs conmon-pidfile creds decryption-key disable-content-trust env-merge \
          group-entry gpus health-log-destination health-max-log-count health-max-log-size \
          health-startup-cmd health-startup-interval health-startup-retries health-startup-success \
-         health-startup-timeout hosts-file hostuser image-volume intel-rdt-closid memory-swappiness \
-         no-hostname oom-kill-disable passwd passwd-entry personality preserve-fd \
+         health-startup-timeout hosts-file hostuser image-volume intel-rdt-closid \
+         no-hostname passwd passwd-entry personality preserve-fd \
          preserve-fds rdt-class retry retry-delay rmi rootfs sdnotify seccomp-policy secret \
          shm-size-systemd systemd",
     ),
     ("create", "attach/a init-ctr"),
-    (
-        "pod create",
-        "blkio-weight blkio-weight-device cgroup-parent cpu-shares/c cpus cpuset-cpus cpuset-mems \
-         device-read-bps device-write-bps gidmap gpus hosts-file infra-conmon-pidfile memory/m memory-swap \
-         no-hostname pid shm-size-systemd subgidname subuidname uidmap userns uts volumes-from",
-    ),
+    ("pod create", "gpus hosts-file infra-conmon-pidfile no-hostname shm-size-systemd"),
     (
         "kube play",
-        "annotation authfile build cert-dir context-dir creds log-driver log-opt no-hostname no-trunc \
-         seccomp-profile-root service-container userns wait/w",
+        "authfile build cert-dir context-dir creds no-hostname no-trunc seccomp-profile-root service-container wait/w",
     ),
-    ("kube generate", "podman-only replicas/r service/s"),
+    ("kube generate", "podman-only"),
     ("pull", "decryption-key retry retry-delay"),
     (
         "push",
@@ -39,12 +31,9 @@ const FLAGS: &[(&str, &str)] = &[
     ("exec", "cidfile no-session preserve-fd preserve-fds"),
     (
         "update",
-        "blkio-weight blkio-weight-device cpu-period cpu-quota cpu-rt-period cpu-rt-runtime cpu-shares/c cpus cpuset-cpus \
-         cpuset-mems device-read-bps device-read-iops device-write-bps device-write-iops env/e health-cmd \
-         health-interval health-log-destination health-max-log-count health-max-log-size health-on-failure \
+        "health-cmd health-interval health-log-destination health-max-log-count health-max-log-size health-on-failure \
          health-retries health-start-period health-startup-cmd health-startup-interval health-startup-retries \
-         health-startup-success health-startup-timeout health-timeout latest/l memory/m memory-reservation \
-         memory-swap memory-swappiness no-healthcheck pids-limit restart ulimit unsetenv",
+         health-startup-success health-startup-timeout health-timeout no-healthcheck",
     ),
     ("wait", "exit-first-match return-on-first"),
     ("info", "debug/D"),
@@ -59,16 +48,16 @@ const FLAGS: &[(&str, &str)] = &[
 
 /// Commands, and nouns with all that belongs to them.
 const COMMANDS: &str = "artifact auto-update build farm \
-    init machine manifest mount quadlet secret stats \
+    init machine manifest mount quadlet secret \
     system umount unmount";
 
 const CONTAINER_COMMANDS: &str = "checkpoint clone init mount \
-    restore runlabel stats umount unmount";
+    restore runlabel umount unmount";
 const IMAGE_COMMANDS: &str = "build mount scp sign trust umount unmount";
 
 const KUBE_COMMANDS: &str = "apply";
 const GENERATE_COMMANDS: &str = "spec systemd";
-const POD_COMMANDS: &str = "clone stats";
+const POD_COMMANDS: &str = "clone";
 
 /// Is `words` (`pod`, `network connect`) a command that Podman has?
 pub(crate) fn is_command(words: &str) -> bool {
@@ -103,7 +92,7 @@ mod tests {
     #[test]
     fn podmans_flags_are_known_by_both_spellings() {
         assert_eq!(flag("run", "--secret=5m").as_deref(), Some("--secret"));
-        assert_eq!(flag("update", "-m").as_deref(), Some("--memory"));
+        assert_eq!(flag("kube play", "-w").as_deref(), Some("--wait"));
         assert_eq!(flag("ps", "--connection").as_deref(), Some("--connection"));
         assert_eq!(flag("run", "--nonsense"), None);
     }

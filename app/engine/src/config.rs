@@ -15,7 +15,8 @@ mod limits;
 
 pub use care::{Care, HealthCheck, Log, LogDriver, OnUnhealthy, Restart};
 pub use inside::{Device, Inside, Space, ULIMITS, Ulimit};
-pub use limits::{Groups, Limits, PIDS};
+pub use limits::{DeviceRate, Groups, Limits, PIDS, RateKind};
+pub use linux::device_filter::{DeviceKind, DeviceRule};
 
 use crate::idmaps::IdMapWish;
 

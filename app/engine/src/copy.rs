@@ -83,7 +83,7 @@ impl Tree {
         Ok(Self { root: File::open("/")?.into(), way: Way::Host })
     }
 
-    fn container(root: File) -> Self {
+    pub(crate) fn container(root: File) -> Self {
         Self { root: root.into(), way: Way::Container }
     }
 

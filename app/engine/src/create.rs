@@ -157,6 +157,7 @@ impl Engine {
     ) -> Result<Settings> {
         let says = image.config.config().clone().unwrap_or_default();
         spec::check_capabilities(&config.security)?;
+        crate::devices::check(&config.inside, self.options().rootless)?;
         let (entrypoint, command) = argv(config, &says)?;
         let network = self.look_up_network(&config.network)?;
         let expose = exposed(&network, &says)?;

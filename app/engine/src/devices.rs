@@ -4,9 +4,11 @@ use std::fs::Metadata;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use linux::device_filter::{DeviceKind, DeviceRule};
 use serde_json::{Value, json};
 
-use crate::config::Device;
+use crate::config::{Device, Inside};
+use crate::error::{Error, Result};
 
 /// Device files for a container.
 #[derive(Debug, Default, PartialEq)]
@@ -32,6 +34,61 @@ pub(crate) fn devices(wishes: &[Device], all: bool, make: bool) -> Devices {
     }
     found
 }
+
+/// Can the kernel hold a container to this? Of an ordinary user's it only looks at the files of devices themselves.
+pub(crate) fn check(inside: &Inside, rootless: bool) -> Result<()> {
+    if !rootless {
+        return Ok(());
+    }
+    if !inside.device_rules.is_empty() {
+        return Err(Error::usage("--device-cgroup-rule takes root: an ordinary user may use what its files say"));
+    }
+    match inside.devices.iter().find(|device| !(device.access.contains('r') && device.access.contains('w'))) {
+        None => Ok(()),
+        Some(Device { host, access, .. }) => Err(Error::usage(format!(
+            "--device {}: an ordinary user's container cannot be held to {access:?}: give it rw, or no permissions",
+            host.display()
+        ))),
+    }
+}
+
+/// What the processes of a container that is not privileged may open, beside files: what runtimes let every container
+/// have (config-linux.md, "Default Devices"), its own, and what its user wants. Anything may be made by who may make it.
+pub(crate) fn allowed(inside: &Inside) -> Vec<DeviceRule> {
+    let rule = |kind, major, minor, access: &str| DeviceRule { kind, major, minor, access: access.to_owned() };
+    let usual = |(major, minor)| rule(Some(DeviceKind::Char), Some(major), minor, "rwm");
+    let mut rules = vec![rule(None, None, None, "m")];
+    rules.extend(USUAL.map(usual));
+    let mut found = Devices::default();
+    for wish in &inside.devices {
+        found.made.clear();
+        if wish.host.is_dir() {
+            walk(&wish.host, &wish.target, true, 0, &mut found);
+        } else if let Ok(meta) = wish.host.metadata() {
+            add(&wish.host, &wish.target, &meta, true, &mut found);
+        }
+        rules.extend(found.made.iter().map(|device| {
+            let number = |key: &str| device[key].as_u64().and_then(|n| u32::try_from(n).ok());
+            let kind = if device["type"] == "b" { DeviceKind::Block } else { DeviceKind::Char };
+            rule(Some(kind), number("major"), number("minor"), &wish.access)
+        }));
+    }
+    rules.extend(inside.device_rules.iter().cloned());
+    rules
+}
+
+/// Of memory: null, zero, full, random, urandom; the terminal, console and ptmx; all pseudo-terminals.
+const USUAL: [(u32, Option<u32>); 9] = [
+    (1, Some(3)),
+    (1, Some(5)),
+    (1, Some(7)),
+    (1, Some(8)),
+    (1, Some(9)),
+    (5, Some(0)),
+    (5, Some(1)),
+    (5, Some(2)),
+    (136, None),
+];
 
 const DEV: &str = "/dev";
 
@@ -104,6 +161,18 @@ mod tests {
         let bound = devices(&wish, false, false);
         assert_eq!(bound.mounts[0]["source"], "/dev/null");
         assert!(bound.made.is_empty());
+    }
+
+    #[test]
+    fn what_may_be_opened_is_the_usual_and_what_was_asked_for() {
+        let kmsg = Device { host: "/dev/full".into(), target: "/dev/x".to_owned(), access: "r".to_owned() };
+        let rules = allowed(&Inside { devices: vec![kmsg], ..Inside::default() });
+        let is = |rule: &DeviceRule, minor, access: &str| {
+            rule.major == Some(1) && rule.minor == Some(minor) && rule.access == access
+        };
+        assert!(rules.iter().any(|rule| is(rule, 3, "rwm")), "null");
+        assert!(rules.iter().any(|rule| is(rule, 7, "r")), "what was asked for, as it was asked for");
+        assert!(!rules.iter().any(|rule| is(rule, 1, "rwm")), "mem");
     }
 
     #[test]

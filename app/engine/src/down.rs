@@ -104,6 +104,9 @@ impl Engine {
         }
         self.finish_removals()?;
         // What a killed pull left takes space and nothing else: no reason not to go on.
+        if let Err(error) = self.volume_leftovers() {
+            tracing::warn!(%error, "cannot remove what a process that died has left of a volume");
+        }
         if let Err(error) = self.images().and_then(|images| Ok(images.leftovers()?)) {
             tracing::warn!(%error, "cannot remove what a process that died has left of an image");
         }

@@ -69,7 +69,7 @@ impl Engine {
                     .stdout(Stdio::null())
                     .stderr(Stdio::null());
                 let child = call.spawn().map_err(|e| Error::at(runtime.path.display(), e))?;
-                self.event(&record, "exec")?;
+                self.tell(&events::of_container(&record, "exec"));
                 session.finish(&runtime, child)?;
                 session.goes_on();
                 return Ok(RunEnd::Detached);
@@ -80,24 +80,30 @@ impl Engine {
             let stdin = if config.interactive && foreground.stdin { Stdio::inherit() } else { Stdio::null() };
             command.arg(id.to_string()).stdin(stdin);
             let child = call.spawn().map_err(|e| Error::at(runtime.path.display(), e))?;
-            self.event(&record, "exec")?;
-            return session.finish(&runtime, child).and_then(|code| self.exec_ended(&record, code));
+            self.tell(&events::of_container(&record, "exec"));
+            return session.finish(&runtime, child).map(|code| self.exec_ended(&record, code));
         }
         let console = Console::listen_as(&places, &format!("{}.console", session.name))?;
         command.arg("--console-socket").arg(&console.path).arg(id.to_string());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = call.spawn().map_err(|e| Error::at(runtime.path.display(), e))?;
-        self.event(&record, "exec")?;
+        self.tell(&events::of_container(&record, "exec"));
         match session.on_terminal(&runtime, child, console, &foreground, config.interactive)? {
-            RunEnd::Exited(code) => self.exec_ended(&record, code),
+            RunEnd::Exited(code) => Ok(self.exec_ended(&record, code)),
             RunEnd::Detached => Ok(RunEnd::Detached),
         }
     }
 
-    fn exec_ended(&self, record: &ContainerRecord, code: i32) -> Result<RunEnd> {
-        let event = store::Event { exit_code: Some(code), ..events::of_container(record, "exec_died") };
-        self.store.write(|tx| tx.event_add(&event))?;
-        Ok(RunEnd::Exited(code))
+    fn exec_ended(&self, record: &ContainerRecord, code: i32) -> RunEnd {
+        self.tell(&store::Event { exit_code: Some(code), ..events::of_container(record, "exec_died") });
+        RunEnd::Exited(code)
+    }
+
+    /// What is done is done: that it could not be written down, say because the disk is full, is said and no more.
+    fn tell(&self, event: &store::Event) {
+        if let Err(error) = self.store.write(|tx| tx.event_add(event)) {
+            tracing::warn!(%error, "an event is not recorded");
+        }
     }
 }
 

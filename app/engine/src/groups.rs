@@ -8,23 +8,30 @@
 //!
 //! The runtime is told to leave control groups alone: crun refuses machines with both versions, and everything it would
 //! do is a few files. Where no group can be made, a container runs all the same, and a limit that was asked for is
-//! missed aloud.
+//! missed aloud. The containers of a pod have theirs in the pod's, which is made with the first of them and goes with the
+//! pod.
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use linux::cgroups::{Group, Trees, Version};
 use linux::file::{Durability, write_atomic};
+use model::PodId;
 
 use crate::config::{Groups, Limits};
-use crate::engine::{Engine, Places, load, save};
+use crate::devices::allowed;
+use crate::engine::{Engine, Places, load, make_dir, save};
 use crate::error::{Error, Kind, Result};
 use crate::events;
+use crate::pods::load_pod;
 use crate::record::{ContainerRecord, State};
 
-/// Those we have a use for without being asked.
-const USUAL: [&str; 2] = ["memory", "pids"];
+mod settings;
+mod update;
+
+use settings::apply;
+pub use update::Update;
 
 fn file(places: &Places) -> PathBuf {
     places.run_data().join("cgroup.json")
@@ -41,52 +48,138 @@ pub(crate) fn doors(places: &Places) -> Result<Vec<OwnedFd>> {
     group.doors().map_err(|e| Error::cannot_start(format!("cannot use the container's control group: {e}")))
 }
 
-/// Makes the group of a container that is being started, with its limits; a warning for each that cannot be held.
-pub(crate) fn make(record: &ContainerRecord, places: &Places) -> Result<Vec<String>> {
-    let limits = &record.settings.limits;
-    if limits.groups == Groups::Disabled {
-        return Ok(limits
-            .asked()
-            .into_iter()
-            .map(|flag| format!("{flag} is not held with --cgroups=disabled"))
-            .collect());
+/// What a group of these limits has to have, by version 1's names.
+fn wanted(limits: &Limits, trees: &Trees) -> Vec<&'static str> {
+    let mut wanted = limits.controllers();
+    if !trees.has_unified() {
+        // Version 2 counts processor time, freezes and keeps from devices without any.
+        wanted.extend(["cpuacct", "devices", "freezer"]);
     }
-    let mut wanted = USUAL.to_vec();
-    wanted.extend(
-        [("cpu", limits.cpu_time().is_some() || limits.cpu_shares.is_some())]
-            .map(|(name, is)| if is { name } else { "" }),
-    );
-    if limits.cpuset_cpus.is_some() || limits.cpuset_mems.is_some() {
-        wanted.push("cpuset");
+    wanted
+}
+
+/// What a pod's group has, for whatever its containers may be limited in.
+const ALL: [&str; 8] = ["memory", "pids", "cpu", "cpuset", "blkio", "cpuacct", "devices", "freezer"];
+
+fn remember(group: &Group, file: &Path) -> Result<()> {
+    let text = serde_json::to_vec(group).map_err(Error::usage)?;
+    write_atomic(file, &text, 0o600, Durability::ThisBoot).map_err(|e| Error::at(file.display(), e))
+}
+
+fn check_parent(limits: &Limits) -> Result<()> {
+    match &limits.parent {
+        Some(parent) if parent.split('/').any(|part| part == "..") => {
+            Err(Error::usage(format!("--cgroup-parent {parent:?}: must be a path without ..")))
+        }
+        _ => Ok(()),
     }
-    wanted.retain(|name| !name.is_empty());
-    if limits.parent.as_ref().is_some_and(|parent| parent.split('/').any(|part| part == "..")) {
-        return Err(Error::usage(format!("--cgroup-parent {:?}: must be a path without ..", limits.parent)));
-    }
-    let trees = Trees::find().map_err(|e| Error::at("cannot look for control groups", e))?;
-    let mut group = trees.group(&format!("podwire-{}", record.id), limits.parent.as_deref(), &wanted);
-    // Remembered before it is there: what is killed in between is removed by whoever repairs.
-    let text = serde_json::to_vec(&group).map_err(Error::usage)?;
-    write_atomic(&file(places), &text, 0o600, Durability::ThisBoot)
-        .map_err(|e| Error::at(file(places).display(), e))?;
+}
+
+/// Makes the directories of a group that `file` tells of. Remembered before they are there: what is killed in between
+/// is removed by whoever repairs.
+fn make_at(mut group: Group, limits: &Limits, file: &Path) -> Result<Group> {
+    remember(&group, file)?;
     if limits.parent.is_some() {
-        group.make_parents();
+        group.make_parents(&limits.controllers());
     }
     group.make();
-    let text = serde_json::to_vec(&group).map_err(Error::usage)?;
-    write_atomic(&file(places), &text, 0o600, Durability::ThisBoot)
-        .map_err(|e| Error::at(file(places).display(), e))?;
-    apply(&group, limits)
+    remember(&group, file)?;
+    Ok(group)
+}
+
+impl Engine {
+    /// Makes the group of a container that is being started, with its limits; a warning for each that cannot be held.
+    pub(crate) fn make_group(&self, record: &ContainerRecord) -> Result<Vec<String>> {
+        let limits = &record.settings.limits;
+        if limits.groups == Groups::Disabled {
+            let asked = limits.asked();
+            return Ok(asked.iter().map(|flag| format!("{flag} is not held with --cgroups=disabled")).collect());
+        }
+        check_parent(limits)?;
+        let trees = Trees::find().map_err(|e| Error::at("cannot look for control groups", e))?;
+        let (name, wanted) = (format!("podwire-{}", record.id), wanted(limits, &trees));
+        let mut warnings = Vec::new();
+        let group = match record.pod().filter(|_| limits.parent.is_none()) {
+            Some(pod) => match self.make_pod_group(pod, &trees)? {
+                Some((group, missed)) => {
+                    warnings = missed;
+                    group.child(&name, &wanted)
+                }
+                None => trees.group(&name, None, &wanted),
+            },
+            None => trees.group(&name, limits.parent.as_deref(), &wanted),
+        };
+        let group = make_at(group, limits, &file(&self.places(&record.id)))?;
+        warnings.extend(apply(&group, limits)?);
+        warnings.extend(self.keep_from_devices(record, &group)?);
+        Ok(warnings)
+    }
+
+    /// An ordinary user's containers can open what their user can: their files of devices are the host's own.
+    fn keep_from_devices(&self, record: &ContainerRecord, group: &Group) -> Result<Option<String>> {
+        let settings = &record.settings;
+        if self.options().rootless || settings.security.privileged {
+            return Ok(None);
+        }
+        let asked = !settings.inside.device_rules.is_empty();
+        match group.allow_devices(&allowed(&settings.inside)) {
+            Ok(()) => Ok(None),
+            Err(error) if asked => Ok(Some(format!("--device-cgroup-rule is not held: {error}"))),
+            Err(error) => {
+                tracing::debug!(%error, "the container is not kept from devices");
+                Ok(None)
+            }
+        }
+    }
+
+    fn pod_group_file(&self, pod: &PodId) -> PathBuf {
+        self.options().runroot.join("pods").join(format!("{pod}.json"))
+    }
+
+    /// A pod's group, where it has been made.
+    pub(crate) fn pod_group(&self, pod: &PodId) -> Option<Group> {
+        serde_json::from_slice(&std::fs::read(self.pod_group_file(pod)).ok()?).ok()
+    }
+
+    /// Makes the group that the pod's containers have theirs in, with the pod's limits; `None` when each has its own.
+    fn make_pod_group(&self, pod: &PodId, trees: &Trees) -> Result<Option<(Group, Vec<String>)>> {
+        let file = self.pod_group_file(pod);
+        make_dir(file.parent().unwrap_or(&file))?;
+        // One at a time: of two that look for a place at once each could find another.
+        self.store.write(|tx| {
+            let Some(record) = load_pod(tx, pod)?.filter(|record| record.shares_group) else { return Ok(None) };
+            let limits = &record.limits;
+            let wanted: Vec<&str> = match trees.has_unified() {
+                true => ALL[..5].to_vec(),
+                false => ALL.to_vec(),
+            };
+            let new = || trees.group(&format!("podwire-pod-{pod}"), limits.parent.as_deref(), &wanted);
+            let group = make_at(self.pod_group(pod).unwrap_or_else(new), limits, &file)?;
+            let missed = apply(&group, limits)?;
+            Ok(Some((group, missed)))
+        })
+    }
+
+    /// The groups of all its containers have gone before.
+    pub(crate) fn remove_pod_group(&self, pod: &PodId) -> Result<()> {
+        let Some(group) = self.pod_group(pod) else { return Ok(()) };
+        remove_for_sure(&group)?;
+        let file = self.pod_group_file(pod);
+        std::fs::remove_file(&file).map_err(|e| Error::at(file.display(), e))
+    }
 }
 
 /// Kills what is left in the group and removes it.
 pub(crate) fn remove(places: &Places) -> Result<()> {
-    let Some(group) = of(places) else { return Ok(()) };
-    let wrong = |e: io::Error| Error::at("cannot remove the container's control group", e);
+    of(places).map_or(Ok(()), |group| remove_for_sure(&group))
+}
+
+fn remove_for_sure(group: &Group) -> Result<()> {
+    let wrong = |e: io::Error| Error::at("cannot remove a control group", e);
     match group.remove() {
         Err(e) if e.raw_os_error() == Some(rustix::io::Errno::BUSY.raw_os_error()) => {
             group.kill().map_err(wrong)?;
-            wait_empty(&group);
+            wait_empty(group);
             group.remove().map_err(wrong)
         }
         done => done.map_err(wrong),
@@ -101,144 +194,6 @@ fn wait_empty(group: &Group) {
             let _ = process.wait_end(Some(std::time::Duration::from_secs(2)));
         }
     }
-}
-
-/// Writes the limits; a sentence for each that the group cannot hold.
-pub(crate) fn apply(group: &Group, limits: &Limits) -> Result<Vec<String>> {
-    let mut missed = Vec::new();
-    for setting in settings(limits) {
-        let written = match group.controller(setting.controller) {
-            None => None,
-            Some(version) => Some(match version {
-                Version::One => setting.one.as_ref(),
-                Version::Two => setting.two.as_ref(),
-            }),
-        };
-        let done = match written {
-            None => Err(io::ErrorKind::NotFound.into()),
-            // The version has no such thing, and what comes nearest is there without.
-            Some(None) => Ok(()),
-            Some(Some((file, text))) => group.write(setting.controller, file, text),
-        };
-        match done {
-            Ok(()) => {}
-            Err(e)
-                if matches!(
-                    e.kind(),
-                    io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
-                ) =>
-            {
-                let cannot = format!(
-                    "{} is not held: the controller {} is not available to podwire here",
-                    setting.flag, setting.controller
-                );
-                if setting.asked && !missed.contains(&cannot) {
-                    missed.push(cannot);
-                }
-            }
-            Err(e) => return Err(Error::cannot_start(format!("cannot set {}: {e}", setting.flag))),
-        }
-    }
-    Ok(missed)
-}
-
-/// One file of a controller, by version.
-struct Setting {
-    flag: &'static str,
-    /// Was it asked for, or is it a default?
-    asked: bool,
-    controller: &'static str,
-    one: Option<(&'static str, String)>,
-    two: Option<(&'static str, String)>,
-}
-
-fn settings(limits: &Limits) -> Vec<Setting> {
-    let mut all = Vec::new();
-    let add = |all: &mut Vec<Setting>, flag, controller, one: (&'static str, String), two: (&'static str, String)| {
-        all.push(Setting {
-            flag,
-            asked: true,
-            controller,
-            one: Some(one).filter(|(name, _)| !name.is_empty()),
-            two: Some(two).filter(|(name, _)| !name.is_empty()),
-        });
-    };
-    let none = || ("", String::new());
-    if let Some(memory) = limits.memory {
-        add(
-            &mut all,
-            "--memory",
-            "memory",
-            ("memory.limit_in_bytes", memory.to_string()),
-            ("memory.max", memory.to_string()),
-        );
-    }
-    if let Some(low) = limits.memory_reservation {
-        add(
-            &mut all,
-            "--memory-reservation",
-            "memory",
-            ("memory.soft_limit_in_bytes", low.to_string()),
-            ("memory.low", low.to_string()),
-        );
-    }
-    match (limits.memory, limits.memory_swap) {
-        (_, Some(-1)) => add(
-            &mut all,
-            "--memory-swap",
-            "memory",
-            ("memory.memsw.limit_in_bytes", "-1".to_owned()),
-            ("memory.swap.max", "max".to_owned()),
-        ),
-        // Version 1 counts both together, version 2 swap alone.
-        (Some(memory), Some(both)) => {
-            let swap = both.saturating_sub(i64::try_from(memory).unwrap_or(i64::MAX)).max(0);
-            add(
-                &mut all,
-                "--memory-swap",
-                "memory",
-                ("memory.memsw.limit_in_bytes", both.to_string()),
-                ("memory.swap.max", swap.to_string()),
-            );
-        }
-        // As much again, as Podman has it.
-        (Some(memory), None) => all.push(Setting {
-            flag: "--memory-swap",
-            asked: false,
-            controller: "memory",
-            one: Some(("memory.memsw.limit_in_bytes", memory.saturating_mul(2).to_string())),
-            two: Some(("memory.swap.max", memory.to_string())),
-        }),
-        (None, _) => {}
-    }
-    if let Some((quota, period)) = limits.cpu_time() {
-        let flag = if limits.nano_cpus.is_some() { "--cpus" } else { "--cpu-quota" };
-        let two = if quota < 0 { format!("max {period}") } else { format!("{quota} {period}") };
-        add(&mut all, flag, "cpu", ("cpu.cfs_period_us", period.to_string()), none());
-        add(&mut all, flag, "cpu", ("cpu.cfs_quota_us", quota.to_string()), ("cpu.max", two));
-    }
-    if let Some(shares) = limits.cpu_shares {
-        // From 2 … 262,144 to 1 … 10,000, as runtimes do it.
-        let weight = 1 + (shares.clamp(2, 262_144) - 2) * 9_999 / 262_142;
-        add(&mut all, "--cpu-shares", "cpu", ("cpu.shares", shares.to_string()), ("cpu.weight", weight.to_string()));
-    }
-    if let Some(set) = &limits.cpuset_cpus {
-        add(&mut all, "--cpuset-cpus", "cpuset", ("cpuset.cpus", set.clone()), ("cpuset.cpus", set.clone()));
-    }
-    if let Some(set) = &limits.cpuset_mems {
-        add(&mut all, "--cpuset-mems", "cpuset", ("cpuset.mems", set.clone()), ("cpuset.mems", set.clone()));
-    }
-    if let Some(most) = limits.most_pids() {
-        let text = ("pids.max", most.to_string());
-        all.push(Setting {
-            flag: "--pids-limit",
-            asked: limits.pids.is_some(),
-            controller: "pids",
-            one: Some(text.clone()),
-            two: Some(text),
-        });
-    }
-    all
 }
 
 /// Did the kernel kill one of its processes because it had no more memory?
@@ -296,50 +251,5 @@ impl Engine {
             self.set_paused(&record.id.to_string(), false)?;
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check(limits: &Limits, one: &[&str], two: &[&str]) {
-        let show = |pick: fn(&Setting) -> &Option<(&'static str, String)>| -> Vec<String> {
-            settings(limits)
-                .iter()
-                .filter_map(|s| pick(s).as_ref().map(|(file, text)| format!("{file} {text}")))
-                .collect()
-        };
-        assert_eq!(show(|s| &s.one), one);
-        assert_eq!(show(|s| &s.two), two);
-    }
-
-    #[test]
-    fn limits_are_files_of_both_versions() {
-        check(&Limits::default(), &["pids.max 2048"], &["pids.max 2048"]);
-        let some = Limits {
-            memory: Some(1 << 20),
-            nano_cpus: Some(1_500_000_000),
-            cpu_shares: Some(1024),
-            pids: Some(-1),
-            ..Limits::default()
-        };
-        check(
-            &some,
-            &[
-                "memory.limit_in_bytes 1048576",
-                "memory.memsw.limit_in_bytes 2097152",
-                "cpu.cfs_period_us 100000",
-                "cpu.cfs_quota_us 150000",
-                "cpu.shares 1024",
-            ],
-            &["memory.max 1048576", "memory.swap.max 1048576", "cpu.max 150000 100000", "cpu.weight 39"],
-        );
-        let swap = Limits { memory: Some(100), memory_swap: Some(150), pids: Some(0), ..Limits::default() };
-        check(
-            &swap,
-            &["memory.limit_in_bytes 100", "memory.memsw.limit_in_bytes 150"],
-            &["memory.max 100", "memory.swap.max 50"],
-        );
     }
 }

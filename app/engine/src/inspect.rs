@@ -11,7 +11,7 @@ use linux::userns::IdRange;
 use model::{Addr, ContainerId, DnsName, MacAddr, PortMapping, Protocol};
 use serde_json::{Map, Value, json};
 
-use crate::config::{Device, Dns, Groups, HealthCheck, HostEntry, LogDriver, NetworkMode, Space};
+use crate::config::{Device, Dns, Groups, HealthCheck, HostEntry, Limits, LogDriver, NetworkMode, RateKind, Space};
 use crate::endpoints::{AttachedEndpoint, Identity};
 use crate::engine::{Engine, Places};
 use crate::error::Result;
@@ -203,7 +203,7 @@ fn state_with_health(record: &ContainerRecord, places: &Places) -> Value {
     state
 }
 
-fn state(record: &ContainerRecord) -> Value {
+pub(crate) fn state(record: &ContainerRecord) -> Value {
     let pid = |process: Option<linux::ProcessRef>| process.map_or(0, |process| process.pid);
     json!({
         "OciVersion": "1.0.2",
@@ -224,7 +224,7 @@ fn state(record: &ContainerRecord) -> Value {
     })
 }
 
-fn mount(mount: &Mount) -> Value {
+pub(crate) fn mount(mount: &Mount) -> Value {
     let mut shown = Map::new();
     shown.insert("Type".to_owned(), if mount.volume.is_some() { "volume" } else { "bind" }.into());
     if let Some(name) = &mount.volume {
@@ -380,7 +380,7 @@ fn any_address(mapping: &PortMapping) -> &'static str {
     }
 }
 
-fn config(record: &ContainerRecord) -> Value {
+pub(crate) fn config(record: &ContainerRecord) -> Value {
     let settings = &record.settings;
     let mut config = json!({
         "Hostname": settings.hostname,
@@ -439,7 +439,7 @@ fn health_check(check: &HealthCheck) -> Value {
     })
 }
 
-fn users_text(users: Option<&Users>) -> String {
+pub(crate) fn users_text(users: Option<&Users>) -> String {
     match users {
         None => String::new(),
         Some(Users::Of(id)) => format!("container:{id}"),
@@ -462,7 +462,7 @@ fn annotations(settings: &Settings) -> Value {
     json!(all)
 }
 
-fn host_config(record: &ContainerRecord, log: std::path::PathBuf) -> Value {
+pub(crate) fn host_config(record: &ContainerRecord, log: std::path::PathBuf) -> Value {
     let settings = &record.settings;
     let network = &settings.network;
     let binds: Vec<String> = settings.mounts.iter().map(bind_text).collect();
@@ -561,7 +561,7 @@ fn host_config(record: &ContainerRecord, log: std::path::PathBuf) -> Value {
             "CgroupParent" => json!(limits.parent.as_deref().unwrap_or_default()),
             "CpusetCpus" => json!(limits.cpuset_cpus.as_deref().unwrap_or_default()),
             "CpusetMems" => json!(limits.cpuset_mems.as_deref().unwrap_or_default()),
-            "OomKillDisable" => json!(false),
+            "OomKillDisable" => json!(limits.oom_kill_disable),
             "Devices" => inside.devices.iter().map(device).collect(),
             "Memory" => json!(limits.memory.unwrap_or(0)),
             "MemoryReservation" => json!(limits.memory_reservation.unwrap_or(0)),
@@ -572,13 +572,20 @@ fn host_config(record: &ContainerRecord, log: std::path::PathBuf) -> Value {
             "CpuPeriod" => json!(limits.cpu_time().map_or(0, |(_, period)| period)),
             "CpuQuota" => json!(limits.cpu_time().map_or(0, |(quota, _)| quota)),
             "PidsLimit" => json!(limits.most_pids().unwrap_or(0)),
-            "BlkioWeightDevice"
-            | "BlkioDeviceReadBps"
-            | "BlkioDeviceWriteBps"
-            | "BlkioDeviceReadIOps"
-            | "BlkioDeviceWriteIOps"
-            | "MemorySwappiness"
-            | "CgroupConf" => Value::Null,
+            "BlkioWeight" => json!(limits.blkio_weight.unwrap_or(0)),
+            "BlkioWeightDevice" if !limits.blkio_weight_device.is_empty() => {
+                let weights = limits.blkio_weight_device.iter();
+                weights.map(|(path, weight)| json!({ "Path": path, "Weight": weight })).collect()
+            }
+            "BlkioDeviceReadBps" => rates(limits, RateKind::ReadBytes),
+            "BlkioDeviceWriteBps" => rates(limits, RateKind::WriteBytes),
+            "BlkioDeviceReadIOps" => rates(limits, RateKind::Reads),
+            "BlkioDeviceWriteIOps" => rates(limits, RateKind::Writes),
+            "CpuRealtimePeriod" => json!(limits.cpu_rt_period.unwrap_or(0)),
+            "CpuRealtimeRuntime" => json!(limits.cpu_rt_runtime.unwrap_or(0)),
+            "MemorySwappiness" => limits.memory_swappiness.map_or(Value::Null, |number| json!(number)),
+            "CgroupConf" if !limits.conf.is_empty() => json!(limits.conf),
+            "BlkioWeightDevice" | "CgroupConf" => Value::Null,
             "Ulimits" => spec::rlimits(&inside.ulimits)
                 .into_iter()
                 .map(|limit| json!({ "Name": limit["type"], "Soft": limit["soft"], "Hard": limit["hard"] }))
@@ -589,7 +596,13 @@ fn host_config(record: &ContainerRecord, log: std::path::PathBuf) -> Value {
     shown
 }
 
-fn device(device: &Device) -> Value {
+fn rates(limits: &Limits, kind: RateKind) -> Value {
+    let all = limits.rates.iter().filter(|rate| rate.kind == kind);
+    let shown: Vec<Value> = all.map(|rate| json!({ "Path": rate.device, "Rate": rate.most })).collect();
+    if shown.is_empty() { Value::Null } else { json!(shown) }
+}
+
+pub(crate) fn device(device: &Device) -> Value {
     json!({ "PathOnHost": device.host, "PathInContainer": device.target, "CgroupPermissions": device.access })
 }
 

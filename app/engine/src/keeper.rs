@@ -11,7 +11,7 @@
 //! keeps, and the listening socket for the next monitor. A monitor whose socket hangs up knows that its
 //! keeper was killed and starts another one.
 //!
-//! **Invariants.** It ends with the container's first process, whoever else was killed. While it runs, either
+//! **Invariants.** It has no capability, and can open no file. It ends with the container's first process, whoever else was killed. While it runs, either
 //! it has a monitor, or it answers the next.
 //!
 //! **Limits.** Monitor and keeper killed at the same moment hang up the container.
@@ -25,12 +25,15 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use linux::cage::{self, Files};
 use linux::{ProcessRef, Spawn, fds};
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::thread::CapabilitySet;
 
 use crate::engine::Places;
 use crate::error::{Error, Result};
 use crate::monitor::through;
+use crate::pods::pause;
 
 /// The name (`argv[0]`) under which the binary is a keeper.
 pub const KEEPER_NAME: &str = "podwire-keeper";
@@ -127,6 +130,7 @@ fn keep(init: ProcessRef) -> io::Result<()> {
     let listener = UnixListener::from(io::stderr().as_fd().try_clone_to_owned()?);
     // Else the copy that is standard input would keep our monitor's socket open.
     rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
+    shut_in()?;
     loop {
         let mut wait = vec![PollFd::new(&ended, PollFlags::IN), PollFd::new(&listener, PollFlags::IN)];
         wait.extend(monitor.as_ref().map(|socket| PollFd::new(socket, PollFlags::IN)));
@@ -148,4 +152,13 @@ fn keep(init: ProcessRef) -> io::Result<()> {
             monitor = fds::send(&socket, io::stdout().as_fd()).is_ok().then_some(socket).or(monitor);
         }
     }
+}
+
+/// What it has is all that it needs from now on. Of a kernel without Landlock or seccomp it has no more than its
+/// monitor.
+fn shut_in() -> io::Result<()> {
+    cage::keep_only(CapabilitySet::empty())?;
+    cage::touch_files(Files::None)?;
+    cage::call_only(&pause::enough(), &[])?;
+    Ok(())
 }

@@ -76,7 +76,7 @@ impl LogWriter {
     }
 }
 
-fn format_chunk(out: &mut Vec<u8>, now: Timestamp, stream: Stream, bytes: &[u8]) {
+pub(crate) fn format_chunk(out: &mut Vec<u8>, now: Timestamp, stream: Stream, bytes: &[u8]) {
     let time = now.strftime("%Y-%m-%dT%H:%M:%S%.9f+00:00").to_string();
     for line in bytes.split_inclusive(|byte| *byte == b'\n') {
         let whole = line.ends_with(b"\n");

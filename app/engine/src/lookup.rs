@@ -89,7 +89,7 @@ pub(crate) fn care(config: &ContainerConfig, image: &Image) -> Care {
 }
 
 /// Docker's `HEALTHCHECK`: times are in nanoseconds, 0 means the default.
-fn image_check(config: &Value) -> Option<HealthCheck> {
+pub(crate) fn image_check(config: &Value) -> Option<HealthCheck> {
     let says = config.pointer("/config/Healthcheck")?;
     let words: Vec<String> = serde_json::from_value(says.get("Test")?.clone()).ok()?;
     let (shell, command) = match words.split_first()? {

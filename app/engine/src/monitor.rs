@@ -191,7 +191,10 @@ impl Monitor {
         let mut pause = None;
         let mut started = match &record.image {
             Some(image) => self.launch(record, image)?,
-            None => Up::without_streams(pause.insert(Pause::start(record, netns.as_deref())?).init),
+            None => {
+                let users = self.users(record)?;
+                Up::without_streams(pause.insert(Pause::start(record, netns.as_deref(), users.as_ref())?).init)
+            }
         };
         // Before it counts as running: until then a monitor that is killed takes the container with it.
         started.keeper = started.kept().map(|kept| Keeper::start(&self.places, started.init, kept)).transpose()?;

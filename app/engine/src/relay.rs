@@ -33,6 +33,7 @@ use model::{ContainerId, HostAddress, LinkName, PortMapping, Protocol};
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with, sockopt};
+use rustix::thread::CapabilitySet;
 use store::Store;
 
 use crate::endpoints::AttachedEndpoint;
@@ -89,7 +90,12 @@ impl Relay {
         let targets = Targets { root, container, store: None, known: None };
         let mut turns = Turns::new(wake.try_clone().map_err(wrong)?, received, targets).map_err(wrong)?;
         let thread = std::thread::Builder::new().name("relay".to_owned()).stack_size(256 << 10);
-        let thread = thread.spawn(move || turns.run()).map_err(wrong)?;
+        let serve = move || {
+            // It moves bytes of strangers, between sockets that anybody may have.
+            linux::cage::keep_only(CapabilitySet::empty()).expect("a thread may give up privileges");
+            turns.run();
+        };
+        let thread = thread.spawn(serve).map_err(wrong)?;
         Ok(Self { orders: Some(orders), wake, thread: Some(thread) })
     }
 

@@ -8,6 +8,7 @@
 //!     … plan, apply …
 //!     Put{container, addresses, ports, settings} ───────────────> serves <── Done
 //!     Remove{container} ────────────────────────────────────────> lets its ports and flows go <── Done
+//!     Lookout + socket ─────────────────────────────────────────> follows this one, if it has said that it is alone
 //!     Leave ────────────────────────────────────────────────────> <── Done, and ends
 //! ```
 //!
@@ -21,6 +22,7 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -36,6 +38,10 @@ const PEER: Peer = Peer { name: "the relay", hint: "; relay.log in the run direc
 
 /// The name (`argv[0]`) under which the binary is the relay.
 pub const RELAY_NAME: &str = "podwire-relay";
+
+/// The name under which the binary is a lookout that follows one that was killed. Its standard input is its
+/// conversation with the relay.
+pub const LOOKOUT_NAME: &str = "podwire-lookout";
 
 /// MTU in bytes of the relay's link and, unless they say otherwise, of the networks behind it: the most that a veth
 /// and IPv4 carry, rounded down to words, as pasta has it.
@@ -72,8 +78,10 @@ impl Order {
 /// What the relay can be told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
-    /// Answered [`Answer::Done`] when it is ready to serve.
+    /// Answered [`Answer::Done`] when it is ready to serve, [`Answer::Alone`] when nobody tells it of name servers.
     Hello,
+    /// The descriptor that comes along is its conversation with a new lookout.
+    Lookout,
     /// Bind these ports in the host's namespace, without accepting yet, beside whatever the container has. All or
     /// nothing. They are the conversation's until it says [`Request::Put`] for the container, or ends.
     Hold {
@@ -104,6 +112,8 @@ pub enum Request {
 pub enum Answer {
     /// It is done.
     Done,
+    /// It is ready, and its lookout has ended.
+    Alone,
     /// A port cannot be had.
     Busy {
         /// The mapping it is of.
@@ -177,8 +187,9 @@ impl Relay {
     pub(crate) fn find(runroot: &Path) -> Result<Option<Self>> {
         let Some(packets) = conversation::find(&socket_path(runroot), &PEER)? else { return Ok(None) };
         let mut relay = Self(packets);
-        match relay.done(&Request::Hello) {
-            Ok(()) => Ok(Some(relay)),
+        match relay.ask(&Request::Hello) {
+            Ok(Answer::Alone) => relay.give_lookout().map(|()| Some(relay)),
+            Ok(answer) => expect_done(answer).map(|()| Some(relay)),
             // It ends at this moment.
             Err(Refusal::Gone(_)) => Ok(None),
             Err(refusal) => Err(refusal.into_error()),
@@ -198,6 +209,18 @@ impl Relay {
         let mut relay = Self(ours);
         relay.done(&Request::Hello).map_err(Refusal::into_error)?;
         Ok(relay)
+    }
+
+    /// Starts a lookout for one whose own has been killed.
+    fn give_lookout(&mut self) -> Result<()> {
+        let wrong = |e| Error::at("cannot start a lookout for the relay", e);
+        let (call, theirs) = conversation::start(LOOKOUT_NAME, &()).map_err(wrong)?;
+        // Not waited for: it ends with the relay.
+        linux::netns::home().run(|| call.spawn().map(drop)).map_err(wrong)?;
+        let request = serde_json::to_vec(&Request::Lookout).map_err(Error::usage)?;
+        self.0.send(&request, Some(theirs.as_fd())).map_err(wrong)?;
+        let (answer, _) = conversation::hear(&self.0, &PEER)?;
+        expect_done(answer)
     }
 
     /// Holds ports before anything is made that would have to be taken back.
@@ -264,6 +287,8 @@ fn expect_done(answer: Answer) -> Result<()> {
     match answer {
         Answer::Done => Ok(()),
         Answer::Failed(why) => Err(Error::usage(why)),
-        Answer::Busy { .. } => Err(Error::usage(format!("the relay answered {answer:?}, which was not asked"))),
+        Answer::Busy { .. } | Answer::Alone => {
+            Err(Error::usage(format!("the relay answered {answer:?}, which was not asked")))
+        }
     }
 }

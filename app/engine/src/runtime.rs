@@ -113,7 +113,7 @@ struct LogLine {
 }
 
 /// The last error in a log; with Podman's translation of causes.
-fn explain(name: &str, log: &str) -> Error {
+pub(crate) fn explain(name: &str, log: &str) -> Error {
     let mut lines = log.lines().rev().filter_map(|line| serde_json::from_str::<LogLine>(line).ok());
     let last = lines.find(|line| line.level != "warning" && line.level != "debug");
     let reason = last.map_or_else(|| "ended without saying why".to_owned(), |line| line.msg);

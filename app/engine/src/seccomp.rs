@@ -139,7 +139,7 @@ struct Filter {
     caps: Vec<String>,
 }
 
-fn from_file(text: &str, capabilities: &[String]) -> Option<Value> {
+pub(crate) fn from_file(text: &str, capabilities: &[String]) -> Option<Value> {
     let profile: Profile = serde_json::from_str(text).ok()?;
     let arch = go_arch();
     let holds = |wanted: &str| capabilities.iter().any(|c| c == wanted);

@@ -37,10 +37,14 @@ impl Settings {
     /// Reads a file; what it does not say is as by default.
     pub fn read(path: &Path) -> Result<Self> {
         match std::fs::read_to_string(path) {
-            Ok(text) => toml::from_str(&text).map_err(|e| Error::at(path.display(), e)),
+            Ok(text) => Self::parse(&text).map_err(|e| Error::at(path.display(), e)),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
             Err(e) => Err(Error::at(path.display(), e)),
         }
+    }
+
+    pub(crate) fn parse(text: &str) -> Result<Self, toml::de::Error> {
+        toml::from_str(text)
     }
 }
 

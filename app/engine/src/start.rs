@@ -148,7 +148,7 @@ impl Engine {
         crate::health::begin(record, &self.places(&record.id))?;
         // A pod's own process is no burden to anybody.
         let wants_group = record.image.is_some();
-        let warnings = wants_group.then(|| crate::groups::make(record, &self.places(&record.id))).transpose()?;
+        let warnings = wants_group.then(|| self.make_group(record)).transpose()?;
         for warning in warnings.unwrap_or_default() {
             tracing::warn!("{warning}");
         }

@@ -120,6 +120,11 @@ impl KeyWatch {
         Self { keys: keys.0.clone(), matched: 0 }
     }
 
+    /// How many bytes are held back.
+    pub(crate) fn held_back(&self) -> &[u8] {
+        &self.keys[..self.matched]
+    }
+
     /// Keys that may be the beginning of the sequence are held back until the next one tells.
     pub(crate) fn feed(&mut self, bytes: &[u8]) -> Typed {
         if self.keys.is_empty() {

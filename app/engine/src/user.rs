@@ -59,7 +59,7 @@ pub(crate) fn open_inside(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> i
     Ok(openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), inside)?.into())
 }
 
-fn look_up(wish: &str, passwd: &str, group: &str) -> Result<User, String> {
+pub(crate) fn look_up(wish: &str, passwd: &str, group: &str) -> Result<User, String> {
     let (name, group_wish) = match wish.split_once(':') {
         Some((name, group)) => (name, Some(group).filter(|group| !group.is_empty())),
         None => (wish, None),

@@ -56,9 +56,14 @@ const AUTO_USER: &str = "containers";
 impl Engine {
     /// What `--userns` and the like mean here.
     pub(crate) fn resolve_users(&self, config: &ContainerConfig, image: &Image) -> Result<Option<Users>> {
+        self.users_of(&config.users, Some(image))
+    }
+
+    /// Likewise; `auto` without an image is as many as there are at most.
+    pub(crate) fn users_of(&self, wish: &UsersWish, image: Option<&Image>) -> Result<Option<Users>> {
         let own = |maps: IdMaps| Ok(Some(Users::Own { maps, auto: None }));
         let rootless = self.options().rootless;
-        match &config.users {
+        match wish {
             UsersWish::Host => Ok(None),
             UsersWish::KeepId { .. } if !rootless => own(ours()?),
             UsersWish::KeepId { uid, gid, size } => {
@@ -83,7 +88,8 @@ impl Engine {
                 own(maps)
             }
             UsersWish::Auto { size, uids, gids } => {
-                let size = size.map_or_else(|| size_for(image), Ok)?;
+                let of_image = || image.map_or(Ok(*AUTO_SIZES.end()), size_for);
+                let size = size.map_or_else(of_image, Ok)?;
                 let fixed = IdMaps { uids: uids.clone(), gids: gids.clone() };
                 Ok(Some(Users::Own { maps: IdMaps::default(), auto: Some(Auto { size, fixed }) }))
             }

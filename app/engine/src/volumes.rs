@@ -48,6 +48,9 @@ pub struct VolumeSummary {
     pub empty: bool,
 }
 
+/// How the directory of a volume that is being removed begins: no volume is called so. The remover's number follows.
+const GONE: &str = ".gone-";
+
 impl Engine {
     /// What a `-v` means; nothing is made yet.
     pub(crate) fn resolve_volume(&self, volume: &VolumeMount) -> Result<Mount> {
@@ -205,8 +208,13 @@ impl Engine {
                 }
             }
         }
-        // In one transaction with the look at who uses it: a container made in between would lose its files.
-        self.store.write(|tx| -> Result<()> {
+        let directory = self.volumes_path().join(&name);
+        let gone =
+            self.volumes_path().join(format!("{GONE}{}-{}", std::process::id(), crate::create::random_hex::<4>()?));
+        let moved = std::cell::Cell::new(false);
+        // In one transaction with the look at who uses it: a container made in between would lose its files. One that is
+        // made from now on under this name has none of them.
+        let removed = self.store.write(|tx| -> Result<()> {
             let mut users = Vec::new();
             for (row, doc) in tx.containers()? {
                 let record: ContainerRecord =
@@ -225,10 +233,45 @@ impl Engine {
             if tx.volume_remove(&name)? {
                 tx.event_add(&store::Event::volume("remove", &name))?;
             }
-            Ok(())
-        })?;
-        remove_tree(&self.options().root.join("volumes").join(&name))?;
+            match std::fs::rename(&directory, &gone) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                    Err(Error::at(format!("cannot remove {}", directory.display()), e))
+                }
+                done => {
+                    moved.set(done.is_ok());
+                    Ok(())
+                }
+            }
+        });
+        if removed.is_err() && moved.get() {
+            std::fs::rename(&gone, &directory).map_err(|e| Error::at(directory.display(), e))?;
+        }
+        removed?;
+        // Nobody has it any more. What cannot be removed now is a leftover.
+        if let Err(error) = remove_tree(&gone) {
+            tracing::warn!(%error, "a volume's files stay behind");
+        }
         Ok(name)
+    }
+
+    /// Removes what removals that were killed have left of volumes.
+    pub(crate) fn volume_leftovers(&self) -> Result<()> {
+        let path = self.volumes_path();
+        let entries = match std::fs::read_dir(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            entries => entries.map_err(|e| Error::at(path.display(), e))?,
+        };
+        for entry in entries {
+            let name = entry.map_err(|e| Error::at(path.display(), e))?.file_name();
+            let Some((pid, _)) = name.to_str().and_then(|name| name.strip_prefix(GONE)?.split_once('-')) else {
+                continue;
+            };
+            // One that is at it still needs no help.
+            if !pid.parse().is_ok_and(|pid: u32| Path::new("/proc").join(pid.to_string()).exists()) {
+                remove_tree(&path.join(&name))?;
+            }
+        }
+        Ok(())
     }
 
     /// Where volumes are: `NAME/_data` below it are the files of one.

@@ -32,8 +32,13 @@ struct Answer {
 /// What `docker-credential-NAME` has for `key`.
 pub(crate) fn get(name: &str, key: &str) -> Result<Option<Credentials>> {
     let Some(said) = run(name, "get", key)? else { return Ok(None) };
+    credentials_in(name, &said)
+}
+
+/// What `docker-credential-NAME` has answered.
+pub(crate) fn credentials_in(name: &str, said: &[u8]) -> Result<Option<Credentials>> {
     // What it said is not shown: it may be a secret.
-    let answer: Answer = serde_json::from_slice(&said)
+    let answer: Answer = serde_json::from_slice(said)
         .map_err(|_| ImageError::Invalid(format!("docker-credential-{name} get: the answer is not valid")))?;
     Ok(match answer {
         Answer { username, secret } if username == TOKEN => Some(Credentials::IdentityToken(secret)),

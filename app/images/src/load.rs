@@ -116,9 +116,9 @@ impl Images<'_> {
 }
 
 /// An image, and where its layers are in the archive.
-type Packed = (NewImage, Vec<String>);
+pub(crate) type Packed = (NewImage, Vec<String>);
 
-fn images_in(files: &Files, choice: &Choice<'_>) -> Result<Vec<Packed>> {
+pub(crate) fn images_in(files: &Files, choice: &Choice<'_>) -> Result<Vec<Packed>> {
     if files.has("index.json") && !files.has("manifest.json") {
         return oci_images(files, choice);
     }
@@ -151,7 +151,7 @@ fn is_compressed(file: &File) -> io::Result<bool> {
 const LOADED: &str = "loadfromarchive";
 
 /// Files by their names in the archive.
-enum Files {
+pub(crate) enum Files {
     Archive(Index),
     Directory(PathBuf),
 }
@@ -165,7 +165,7 @@ impl Files {
     }
 
     /// A file's content, to be read once, and its size.
-    fn open(&self, name: &str) -> Result<(Box<dyn Read + '_>, u64)> {
+    pub(crate) fn open(&self, name: &str) -> Result<(Box<dyn Read + '_>, u64)> {
         match self {
             Self::Archive(index) => {
                 let missing = || ImageError::Content(format!("the archive has no {name:?}"));
@@ -214,7 +214,7 @@ fn blob_path(digest: &Digest) -> String {
 }
 
 /// The entries of an archive: where they begin and how long they are.
-struct Index {
+pub(crate) struct Index {
     file: File,
     entries: BTreeMap<Vec<u8>, Place>,
 }
@@ -232,7 +232,7 @@ enum Place {
 const INDEX_MAX: usize = 20_000;
 
 impl Index {
-    fn of(mut file: File) -> Result<Self> {
+    pub(crate) fn of(mut file: File) -> Result<Self> {
         file.seek(SeekFrom::Start(0)).map_err(layer::read_error)?;
         let mut archive = Archive::new(BufReader::new(&file));
         let mut entries = BTreeMap::new();

@@ -138,6 +138,11 @@ enum To {
     File(Layout, PathBuf, Vec<String>),
 }
 
+/// Can be pushed to this?
+pub(crate) fn is_destination(text: &str) -> bool {
+    To::parse(text).is_ok()
+}
+
 impl To {
     /// `REGISTRY/NAME:TAG` or `TRANSPORT:…` (containers-transports(5)).
     fn parse(text: &str) -> Result<Self> {

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde::Deserialize;
-use ureq::http::{Response, StatusCode, header};
+use ureq::http::{HeaderMap, Response, StatusCode, header};
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig};
 use ureq::{Agent, Body, BodyReader, RequestBuilder};
 
@@ -236,16 +236,14 @@ impl Client {
             if response.status() != StatusCode::OK {
                 return Err(refusal(response, "not found"));
             }
-            let next = next_page(&response);
+            let next = next_page(response.headers(), &self.origin);
             let bytes = self.all(response.into_body(), manifest::MANIFEST_MAX)?;
             let page = serde_json::from_slice(&bytes)
                 .map_err(|_| ImageError::Content("the registry's list is not valid JSON".to_owned()))?;
             all.extend(take(page));
             match next {
-                Some(path) if path.starts_with('/') => url = format!("{}{path}", self.origin),
-                // Nowhere else than at the same registry.
-                Some(other) if other.starts_with(&format!("{}/", self.origin)) => url = other,
-                _ => break,
+                Some(next) => url = next,
+                None => break,
             }
         }
         Ok(all)
@@ -348,10 +346,7 @@ impl Client {
             return Err(refusal(response, "unauthorized").within(&what));
         }
         let bytes = self.all(response.into_body(), SMALL).map_err(|e| e.within(&what))?;
-        let token: Token = serde_json::from_slice(&bytes)
-            .map_err(|_| ImageError::Content(format!("{what}: the answer is not a token")))?;
-        let token = token.token.or(token.access_token).filter(|token| token.bytes().all(|b| b.is_ascii_graphic()));
-        token.ok_or_else(|| ImageError::Content(format!("{what}: the answer has no token")))
+        token_in(&bytes).map_err(|why| ImageError::Content(format!("{what}: {why}")))
     }
 
     pub(crate) fn all(&self, body: Body, most: u64) -> Result<Vec<u8>> {
@@ -390,6 +385,13 @@ pub(crate) fn authorized<B>(request: RequestBuilder<B>, right: Option<&str>) -> 
     }
 }
 
+/// What a token server answers (JSON): the right to go on, as it can stand in a header.
+pub(crate) fn token_in(answer: &[u8]) -> Result<String, &'static str> {
+    let token: Token = serde_json::from_slice(answer).map_err(|_| "the answer is not a token")?;
+    let token = token.token.or(token.access_token).filter(|token| token.bytes().all(|b| b.is_ascii_graphic()));
+    token.ok_or("the answer has no token")
+}
+
 #[derive(Deserialize)]
 struct Token {
     #[serde(default)]
@@ -424,7 +426,9 @@ impl BlobReader<'_> {
                     _ => Err(self.client.broken("the connection broke off again", true)),
                 }
             }
-            StatusCode::PARTIAL_CONTENT if continues(&response, self.offset) => Ok(response.into_body().into_reader()),
+            StatusCode::PARTIAL_CONTENT if continues(response.headers(), self.offset) => {
+                Ok(response.into_body().into_reader())
+            }
             StatusCode::PARTIAL_CONTENT => {
                 Err(self.client.broken("the registry sent another part than asked for", false))
             }
@@ -490,16 +494,18 @@ impl Read for BlobReader<'_> {
     }
 }
 
-/// Where a list goes on.
-fn next_page(response: &Response<Body>) -> Option<String> {
-    let links = response.headers().get(header::LINK)?.to_str().ok()?;
+/// Where a list goes on: nowhere else than at the same registry.
+pub(crate) fn next_page(headers: &HeaderMap, origin: &str) -> Option<String> {
+    let links = headers.get(header::LINK)?.to_str().ok()?;
     let next = links.split(',').find(|link| link.contains("rel=\"next\"") || link.contains("rel=next"))?;
-    Some(next.trim().strip_prefix('<')?.split_once('>')?.0.to_owned())
+    let place = next.trim().strip_prefix('<')?.split_once('>')?.0;
+    let url = if place.starts_with('/') { format!("{origin}{place}") } else { place.to_owned() };
+    url.starts_with(&format!("{origin}/")).then_some(url)
 }
 
 /// Does a partial answer begin at `offset`?
-fn continues(response: &Response<Body>, offset: u64) -> bool {
-    let range = response.headers().get(header::CONTENT_RANGE).and_then(|value| value.to_str().ok());
+pub(crate) fn continues(headers: &HeaderMap, offset: u64) -> bool {
+    let range = headers.get(header::CONTENT_RANGE).and_then(|value| value.to_str().ok());
     let begin = range.and_then(|range| range.strip_prefix("bytes ")).and_then(|range| range.split('-').next());
     begin.and_then(|begin| begin.trim().parse::<u64>().ok()) == Some(offset)
 }
@@ -627,7 +633,7 @@ pub(crate) fn refusal(response: Response<Body>, not_found: &str) -> ImageError {
 }
 
 /// `{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}` as one line of printable text.
-fn registry_message(bytes: &[u8]) -> Option<String> {
+pub(crate) fn registry_message(bytes: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct Errors {
         errors: Vec<One>,

@@ -154,9 +154,12 @@ fn ask(client: &Client, registry: &str, term: &str, limit: usize) -> Result<Opti
         StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => return Ok(None),
         _ => return Err(refusal(response, "not found")),
     }
-    let bytes = client.all(response.into_body(), SMALL)?;
-    // A web page is no search either.
-    let Ok(answer) = serde_json::from_slice::<Answer>(&bytes) else { return Ok(None) };
+    Ok(hits_in(&client.all(response.into_body(), SMALL)?, registry))
+}
+
+/// What a registry's search has answered; nothing when it is a web page instead.
+pub(crate) fn hits_in(answer: &[u8], registry: &str) -> Option<Vec<Hit>> {
+    let answer = serde_json::from_slice::<Answer>(answer).ok()?;
     let hit = |found: Found| {
         let official = found.is_official && registry == HUB.0 && !found.name.contains('/');
         let name = if official { format!("library/{}", found.name) } else { found.name };
@@ -168,7 +171,7 @@ fn ask(client: &Client, registry: &str, term: &str, limit: usize) -> Result<Opti
             ..Hit::bare(registry, &name)
         }
     };
-    Ok(Some(answer.results.into_iter().map(hit).collect()))
+    Some(answer.results.into_iter().map(hit).collect())
 }
 
 /// Text of strangers for a terminal: one line without control characters.

@@ -11,7 +11,7 @@ use std::io::{Seek, SeekFrom};
 use std::time::Duration;
 
 use ureq::SendBody;
-use ureq::http::{Response, StatusCode, header};
+use ureq::http::{StatusCode, header};
 
 use crate::digest::Digest;
 use crate::error::{ImageError, Result};
@@ -69,7 +69,8 @@ impl Client {
         if response.status() != StatusCode::ACCEPTED {
             return Err(refusal(response, "name unknown"));
         }
-        let url = self.place(&response, &blob.digest)?;
+        let location = response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
+        let url = place(location, self.origin(), &blob.digest).map_err(|why| self.broken(why, false))?;
         let ours = url.starts_with(&format!("{}/", self.origin()));
         let response = self.ask(&|right| {
             let request = authorized(self.agent().put(&url), right.filter(|_| ours))
@@ -92,30 +93,6 @@ impl Client {
         }
     }
 
-    /// Where the registry wants the blob.
-    fn place(&self, response: &Response<ureq::Body>, digest: &Digest) -> Result<String> {
-        let location = response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
-        let location = location.ok_or_else(|| self.broken("the registry does not say where to send a blob", false))?;
-        let absolute =
-            if location.starts_with('/') { format!("{}{location}", self.origin()) } else { location.to_owned() };
-        let absolute = self.kept_secure(absolute)?;
-        let sign = if absolute.contains('?') { '&' } else { '?' };
-        Ok(format!("{absolute}{sign}digest={digest}"))
-    }
-
-    /// A registry behind a proxy that does TLS for it often thinks that it is reached without: then it is asked in the
-    /// way that it was reached. Anywhere else nothing goes without TLS that came with it.
-    fn kept_secure(&self, url: String) -> Result<String> {
-        let Some(host) = self.origin().strip_prefix("https://") else { return Ok(url) };
-        match url.strip_prefix("http://") {
-            None => Ok(url),
-            Some(rest) if rest.strip_prefix(host).is_some_and(|path| path.starts_with('/')) => {
-                Ok(format!("https://{rest}"))
-            }
-            Some(_) => Err(self.broken("the registry wants the blob sent elsewhere without TLS", false)),
-        }
-    }
-
     /// Gives the manifest its name there.
     pub(crate) fn send_manifest(&self, version: &Version, manifest: &Built) -> Result<()> {
         let name = match version {
@@ -135,5 +112,55 @@ impl Client {
             StatusCode::CREATED => Ok(()),
             _ => Err(refusal(response, "name unknown").within(&format!("writing manifest {name} to {}", self.name()))),
         }
+    }
+}
+
+/// Where the registry wants the blob.
+pub(crate) fn place(location: Option<&str>, origin: &str, digest: &Digest) -> Result<String, &'static str> {
+    let location = location.ok_or("the registry does not say where to send a blob")?;
+    let absolute = if location.starts_with('/') { format!("{origin}{location}") } else { location.to_owned() };
+    let absolute = kept_secure(absolute, origin)?;
+    let sign = if absolute.contains('?') { '&' } else { '?' };
+    Ok(format!("{absolute}{sign}digest={digest}"))
+}
+
+/// A registry behind a proxy that does TLS for it often thinks that it is reached without: then it is asked in the way
+/// that it was reached. Anywhere else nothing goes without TLS that came with it.
+fn kept_secure(url: String, origin: &str) -> Result<String, &'static str> {
+    let Some(host) = origin.strip_prefix("https://") else { return Ok(url) };
+    let is_at = |rest: &str| rest.strip_prefix(host).is_some_and(|path| path.starts_with('/'));
+    // Of a scheme the case does not matter (RFC 3986 §3.1), to whoever is asked for it neither.
+    match url.split_once("://") {
+        Some((scheme, _)) if scheme.eq_ignore_ascii_case("https") => Ok(url),
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") && is_at(rest) => Ok(format!("https://{rest}")),
+        _ => Err("the registry wants the blob sent elsewhere without TLS"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_blob_goes_nowhere_without_tls_that_came_with_it() {
+        let digest = Digest::of(b"");
+        let check = |location: &str, goes: Result<&str, &str>| {
+            let url = place(Some(location), "https://q.io", &digest);
+            assert_eq!(
+                url.as_deref().map(|url| url.split("digest=").next().unwrap()),
+                goes.as_ref().copied(),
+                "{location}"
+            );
+        };
+        let refused = Err("the registry wants the blob sent elsewhere without TLS");
+        check("/v2/a/1", Ok("https://q.io/v2/a/1?"));
+        check("http://q.io/v2/a/1?x=y", Ok("https://q.io/v2/a/1?x=y&"));
+        check("https://cdn.q.io/1", Ok("https://cdn.q.io/1?"));
+        check("http://evil.io/1", refused);
+        check("HTTP://evil.io/1", refused);
+        check("http://q.io.evil.io/1", refused);
+        check("v2/a/1", refused);
+        assert!(place(None, "https://q.io", &digest).is_err());
+        assert!(place(Some("http://other/1"), "http://q.io", &digest).is_ok());
     }
 }

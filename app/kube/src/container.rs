@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 
 use engine::config::{
-    Care, ContainerConfig, NetworkConfig, PodChoice, PortText, PullPolicy, Restart, SecurityConfig, UsersWish,
+    Care, ContainerConfig, Inside, NetworkConfig, PodChoice, PortText, PullPolicy, Restart, Seccomp, SecurityConfig,
+    Space, UsersWish,
 };
 
 use crate::node::Node;
 use crate::pod::refused;
 use crate::probe::{self, PortNames};
 use crate::volume::Volumes;
-use crate::{Around, ConfigMaps, Refused, Result};
+use crate::{Around, ConfigMaps, Keyed, Refused, Result};
 
 /// What the containers of a pod have in common.
 pub(crate) struct Setting<'a> {
@@ -20,11 +21,22 @@ pub(crate) struct Setting<'a> {
     pub(crate) maps: &'a ConfigMaps,
     pub(crate) volumes: &'a Volumes,
     pub(crate) around: &'a Around,
-    /// The pod's, for those that name none.
-    pub(crate) user: Option<String>,
+    /// The pod's, for those that say nothing else.
+    pub(crate) context: Context,
+    /// Whose System V IPC and `/dev/shm` they have.
+    pub(crate) ipc: Space,
     /// Seconds.
     pub(crate) stop_timeout: Option<u32>,
     pub(crate) restart: Restart,
+}
+
+/// The pod's `securityContext`.
+#[derive(Debug, Default)]
+pub(crate) struct Context {
+    pub(crate) user: Option<String>,
+    pub(crate) groups: Vec<String>,
+    pub(crate) sysctls: BTreeMap<String, String>,
+    pub(crate) seccomp: Option<Seccomp>,
 }
 
 impl Setting<'_> {
@@ -36,14 +48,20 @@ impl Setting<'_> {
         let expand = |texts: Option<Vec<String>>| texts.map(|texts| texts.iter().map(|t| expand(t, &env)).collect());
         let entrypoint: Option<Vec<String>> = expand(node.texts("command")?);
         let command: Vec<String> = expand(node.texts("args")?).unwrap_or_default();
-        let (security, user) = security(&mut node)?;
+        let (mut security, user, seccomp) = security(&mut node)?;
+        security.seccomp = seccomp.or_else(|| self.context.seccomp.clone()).unwrap_or_default();
         let (ports, port_names) = self.ports(&mut node, is_host)?;
         let care = Care {
             restart: self.restart,
             health: probe::health(&mut node, &port_names, self.restart)?,
+            log: self.around.log.clone(),
             ..Care::default()
         };
-        let volumes = self.volumes.mounted(&mut node, &self.around.volumes)?;
+        let (volumes, devices) = self.volumes.mounted(&mut node, &self.around.volumes)?;
+        let inside =
+            Inside { ipc: self.ipc.clone(), devices, groups: self.context.groups.clone(), ..Inside::default() };
+        let mut annotations = self.annotations.clone();
+        annotations.extend(self.around.annotations.clone());
         let config = ContainerConfig {
             name: Some(format!("{}-{name}", self.pod).parse().map_err(refused)?),
             image,
@@ -53,13 +71,13 @@ impl Setting<'_> {
             unset_env: engine::config::UnsetEnv::default(),
             volumes_from: Vec::new(),
             limits: probe::limits(&mut node)?,
-            inside: engine::config::Inside::default(),
+            inside,
             care,
             platform: None,
             env: env.into_iter().map(|(name, value)| (name, Some(value))).collect(),
             volumes,
             workdir: node.text("workingDir")?,
-            user: user.or_else(|| self.user.clone()),
+            user: user.or_else(|| self.context.user.clone()),
             hostname: None,
             tty: node.flag("tty")?,
             interactive: node.flag("stdin")?,
@@ -69,7 +87,7 @@ impl Setting<'_> {
             id_file: None,
             pid_file: None,
             labels: self.labels.clone(),
-            annotations: self.annotations.clone(),
+            annotations,
             stop_signal: None,
             stop_timeout: self.stop_timeout,
             users: UsersWish::Host,
@@ -124,17 +142,19 @@ impl Setting<'_> {
         let mut env: Vec<(String, String)> = Vec::new();
         for mut from in node.nodes("envFrom")? {
             let prefix = from.text("prefix")?.unwrap_or_default();
-            from.refuse("secretRef", "is not supported by podwire yet")?;
-            let mut map = from.needed_node("configMapRef")?;
+            let (kind, mut map) = match from.node("secretRef")? {
+                Some(secret) => (Keyed::Secret, secret),
+                None => (Keyed::Map, from.needed_node("configMapRef")?),
+            };
             let (name, optional) = (map.needed_text("name")?, map.flag("optional")?);
             map.finish()?;
             from.finish()?;
-            match self.maps.get(&name) {
+            match self.maps.get(kind, &name) {
                 Some(values) => {
                     values.iter().for_each(|(key, value)| set(&mut env, format!("{prefix}{key}"), value.clone()))
                 }
                 None if optional => {}
-                None => return Err(no_map(&name)),
+                None => return Err(no_map(kind, &name)),
             }
         }
         for mut variable in node.nodes("env")? {
@@ -156,19 +176,24 @@ impl Setting<'_> {
     }
 
     fn value_from(&self, mut from: Node) -> Result<Option<String>> {
-        for key in ["secretKeyRef", "resourceFieldRef", "fileKeyRef"] {
+        for key in ["resourceFieldRef", "fileKeyRef"] {
             from.refuse(key, "is not supported by podwire yet")?;
         }
-        let value = match (from.node("configMapKeyRef")?, from.node("fieldRef")?) {
-            (Some(mut map), None) => {
+        let keyed = match (from.node("configMapKeyRef")?, from.node("secretKeyRef")?) {
+            (Some(_), Some(_)) => return Err(Refused(format!("{} names two sources", from.at("valueFrom")))),
+            (Some(map), None) => Some((Keyed::Map, map)),
+            (None, secret) => secret.map(|secret| (Keyed::Secret, secret)),
+        };
+        let value = match (keyed, from.node("fieldRef")?) {
+            (Some((kind, mut map)), None) => {
                 let (name, key) = (map.needed_text("name")?, map.needed_text("key")?);
                 let optional = map.flag("optional")?;
                 map.finish()?;
-                match self.maps.get(&name).map(|values| values.get(&key)) {
+                match self.maps.get(kind, &name).map(|values| values.get(&key)) {
                     Some(Some(value)) => Some(value.clone()),
                     _ if optional => None,
-                    Some(None) => return Err(Refused(format!("ConfigMap {name} has no key {key}"))),
-                    None => return Err(no_map(&name)),
+                    Some(None) => return Err(Refused(format!("{} {name} has no key {key}", kind.word()))),
+                    None => return Err(no_map(kind, &name)),
                 }
             }
             (None, Some(mut field)) => {
@@ -201,8 +226,9 @@ impl Setting<'_> {
     }
 }
 
-fn no_map(name: &str) -> Refused {
-    Refused(format!("ConfigMap {name} is in no document of the file, and in none of --configmap"))
+pub(crate) fn no_map(kind: Keyed, name: &str) -> Refused {
+    let rest = if kind == Keyed::Map { ", and in none of --configmap" } else { "" };
+    Refused(format!("{} {name} is in no document of the file{rest}", kind.word()))
 }
 
 fn set(env: &mut Vec<(String, String)>, name: String, value: String) {
@@ -250,8 +276,21 @@ pub(crate) fn user(context: &mut Node) -> Result<Option<String>> {
     }
 }
 
-fn security(node: &mut Node) -> Result<(SecurityConfig, Option<String>)> {
-    let Some(mut context) = node.node("securityContext")? else { return Ok((SecurityConfig::default(), None)) };
+/// `seccompProfile`: a file of a profile would be one of a cluster's node.
+pub(crate) fn seccomp(context: &mut Node) -> Result<Option<Seccomp>> {
+    let Some(mut profile) = context.node("seccompProfile")? else { return Ok(None) };
+    let place = profile.at("type");
+    let seccomp = match profile.needed_text("type")?.as_str() {
+        "RuntimeDefault" => Seccomp::Default,
+        "Unconfined" => Seccomp::Unconfined,
+        other => return Err(Refused(format!("{place} {other} is not supported by podwire yet"))),
+    };
+    profile.finish()?;
+    Ok(Some(seccomp))
+}
+
+fn security(node: &mut Node) -> Result<(SecurityConfig, Option<String>, Option<Seccomp>)> {
+    let Some(mut context) = node.node("securityContext")? else { return Ok((SecurityConfig::default(), None, None)) };
     let mut security = SecurityConfig {
         privileged: context.flag("privileged")?,
         read_only: context.flag("readOnlyRootFilesystem")?,
@@ -262,13 +301,17 @@ fn security(node: &mut Node) -> Result<(SecurityConfig, Option<String>)> {
         security.cap_drop = capabilities.texts("drop")?.unwrap_or_default();
         capabilities.finish()?;
     }
-    let user = user(&mut context)?;
-    for key in ["procMount", "seLinuxOptions", "seccompProfile", "appArmorProfile", "windowsOptions"] {
+    let (user, seccomp) = (user(&mut context)?, seccomp(&mut context)?);
+    if context.flag_if_said("allowPrivilegeEscalation")? == Some(false) {
+        security.no_new_privileges = true;
+        security.options.push("no-new-privileges".to_owned());
+    }
+    for key in ["procMount", "seLinuxOptions", "appArmorProfile", "windowsOptions"] {
         context.refuse(key, "is not supported by podwire yet")?;
     }
-    context.pass_over(&["runAsNonRoot", "allowPrivilegeEscalation"]);
+    context.pass_over(&["runAsNonRoot"]);
     context.finish()?;
-    Ok((security, user))
+    Ok((security, user, seccomp))
 }
 
 fn pull(policy: Option<String>) -> Result<PullPolicy> {

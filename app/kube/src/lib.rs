@@ -1,7 +1,7 @@
 //! Pods as Kubernetes writes them: YAML to what the engine makes, and back.
 //!
 //! ```text
-//!   Pod, Deployment, ConfigMap ──read──> Play: PodConfig + one ContainerConfig each ──engine──> a pod that runs
+//!   Pod, Deployment, DaemonSet, ConfigMap, Secret ──read──> Play: PodConfig + one ContainerConfig each ──engine──> a pod that runs
 //!   `podwire inspect` of a pod ──write──> Pod, Deployment
 //! ```
 //!
@@ -12,7 +12,7 @@
 //! **Invariants.** Nothing is done here: no file, no engine, no clock. What cannot be honoured and would change what
 //! a container does is refused, never ignored.
 //!
-//! **Limits.** One replica; no init containers or secrets. A `startupProbe` only lengthens its `livenessProbe`'s start.
+//! **Limits.** One replica; no init containers. Secrets are values of the file, and are kept nowhere else. A `startupProbe` only lengthens its `livenessProbe`'s start.
 //!
 //! **Start reading** at [`read`], then `pod.rs`.
 
@@ -26,11 +26,11 @@ mod write;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use engine::config::{ContainerConfig, NetworkConfig, PortText};
+use engine::config::{ContainerConfig, Log, NetworkConfig, PortText, UsersWish};
 use engine::pods::PodConfig;
 use serde_json::Value;
 
-pub use write::{Kind, write};
+pub use write::{Files, Kind, Written, write};
 
 use node::Node;
 
@@ -61,6 +61,12 @@ pub struct Around {
     pub volumes: PathBuf,
     /// `--tls-verify`
     pub tls_verify: bool,
+    /// `--log-driver`, `--log-opt`: of each container.
+    pub log: Log,
+    /// `--annotation`: of each container, beside the file's.
+    pub annotations: BTreeMap<String, String>,
+    /// `--userns`: of pods that ask for no users of their own.
+    pub users: UsersWish,
     /// The whole command line, for `inspect`.
     pub create_command: Vec<String>,
 }
@@ -72,32 +78,86 @@ pub struct Play {
     pub pod: PodConfig,
     /// Its containers, in order.
     pub containers: Vec<ContainerConfig>,
-    /// What a `hostPath` wants made when it is missing.
-    pub paths: Vec<(PathBuf, Missing)>,
+    /// What has to be at a `hostPath`, or is made there.
+    pub paths: Vec<(PathBuf, HostPath)>,
     /// Volumes that persist: what is claimed by name.
     pub claims: Vec<String>,
     /// What should be said about it.
     pub remarks: Vec<String>,
 }
 
-/// What is made where a `hostPath` is not there.
+/// The `type` of a `hostPath`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Missing {
-    /// `DirectoryOrCreate`
+pub enum HostPath {
+    /// A directory, which is made where it is not there.
+    DirectoryOrCreate,
+    /// A file, which is made where it is not there.
+    FileOrCreate,
+    /// A directory.
     Directory,
-    /// `FileOrCreate`
+    /// A file.
     File,
+    /// A socket.
+    Socket,
+    /// A file of a device that is read in characters.
+    CharDevice,
+    /// A disk.
+    BlockDevice,
 }
 
-/// The values of `ConfigMap`s, by their names.
-#[derive(Debug, Default)]
-pub(crate) struct ConfigMaps(BTreeMap<String, BTreeMap<String, String>>);
+/// Values by their keys.
+pub(crate) type Values = BTreeMap<String, String>;
 
-impl ConfigMaps {
-    pub(crate) fn get(&self, name: &str) -> Option<&BTreeMap<String, String>> {
-        self.0.get(name)
+/// The values of `ConfigMap`s and `Secret`s, by their names.
+#[derive(Debug, Default)]
+pub(crate) struct ConfigMaps {
+    maps: BTreeMap<String, Values>,
+    secrets: BTreeMap<String, Values>,
+}
+
+/// What of both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keyed {
+    /// A `ConfigMap`.
+    Map,
+    /// A `Secret`.
+    Secret,
+}
+
+impl Keyed {
+    /// The kind's name.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Map => "ConfigMap",
+            Self::Secret => "Secret",
+        }
     }
 }
+
+impl ConfigMaps {
+    pub(crate) fn get(&self, kind: Keyed, name: &str) -> Option<&Values> {
+        match kind {
+            Keyed::Map => self.maps.get(name),
+            Keyed::Secret => self.secrets.get(name),
+        }
+    }
+}
+
+/// Kinds that say how a cluster shows, places or guards what runs: nothing of them is a pod's.
+const OF_A_CLUSTER: &[&str] = &[
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "HorizontalPodAutoscaler",
+    "Ingress",
+    "Namespace",
+    "NetworkPolicy",
+    "PodDisruptionBudget",
+    "Role",
+    "RoleBinding",
+    "Service",
+    "ServiceAccount",
+    "StorageClass",
+];
 
 /// The pods of these texts, the file to play first, then those of `--configmap`, of which only the `ConfigMap`s count.
 pub fn read(text: &str, config_maps: &[String], around: &Around) -> Result<Vec<Play>> {
@@ -107,14 +167,24 @@ pub fn read(text: &str, config_maps: &[String], around: &Around) -> Result<Vec<P
     {
         maps.add(node)?;
     }
-    let mut pods = Vec::new();
+    let (mut pods, mut remarks) = (Vec::new(), Vec::new());
     for mut node in documents {
         match node.needed_text("kind")?.as_str() {
             "ConfigMap" => maps.add_contents(node)?,
+            "Secret" => maps.add_secret(node)?,
             "Pod" => pods.push(pod::Wanted::pod(node)?),
-            "Deployment" => pods.push(pod::Wanted::deployment(node)?),
+            kind @ ("Deployment" | "DaemonSet") => pods.push(pod::Wanted::templated(node, kind)?),
+            // Its volume is made for the first who claims it.
+            "PersistentVolumeClaim" => drop(node.needed_node("metadata")?.needed_text("name")?),
+            kind if OF_A_CLUSTER.contains(&kind) => {
+                let name = node.node("metadata")?.map(|mut meta| meta.text("name")).transpose()?.flatten();
+                let name = name.unwrap_or_default();
+                let port = if kind == "Service" { "; hostPort and --publish publish ports" } else { "" };
+                remarks.push(format!("{kind} {name} is passed over: it takes a cluster{port}"));
+            }
             kind => {
-                let text = "is not supported by podwire yet: Pod, Deployment and ConfigMap are";
+                let text = "is not supported by podwire yet: Pod, Deployment, DaemonSet, ConfigMap, Secret and \
+                            PersistentVolumeClaim are";
                 return Err(Refused(format!("kind {kind} {text}")));
             }
         }
@@ -122,7 +192,8 @@ pub fn read(text: &str, config_maps: &[String], around: &Around) -> Result<Vec<P
     if pods.is_empty() {
         return Err(Refused("YAML document does not contain any supported kube kind".to_owned()));
     }
-    let plays: Vec<Play> = pods.into_iter().map(|pod| pod.play(&maps, around)).collect::<Result<_>>()?;
+    let mut plays: Vec<Play> = pods.into_iter().map(|pod| pod.play(&maps, around)).collect::<Result<_>>()?;
+    plays.iter_mut().take(1).for_each(|play| play.remarks.append(&mut remarks));
     let mut names: Vec<_> = plays.iter().filter_map(|play| play.pod.name.as_ref()).collect();
     names.sort_unstable();
     match names.windows(2).find(|pair| pair[0] == pair[1]) {
@@ -137,7 +208,7 @@ pub fn names(text: &str) -> Result<Vec<(String, Vec<String>)>> {
     for mut node in documents(text)? {
         let wanted = match node.needed_text("kind")?.as_str() {
             "Pod" => pod::Wanted::pod(node)?,
-            "Deployment" => pod::Wanted::deployment(node)?,
+            kind @ ("Deployment" | "DaemonSet") => pod::Wanted::templated(node, kind)?,
             _ => continue,
         };
         names.push(wanted.names()?);
@@ -160,7 +231,25 @@ impl ConfigMaps {
         let contents = node.text_map("data")?;
         node.pass_over(&["apiVersion", "immutable"]);
         node.finish()?;
-        self.0.insert(name, contents);
+        self.maps.insert(name, contents);
+        Ok(())
+    }
+
+    fn add_secret(&mut self, mut node: Node) -> Result<()> {
+        use base64::Engine as _;
+        let name = node.needed_node("metadata")?.needed_text("name")?;
+        let mut values = Values::new();
+        for (key, text) in node.text_map("data")? {
+            let bytes = base64::engine::general_purpose::STANDARD.decode(text.trim());
+            let bytes = bytes.map_err(|_| Refused(format!("Secret {name}: the value of {key} must be base64")))?;
+            let value = String::from_utf8(bytes)
+                .map_err(|_| Refused(format!("Secret {name}: {key} is no text; podwire has no binary secrets yet")))?;
+            values.insert(key, value);
+        }
+        values.extend(node.text_map("stringData")?);
+        node.pass_over(&["apiVersion", "immutable", "type"]);
+        node.finish()?;
+        self.secrets.insert(name, values);
         Ok(())
     }
 }

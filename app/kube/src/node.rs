@@ -52,9 +52,14 @@ impl Node {
     }
 
     pub(crate) fn flag(&mut self, key: &str) -> Result<bool> {
+        Ok(self.flag_if_said(key)?.unwrap_or(false))
+    }
+
+    /// Where saying nothing is no `false`.
+    pub(crate) fn flag_if_said(&mut self, key: &str) -> Result<Option<bool>> {
         match self.take(key) {
-            None => Ok(false),
-            Some(Value::Bool(flag)) => Ok(flag),
+            None => Ok(None),
+            Some(Value::Bool(flag)) => Ok(Some(flag)),
             Some(other) => self.wrong(key, "true or false", &other),
         }
     }
@@ -74,6 +79,19 @@ impl Node {
             Some(Value::String(text)) => Ok(Some(text)),
             Some(Value::Number(number)) => Ok(Some(number.to_string())),
             Some(other) => self.wrong(key, "a text or a number", &other),
+        }
+    }
+
+    /// A list of numbers.
+    pub(crate) fn numbers(&mut self, key: &str) -> Result<Vec<u32>> {
+        let number = |item: &Value| item.as_u64().and_then(|number| u32::try_from(number).ok());
+        match self.take(key) {
+            None => Ok(Vec::new()),
+            Some(Value::Array(items)) => match items.iter().map(number).collect() {
+                Some(numbers) => Ok(numbers),
+                None => self.wrong(key, "a list of numbers", &Value::Array(items)),
+            },
+            Some(other) => self.wrong(key, "a list of numbers", &other),
         }
     }
 

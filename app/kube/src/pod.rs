@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use engine::config::{Dns, HostEntry, NetworkConfig, NetworkMode, Restart};
-use engine::pods::{ExitPolicy, PodConfig, Share};
+use engine::config::{Dns, HostEntry, NetworkConfig, NetworkMode, Restart, Space, UsersWish};
+use engine::pods::{Common, ExitPolicy, PodConfig, Share};
 use model::DnsName;
 
-use crate::container::Setting;
+use crate::container::{Context, Setting};
 use crate::node::Node;
 use crate::volume::{self, Volumes};
 use crate::{Around, ConfigMaps, Play, Refused, Result};
@@ -50,7 +50,8 @@ impl Wanted {
         Self::of(meta, spec, None)
     }
 
-    pub(crate) fn deployment(mut node: Node) -> Result<Self> {
+    /// A `Deployment`, or a `DaemonSet`, of which every machine has one.
+    pub(crate) fn templated(mut node: Node, kind: &str) -> Result<Self> {
         check_version(&mut node, "apps/v1")?;
         let name = node.needed_node("metadata")?.needed_text("name")?;
         let mut spec = node.needed_node("spec")?;
@@ -58,7 +59,12 @@ impl Wanted {
         node.finish()?;
         let replicas: u32 = spec.number("replicas")?.unwrap_or(1);
         let mut template = spec.needed_node("template")?;
-        spec.pass_over(&["selector", "strategy", "minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds"]);
+        spec.pass_over(&["selector", "minReadySeconds", "revisionHistoryLimit"]);
+        spec.pass_over(if kind == "DaemonSet" {
+            &["updateStrategy"]
+        } else {
+            &["strategy", "progressDeadlineSeconds", "paused"]
+        });
         spec.finish()?;
         let meta = match template.node("metadata")? {
             Some(meta) => meta,
@@ -118,7 +124,8 @@ impl Wanted {
             maps,
             volumes: &volumes,
             around,
-            user: user(spec)?,
+            context: context(spec)?,
+            ipc: if spec.flag("hostIPC")? { Space::Host } else { Space::Private },
             stop_timeout: spec.number("terminationGracePeriodSeconds")?,
             restart: restart(spec)?,
         };
@@ -139,10 +146,20 @@ impl Wanted {
             network.publish.retain(|other| !same(other));
         }
         network.publish.extend(around.publish.iter().cloned());
+        let (mut share, pid) = share(spec)?;
+        share.retain(|share| *share != Share::Ipc || setting.ipc == Space::Private);
+        let common = Common { sysctls: setting.context.sysctls.clone(), pid, ..Common::default() };
+        let users = match spec.flag_if_said("hostUsers")? {
+            None => around.users.clone(),
+            Some(true) => UsersWish::Host,
+            Some(false) => UsersWish::Auto { size: None, uids: Vec::new(), gids: Vec::new() },
+        };
         let pod = PodConfig {
+            common,
+            users,
             hostname: spec.text("hostname")?.map(|name| name.parse()).transpose().map_err(refused)?,
             labels: self.labels.clone(),
-            share: share(spec)?,
+            share,
             network,
             exit_policy: ExitPolicy::Stop,
             volumes: volumes.of_pod(),
@@ -171,12 +188,21 @@ fn check_version(node: &mut Node, expected: &str) -> Result<()> {
     }
 }
 
-fn share(spec: &mut Node) -> Result<Vec<Share>> {
+/// And whose process numbers the containers have.
+fn share(spec: &mut Node) -> Result<(Vec<Share>, Space)> {
     let mut share = Share::DEFAULT.to_vec();
+    let of_host = spec.flag("hostPID")?;
     if spec.flag("shareProcessNamespace")? {
+        if of_host {
+            return Err(Refused("spec.shareProcessNamespace and spec.hostPID cannot be used together".to_owned()));
+        }
         share.push(Share::Pid);
     }
-    Ok(share)
+    if of_host {
+        share.push(Share::Pid);
+        return Ok((share, Space::Host));
+    }
+    Ok((share, Space::Private))
 }
 
 /// `restartPolicy`; Kubernetes' default is to begin anew, and so it is Podman's.
@@ -189,16 +215,26 @@ fn restart(spec: &mut Node) -> Result<Restart> {
     }
 }
 
-/// The pod's `securityContext`: the user that containers have which name none.
-fn user(spec: &mut Node) -> Result<Option<String>> {
-    let Some(mut context) = spec.node("securityContext")? else { return Ok(None) };
-    let user = crate::container::user(&mut context)?;
-    for key in ["fsGroup", "seLinuxOptions", "supplementalGroups", "sysctls", "seccompProfile", "windowsOptions"] {
-        context.refuse(key, "is not supported by podwire yet")?;
+/// The pod's `securityContext`: what containers have that say nothing else.
+fn context(spec: &mut Node) -> Result<Context> {
+    let Some(mut node) = spec.node("securityContext")? else { return Ok(Context::default()) };
+    let mut context = Context {
+        user: crate::container::user(&mut node)?,
+        seccomp: crate::container::seccomp(&mut node)?,
+        ..Context::default()
+    };
+    for mut sysctl in node.nodes("sysctls")? {
+        let (name, value) = (sysctl.needed_text("name")?, sysctl.needed_text("value")?);
+        sysctl.finish()?;
+        context.sysctls.insert(name, value);
     }
-    context.pass_over(&["runAsNonRoot", "fsGroupChangePolicy"]);
-    context.finish()?;
-    Ok(user)
+    context.groups = node.numbers("supplementalGroups")?.iter().map(u32::to_string).collect();
+    for key in ["fsGroup", "seLinuxOptions", "windowsOptions", "appArmorProfile"] {
+        node.refuse(key, "is not supported by podwire yet")?;
+    }
+    node.pass_over(&["runAsNonRoot", "fsGroupChangePolicy", "supplementalGroupsPolicy"]);
+    node.finish()?;
+    Ok(context)
 }
 
 fn network(spec: &mut Node, is_host: bool, around: &Around) -> Result<NetworkConfig> {
@@ -252,15 +288,13 @@ fn ip(place: &str, text: &str) -> Result<IpAddr> {
 }
 
 fn refuse_the_rest(spec: &mut Node) -> Result<()> {
-    for key in
-        ["initContainers", "ephemeralContainers", "hostIPC", "hostPID", "subdomain", "setHostnameAsFQDN", "overhead"]
-    {
+    for key in ["initContainers", "ephemeralContainers", "subdomain", "setHostnameAsFQDN", "overhead"] {
         spec.refuse(key, "is not supported by podwire yet")?;
     }
     spec.refuse("activeDeadlineSeconds", "is not supported by podwire yet")?;
-    // false asks for a user namespace of the pod's own.
-    match spec.text("os")? {
-        None => Ok(()),
-        Some(_) => Err(Refused("spec.os must be a mapping".to_owned())),
+    let Some(mut os) = spec.node("os")? else { return Ok(()) };
+    match os.needed_text("name")?.as_str() {
+        "linux" => os.finish(),
+        other => Err(Refused(format!("spec.os.name {other} is not this machine's: linux is"))),
     }
 }

@@ -137,7 +137,8 @@ fn port(node: &mut Node, ports: &PortNames) -> Result<u16> {
         .ok_or_else(|| Refused(format!("{place}: {text} is neither a port nor the name of one of the container's")))
 }
 
-/// `resources.limits`. What is requested says where to schedule.
+/// `resources.limits`, and of what is requested the memory: it is kept when the machine is short of it, as Podman does
+/// it. The rest says where to schedule.
 pub(crate) fn limits(node: &mut Node) -> Result<Limits> {
     let mut limits = Limits::default();
     let Some(mut resources) = node.node("resources")? else { return Ok(limits) };
@@ -152,7 +153,18 @@ pub(crate) fn limits(node: &mut Node) -> Result<Limits> {
         limits.memory = amount("memory")?.map(|bytes| bytes.ceil() as u64).filter(|bytes| *bytes > 0);
         most.finish()?;
     }
-    resources.pass_over(&["requests", "claims"]);
+    let place = resources.at("requests");
+    if let Some(mut least) = resources.node("requests")?
+        && let Some(text) = least.scalar("memory")?
+    {
+        let bytes = quantity(&text).map(|bytes| bytes.ceil() as u64);
+        let bytes = bytes.ok_or_else(|| Refused(format!("{place}.memory: {text:?} is no quantity, such as 64Mi")))?;
+        if limits.memory.is_some_and(|most| bytes > most) {
+            return Err(Refused(format!("{place}.memory is more than resources.limits.memory")));
+        }
+        limits.memory_reservation = Some(bytes).filter(|bytes| *bytes > 0);
+    }
+    resources.pass_over(&["claims"]);
     resources.finish()?;
     Ok(limits)
 }

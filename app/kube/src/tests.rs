@@ -9,6 +9,9 @@ fn around() -> Around {
         publish_all: false,
         volumes: PathBuf::from("/volumes"),
         tls_verify: true,
+        log: Log::default(),
+        annotations: BTreeMap::new(),
+        users: UsersWish::Host,
         create_command: Vec::new(),
     }
 }
@@ -97,7 +100,7 @@ fn a_pod_becomes_a_pod_its_containers_and_its_volumes() {
             "Named(\"shop-files\") /data []",
         ]
     );
-    assert_eq!(play.paths, [(PathBuf::from("/var/log/shop"), Missing::Directory)]);
+    assert_eq!(play.paths, [(PathBuf::from("/var/log/shop"), HostPath::DirectoryOrCreate)]);
     assert_eq!(play.claims, ["shop-files"]);
     let files: Vec<_> = play.pod.volumes[0].files.iter().map(|file| (file.path.as_str(), file.text.as_str())).collect();
     assert_eq!(files, [("color", "blue"), ("motd.txt", "hello\n")]);
@@ -153,10 +156,11 @@ fn what_cannot_be_honoured_is_refused_by_its_place() {
     };
     check("a: [", "not YAML: ");
     check("[]", "the document must be a mapping, not a list");
-    check("kind: Service\napiVersion: v1", "kind Service is not supported by podwire yet");
+    check("kind: Job\napiVersion: v1", "kind Job is not supported by podwire yet");
+    check("kind: Service\napiVersion: v1", "YAML document does not contain any supported kube kind");
     check("", "YAML document does not contain any supported kube kind");
     check("kind: Pod\napiVersion: v2", "apiVersion v2 is not known for this kind: v1 is");
-    check(&pod("  hostPID: true", ""), "spec.hostPID is not supported by podwire yet");
+    check(&pod("  initContainers: [{}]", ""), "spec.initContainers is not supported by podwire yet");
     check(&pod("  restartPolicies: Never", ""), "spec.restartPolicies is not supported by podwire, or misspelt");
     check(&pod("  restartPolicy: Sometimes", ""), "restartPolicy Sometimes is not known");
     check(&pod("  dnsPolicy: None", ""), "dnsPolicy None needs a dnsConfig");
@@ -227,9 +231,13 @@ fn what_is_written_is_read_again() {
         "Name": "shop-web", "ImageName": "localhost/banner:latest",
         "Config": {
             "Cmd": ["-p", "80"], "Entrypoint": ["httpd", "-f"], "Env": ["PATH=/bin", "A=yes", "B=5", "C=x: y # z"],
-            "User": "7:8", "WorkingDir": "/srv", "Tty": true, "OpenStdin": false,
+            "User": "7:8", "WorkingDir": "/srv", "Tty": true, "OpenStdin": false, "StopTimeout": 3,
+            "Healthcheck": {
+                "Test": ["CMD-SHELL", "test -e /up"], "Interval": 5_000_000_000_u64, "Timeout": 2_000_000_000_u64, "Retries": 4,
+            },
         },
-        "HostConfig": { "CapAdd": ["CAP_NET_ADMIN"], "CapDrop": [], "Privileged": false, "ReadonlyRootfs": true, "RestartPolicy": {"Name": "no"} },
+        "HostConfig": { "CapAdd": ["CAP_NET_ADMIN"], "CapDrop": [], "Privileged": false, "ReadonlyRootfs": true, "RestartPolicy": {"Name": "no"},
+            "NanoCpus": 500_000_000, "Memory": 67_108_864, "MemoryReservation": 1000, "SecurityOpt": ["no-new-privileges"] },
         "Mounts": [
             {"Type": "volume", "Name": "files", "Source": "/x", "Destination": "/data", "RW": true},
             {"Type": "bind", "Source": "/var/log", "Destination": "/logs", "RW": false},
@@ -243,8 +251,18 @@ fn what_is_written_is_read_again() {
         },
     });
     for kind in [Kind::Pod, Kind::Deployment] {
-        let text = write("shop", Some(&infra), &[(container.clone(), Value::Null)], kind, jiff::Timestamp::UNIX_EPOCH)
-            .unwrap();
+        let text = write(&Written {
+            name: "shop",
+            pod: None,
+            infra: Some(&infra),
+            containers: &[(container.clone(), Value::Null)],
+            files: &Files::new(),
+            kind,
+            replicas: 1,
+            service: true,
+            now: jiff::Timestamp::UNIX_EPOCH,
+        })
+        .unwrap();
         let play = read(&text, &[], &around()).unwrap_or_else(|e| panic!("{e}\n{text}")).remove(0);
         let web = &play.containers[0];
         assert_eq!(
@@ -256,6 +274,17 @@ fn what_is_written_is_read_again() {
         let ports: Vec<String> = play.pod.network.publish.iter().cloned().map(String::from).collect();
         assert_eq!(ports, ["8080:80/tcp", "127.0.0.1:5353:53/udp"]);
         assert_eq!(web.volumes.len(), 2);
+        let limits = &web.limits;
+        assert_eq!((limits.nano_cpus, limits.memory), (Some(500_000_000), Some(64 << 20)));
+        assert_eq!((limits.memory_reservation, web.stop_timeout), (Some(1000), Some(3)));
+        assert!(web.security.no_new_privileges && web.security.read_only);
+        let check = web.care.health.as_ref().unwrap();
+        assert_eq!((check.command[2].as_str(), check.retries), ("test -e /up", 4));
+        assert!(
+            play.remarks.iter().any(|remark| remark.starts_with("Service shop is passed over")),
+            "{:?}",
+            play.remarks
+        );
         // Kubernetes reads YAML 1.1, where this is true.
         assert!(text.contains("value: \"yes\"") || text.contains("value: 'yes'"), "{text}");
         assert!(text.contains("value: \"5\"") || text.contains("value: '5'"), "{text}");
@@ -283,4 +312,47 @@ proptest::proptest! {
             proptest::prop_assert!(!line.contains('\n') && !line.is_empty(), "{line:?}");
         }
     }
+}
+
+#[test]
+fn secrets_are_values_of_the_file() {
+    let text = r#"
+apiVersion: v1
+kind: Secret
+metadata: {name: keys}
+data: {password: aHVudGVyMg==}
+stringData: {user: admin}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: p}
+spec:
+  hostUsers: false
+  securityContext: {supplementalGroups: [7], sysctls: [{name: net.core.somaxconn, value: "64"}]}
+  containers:
+  - name: c
+    image: i
+    securityContext: {allowPrivilegeEscalation: false, seccompProfile: {type: Unconfined}}
+    env: [{name: PASSWORD, valueFrom: {secretKeyRef: {name: keys, key: password}}}]
+    envFrom: [{secretRef: {name: keys}, prefix: K_}]
+    volumeMounts: [{name: s, mountPath: /s}, {name: d, mountPath: /dev/x, readOnly: true}]
+  volumes:
+  - {name: s, secret: {secretName: keys, items: [{key: user, path: name}]}}
+  - {name: d, hostPath: {path: /dev/null, type: CharDevice}}
+"#;
+    let play = read(text, &[], &around()).unwrap().remove(0);
+    let c = &play.containers[0];
+    let env: Vec<String> = c.env.iter().map(|(name, value)| format!("{name}={}", value.clone().unwrap())).collect();
+    assert_eq!(env, ["K_password=hunter2", "K_user=admin", "PASSWORD=hunter2"]);
+    let file = &play.pod.volumes[0].files[0];
+    assert_eq!((file.path.as_str(), file.text.as_str()), ("name", "admin"));
+    assert_eq!((c.inside.devices[0].target.as_str(), c.inside.devices[0].access.as_str()), ("/dev/x", "rm"));
+    assert_eq!((c.volumes.len(), &c.inside.groups[..]), (1, &["7".to_owned()][..]));
+    assert!(c.security.no_new_privileges && c.security.seccomp == engine::config::Seccomp::Unconfined);
+    assert_eq!(play.pod.common.sysctls["net.core.somaxconn"], "64");
+    assert!(matches!(play.pod.users, UsersWish::Auto { .. }));
+    let wrong = text.replace("aHVudGVyMg==", "not base64");
+    assert_eq!(read(&wrong, &[], &around()).unwrap_err().0, "Secret keys: the value of password must be base64");
+    let gone = text.replace("secretName: keys", "secretName: others");
+    assert_eq!(read(&gone, &[], &around()).unwrap_err().0, "Secret others is in no document of the file");
 }

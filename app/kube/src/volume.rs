@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use engine::config::{VolumeMount, VolumeSource};
+use engine::config::{Device, VolumeMount, VolumeSource};
 use engine::pods::{PodFile, PodVolume};
 
+use crate::container::no_map;
 use crate::node::Node;
-use crate::{ConfigMaps, Missing, Refused, Result};
+use crate::{ConfigMaps, HostPath, Keyed, Refused, Result};
 
 /// The volumes of a pod, by their names in the file.
 #[derive(Debug, Default)]
@@ -16,7 +17,7 @@ pub(crate) struct Volumes(BTreeMap<String, Source>);
 #[derive(Debug)]
 enum Source {
     /// `hostPath`
-    Host(PathBuf, Option<Missing>),
+    Host(PathBuf, Option<HostPath>),
     /// `emptyDir`, `configMap`: the pod's, gone with it.
     Pod(PodVolume, Access),
     /// `persistentVolumeClaim`: a named volume.
@@ -69,9 +70,9 @@ impl Volumes {
         self.0.values().filter_map(own).collect()
     }
 
-    pub(crate) fn paths(&self) -> Vec<(PathBuf, Missing)> {
+    pub(crate) fn paths(&self) -> Vec<(PathBuf, HostPath)> {
         let path = |source: &Source| match source {
-            Source::Host(path, missing) => missing.map(|missing| (path.clone(), missing)),
+            Source::Host(path, kind) => kind.map(|kind| (path.clone(), kind)),
             Source::Pod(..) | Source::Claim(_) | Source::Nothing => None,
         };
         self.0.values().filter_map(path).collect()
@@ -85,9 +86,9 @@ impl Volumes {
         self.0.values().filter_map(claim).collect()
     }
 
-    /// A container's `volumeMounts`. `root`: where the engine keeps volumes.
-    pub(crate) fn mounted(&self, container: &mut Node, root: &Path) -> Result<Vec<VolumeMount>> {
-        let mut mounts = Vec::new();
+    /// A container's `volumeMounts`, and those of them that are devices. `root`: where the engine keeps volumes.
+    pub(crate) fn mounted(&self, container: &mut Node, root: &Path) -> Result<(Vec<VolumeMount>, Vec<Device>)> {
+        let (mut mounts, mut devices) = (Vec::new(), Vec::new());
         for mut mount in container.nodes("volumeMounts")? {
             let place = mount.at("name");
             let name = mount.needed_text("name")?;
@@ -111,6 +112,11 @@ impl Volumes {
             let data = |name: &str| root.join(name).join("_data");
             let source = match (source, sub) {
                 (Source::Nothing, _) => continue,
+                (Source::Host(host, Some(HostPath::CharDevice | HostPath::BlockDevice)), None) => {
+                    let access = if read_only { "rm" } else { "rwm" };
+                    devices.push(Device { host: host.clone(), target, access: access.to_owned() });
+                    continue;
+                }
                 (Source::Host(path, _), None) => VolumeSource::Bind(path.clone()),
                 (Source::Host(path, _), Some(sub)) => VolumeSource::Bind(below(&place, path, &sub)?),
                 (Source::Pod(PodVolume { name, .. }, _) | Source::Claim(name), None) => {
@@ -123,7 +129,7 @@ impl Volumes {
             let options = if read_only { vec!["ro".to_owned()] } else { Vec::new() };
             mounts.push(VolumeMount { source, target, options });
         }
-        Ok(mounts)
+        Ok((mounts, devices))
     }
 }
 
@@ -137,6 +143,9 @@ fn below(place: &str, base: &Path, sub: &str) -> Result<PathBuf> {
 }
 
 fn source(node: &mut Node, name: &str, maps: &ConfigMaps) -> Result<Source> {
+    if let Some(secret) = node.node("secret")? {
+        return keyed(secret, Keyed::Secret, name, maps);
+    }
     let sources =
         [node.node("hostPath")?, node.node("emptyDir")?, node.node("configMap")?, node.node("persistentVolumeClaim")?];
     match sources {
@@ -147,7 +156,7 @@ fn source(node: &mut Node, name: &str, maps: &ConfigMaps) -> Result<Source> {
             empty.finish()?;
             Ok(Source::Pod(PodVolume { name: name.to_owned(), files: Vec::new() }, Access::Write))
         }
-        [None, None, Some(map), None] => config_map(map, name, maps),
+        [None, None, Some(map), None] => keyed(map, Keyed::Map, name, maps),
         [None, None, None, Some(mut claim)] => {
             let name = claim.needed_text("claimName")?;
             claim.pass_over(&["readOnly"]);
@@ -155,7 +164,8 @@ fn source(node: &mut Node, name: &str, maps: &ConfigMaps) -> Result<Source> {
             Ok(Source::Claim(name))
         }
         _ => Err(Refused(format!(
-            "{}: a volume is one of hostPath, emptyDir, configMap and persistentVolumeClaim; podwire has no others yet",
+            "{}: a volume is one of hostPath, emptyDir, configMap, secret and persistentVolumeClaim; podwire has no others \
+             yet",
             node.at(name)
         ))),
     }
@@ -169,27 +179,29 @@ fn host_path(mut node: Node) -> Result<Source> {
     }
     let kind = node.text("type")?;
     node.finish()?;
-    let missing = match kind.as_deref().unwrap_or_default() {
-        // The engine refuses what is not there.
-        "" | "Directory" | "File" | "Socket" => None,
-        "DirectoryOrCreate" => Some(Missing::Directory),
-        "FileOrCreate" => Some(Missing::File),
-        other => return Err(Refused(format!("{place}: hostPath type {other} is not supported by podwire yet"))),
+    let kind = match kind.as_deref().unwrap_or_default() {
+        "" => None,
+        "Directory" => Some(HostPath::Directory),
+        "File" => Some(HostPath::File),
+        "Socket" => Some(HostPath::Socket),
+        "CharDevice" => Some(HostPath::CharDevice),
+        "BlockDevice" => Some(HostPath::BlockDevice),
+        "DirectoryOrCreate" => Some(HostPath::DirectoryOrCreate),
+        "FileOrCreate" => Some(HostPath::FileOrCreate),
+        other => return Err(Refused(format!("{place}: hostPath type {other} is not known"))),
     };
-    Ok(Source::Host(path, missing))
+    Ok(Source::Host(path, kind))
 }
 
-fn config_map(mut node: Node, volume: &str, maps: &ConfigMaps) -> Result<Source> {
-    let name = node.needed_text("name")?;
+fn keyed(mut node: Node, kind: Keyed, volume: &str, maps: &ConfigMaps) -> Result<Source> {
+    let name = node.needed_text(if kind == Keyed::Map { "name" } else { "secretName" })?;
+    let word = kind.word();
     let optional = node.flag("optional")?;
     let mode = node.number("defaultMode")?.unwrap_or(MODE);
     let items = node.nodes("items")?;
     node.finish()?;
-    let Some(values) = maps.get(&name) else {
-        if optional {
-            return Ok(Source::Nothing);
-        }
-        return Err(Refused(format!("ConfigMap {name} is in no document of the file, and in none of --configmap")));
+    let Some(values) = maps.get(kind, &name) else {
+        return if optional { Ok(Source::Nothing) } else { Err(no_map(kind, &name)) };
     };
     let mut files = Vec::new();
     if items.is_empty() {
@@ -201,7 +213,7 @@ fn config_map(mut node: Node, volume: &str, maps: &ConfigMaps) -> Result<Source>
         let (key, path) = (item.needed_text("key")?, item.needed_text("path")?);
         let mode = item.number("mode")?.unwrap_or(mode);
         item.finish()?;
-        let text = values.get(&key).ok_or_else(|| Refused(format!("ConfigMap {name} has no key {key}")))?;
+        let text = values.get(&key).ok_or_else(|| Refused(format!("{word} {name} has no key {key}")))?;
         files.push(PodFile {
             path: below(&place, Path::new(""), &path)?.display().to_string(),
             mode,
@@ -210,11 +222,11 @@ fn config_map(mut node: Node, volume: &str, maps: &ConfigMaps) -> Result<Source>
     }
     let mut seen = BTreeSet::new();
     if let Some(twice) = files.iter().find(|file| !seen.insert(&file.path)) {
-        return Err(Refused(format!("two items of ConfigMap {name} have the path {}", twice.path)));
+        return Err(Refused(format!("two items of {word} {name} have the path {}", twice.path)));
     }
     // Keys are file names, and may not lead out of the volume.
     for file in &files {
-        below(&format!("ConfigMap {name}"), Path::new(""), &file.path)?;
+        below(&format!("{word} {name}"), Path::new(""), &file.path)?;
     }
     Ok(Source::Pod(PodVolume { name: volume.to_owned(), files }, Access::Read))
 }

@@ -36,7 +36,9 @@ use std::sync::Arc;
 use engine::error::Result;
 use engine::netd::{NETD_NAME, Order};
 use engine::{Engine, EngineOptions, SETTINGS_FILE};
+use linux::cage::{self, Files};
 use linux::{PacketListener, Packets};
+use rustix::thread::CapabilitySet;
 
 use control::Control;
 use watch::{Outcome, Watch};
@@ -120,4 +122,14 @@ fn serve(control: &Arc<Control>, listener: &PacketListener, first: Packets) -> i
 
 fn first_conversation() -> io::Result<Packets> {
     Packets::from_fd(io::stdin().as_fd().try_clone_to_owned()?)
+}
+
+/// Takes from the calling thread, for ever, what one that reads what strangers wrote does not need: all capabilities
+/// but these, and the right to change any file by its path.
+fn read_strangers(kept: CapabilitySet) -> io::Result<()> {
+    cage::keep_only(kept)?;
+    if !cage::touch_files(Files::Read)? {
+        tracing::warn!("this kernel has no Landlock: files that root may write are not closed to netd's threads");
+    }
+    Ok(())
 }

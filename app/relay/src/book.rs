@@ -47,6 +47,20 @@ impl Book {
         Self(Arc::new(Mutex::new(Pages { targets, lookout, outside, looked: None })))
     }
 
+    /// Has the lookout ended?
+    pub fn is_alone(&self) -> bool {
+        let mut pages = self.pages();
+        pages.hear();
+        pages.lookout.is_gone()
+    }
+
+    /// From now on this lookout tells of the host's name servers.
+    pub fn follow(&self, lookout: Lookout) {
+        let mut pages = self.pages();
+        pages.lookout = lookout;
+        pages.hear();
+    }
+
     /// Containers by all their addresses.
     pub fn put(&self, containers: HashMap<IpAddr, Arc<Settings>>) {
         self.pages().targets.settings = containers;
@@ -82,6 +96,10 @@ impl Book {
 impl Pages {
     fn follow_servers(&mut self, now: Instant) {
         self.lookout.look(now);
+        self.hear();
+    }
+
+    fn hear(&mut self) {
         if let Some(servers) = self.lookout.news() {
             self.targets.upstreams = servers;
         }

@@ -21,6 +21,7 @@ use model::{ContainerId, HostAddress, PortMapping, Protocol};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::book::Book;
+use crate::lookout::Lookout;
 use crate::outside::Outside;
 use crate::table::Taken;
 use crate::tcp::{Door, Outbound, Published};
@@ -134,14 +135,17 @@ impl Control {
     }
 
     fn answer(&mut self, packets: &Packets, held: &mut Held) -> io::Result<Goes> {
-        let Some((message, _)) = packets.receive()? else { return Ok(Goes::Ends) };
+        let Some((message, fd)) = packets.receive()? else { return Ok(Goes::Ends) };
         let request = serde_json::from_slice(&message);
         let leaves = matches!(request, Ok(Request::Leave));
+        let greets = matches!(request, Ok(Request::Hello));
         let done = match request {
+            Ok(Request::Lookout) => self.follow(fd),
             Ok(request) => self.handle(request, held),
             Err(error) => Err(Refusal::Failed(format!("what the relay was told: {error}"))),
         };
         let answer = match done {
+            Ok(()) if greets && self.parts.book.is_alone() => Answer::Alone,
             Ok(()) => Answer::Done,
             Err(Refusal::Busy { mapping, port, error }) => {
                 Answer::Busy { mapping, port, errno: error.raw_os_error().unwrap_or(libc::EIO) }
@@ -152,9 +156,15 @@ impl Control {
         Ok(if leaves { Goes::Away } else { Goes::On })
     }
 
+    fn follow(&self, lookout: Option<OwnedFd>) -> Result<(), Refusal> {
+        let Some(fd) = lookout else { return Err(Refusal::Failed("a lookout comes with its socket".to_owned())) };
+        self.parts.book.follow(Lookout::of(Packets::from_fd(fd)?));
+        Ok(())
+    }
+
     fn handle(&mut self, request: Request, held: &mut Held) -> Result<(), Refusal> {
         match request {
-            Request::Hello | Request::Leave => Ok(()),
+            Request::Hello | Request::Leave | Request::Lookout => Ok(()),
             Request::Hold { container, ports } => self.hold(container, &ports, held),
             Request::Put { container, relayed } => self.put(container, *relayed, held),
             Request::Remove { container } => {

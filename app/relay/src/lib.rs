@@ -43,6 +43,7 @@ pub mod tcp;
 pub mod udp;
 
 pub use cage::try_in_cage;
+pub use lookout::lookout_main;
 
 use std::io;
 use std::os::fd::AsFd;

@@ -10,7 +10,8 @@
 //! socket, and has no other call, no capability and no file it could write to; no octet of a container ever comes to
 //! it. Numbers of links (`fe80::1%eth0`) are those of the host, where it lives.
 //!
-//! **Limits.** When it is killed the relay goes on with the servers it knows.
+//! **Limits.** When it is killed the relay goes on with the servers it knows, until it is asked whether all is well:
+//! then it says that it is alone, and whoever asked starts another one, which is no copy of the relay.
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,14 +20,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use engine::HostServers;
+use engine::relay_client::LOOKOUT_NAME as NAME;
 use linux::Packets;
 use linux::process::Fork;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::cage;
-
-/// How it is shown by `ps`.
-const NAME: &str = "podwire-lookout";
 
 /// How long the first servers are waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -54,6 +53,7 @@ impl Lookout {
     /// Those of fork(2) and socketpair(2), and that of a process with more threads.
     pub fn beside(conf: &Path, stubs_servers: &Path) -> io::Result<Self> {
         let (ours, theirs) = Packets::pair()?;
+        linux::process::forget_children();
         match linux::process::fork_alone()? {
             Fork::Parent(_) => Ok(Self::of(ours)),
             Fork::Child => {
@@ -100,10 +100,22 @@ impl Lookout {
         }
     }
 
+    /// Has it ended, as far as has been noticed?
+    pub fn is_gone(&self) -> bool {
+        self.is_gone
+    }
+
     fn lost(&mut self) {
         self.is_gone = true;
         tracing::warn!("{NAME} has ended: changes of the host's resolv.conf are not followed any more");
     }
+}
+
+/// What `main` runs when its own name is [`NAME`]: one that follows a lookout that was killed. Returns the exit code.
+pub fn lookout_main() -> i32 {
+    let of_relay = crate::first_conversation();
+    let (conf, stubs_servers) = (Path::new(engine::RESOLV_CONF), Path::new(engine::RESOLVED_SERVERS));
+    i32::from(of_relay.and_then(|theirs| alone(&theirs, conf, stubs_servers)).is_err())
 }
 
 /// The life of the process.

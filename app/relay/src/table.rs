@@ -6,7 +6,8 @@
 //!              │          of a connection that the relay has: to its socket, by mark
 //!              ├─ UDP ──> of a flow that the relay has: to its socket; else to the wildcard socket
 //!              └─ what else would leave by pwrelay: let it, so many a second
-//!   output     ── of this namespace itself, leaving by pwrelay: back in by `lo`, but SYNs
+//!   output     ── of the relay's sockets: on to the container
+//!              └─ of this namespace itself, leaving by pwrelay: back in by `lo`, but SYNs
 //! ```
 //!
 //! All of it is exempt from connection tracking: both ends are sockets, or packets that the relay wrote. The rules
@@ -139,9 +140,10 @@ fn rules(link: u32, tcp: u16, udp: u16) -> Vec<Message> {
         ("rest", Rule::new().notrack().verdict(ACCEPT)),
         ("flow", Rule::new().limit_sender(FLOW_SENDERS, FLOW_RATE, FLOW_BURST).verdict(DROP)),
         ("flow", Rule::new().notrack().tproxy(udp).mark(RELAY_MARK).verdict(ACCEPT)),
+        // First, for most are of a flow that is there.
+        ("udp", ours(Rule::new()).notrack().mark(RELAY_MARK).verdict(ACCEPT)),
         ("udp", group4.verdict(ACCEPT)),
         ("udp", group6.verdict(ACCEPT)),
-        ("udp", ours(Rule::new()).notrack().mark(RELAY_MARK).verdict(ACCEPT)),
         ("udp", Rule::new().leaves().go("flow")),
         ("udp", taken4().go("flow")),
         ("udp", taken6().go("flow")),
@@ -151,8 +153,9 @@ fn rules(link: u32, tcp: u16, udp: u16) -> Vec<Message> {
         ("prerouting", is_tcp().go("tcp")),
         ("prerouting", is_udp().go("udp")),
         ("prerouting", Rule::new().leaves().go("rest")),
-        // A container that is gone: what the relay still has for it goes nowhere.
+        // Of the relay's sockets. Those of a container that is gone: what the relay still has for it goes nowhere.
         ("output", out(marked(SOCKET_MARK)).verdict(DROP)),
+        ("output", marked(SOCKET_MARK).notrack().verdict(ACCEPT)),
         ("output", syn(out(is_tcp())).notrack().verdict(ACCEPT)),
         ("output", out(is_tcp()).notrack().mark(RELAY_MARK)),
         ("output", out(is_udp()).notrack().mark(RELAY_MARK)),

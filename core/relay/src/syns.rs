@@ -165,8 +165,9 @@ impl<T> Syns<T> {
             if let Some(sender) = self.senders.get_mut(&ends.0.ip()) {
                 sender.ages.released.push_back(entry);
             }
+            self.ages.skip(&self.held);
         }
-        Some(&held.octets)
+        self.held.get(ends).map(|held| &*held.octets)
     }
 
     /// What is kept for one, and its SYN as it is now.
@@ -184,6 +185,7 @@ impl<T> Syns<T> {
         let held = self.held.remove(ends)?;
         let ip = ends.0.ip();
         self.count(ip, |count| count - 1);
+        self.ages.skip(&self.held);
         self.ages.thin(self.held.len(), &self.held);
         if let Some(sender) = self.senders.get_mut(&ip) {
             sender.ages.thin(sender.count, &self.held);
@@ -200,6 +202,7 @@ impl<T> Syns<T> {
 
     /// When [`Self::take_overdue`] wants to be called; not later than the first is overdue.
     pub fn deadline(&self) -> Option<Instant> {
+        // The first of each are there: whatever takes one away, or answers it, skips it.
         let until = |(ends, _): &(Ends, u64)| self.held.get(ends).map(|held| held.until);
         [self.ages.released.front(), self.ages.waiting.front()].into_iter().flatten().filter_map(until).min()
     }
@@ -225,6 +228,13 @@ impl<T> Syns<T> {
 impl Ages {
     /// The oldest one without an answer, then the oldest that has one: the latter is nearer to its end.
     fn firsts<T>(&mut self, held: &HashMap<Ends, Held<T>>) -> impl Iterator<Item = Ends> + use<T> {
+        self.skip(held);
+        let firsts = [self.waiting.front(), self.released.front()].map(|first| first.map(|(ends, _)| *ends));
+        firsts.into_iter().flatten()
+    }
+
+    /// Begins with those that are there.
+    fn skip<T>(&mut self, held: &HashMap<Ends, Held<T>>) {
         let is_there = |(ends, serial): &(Ends, u64), released| {
             held.get(ends).is_some_and(|held| held.serial == *serial && held.is_released == released)
         };
@@ -234,8 +244,6 @@ impl Ages {
         while self.released.front().is_some_and(|entry| !is_there(entry, true)) {
             self.released.pop_front();
         }
-        let firsts = [self.waiting.front(), self.released.front()].map(|first| first.map(|(ends, _)| *ends));
-        firsts.into_iter().flatten()
     }
 
     /// Half of it are gone: one pass for as many as were taken since the last one.
@@ -300,6 +308,24 @@ mod tests {
         hold(&mut syns, "10.0.0.1:1", 5, now);
         assert_eq!(syns.offer(ends("10.0.0.1:1"), 8, now), (Offer::New, Some(5)));
         assert!(syns.is_empty());
+    }
+
+    /// Found while the fuzzer's properties were written.
+    #[test]
+    fn the_deadline_is_that_of_those_who_are_there() {
+        let (mut syns, now) = (Syns::new(BOUNDS), Instant::now());
+        let later = now + Duration::from_secs(1);
+        hold(&mut syns, "10.0.0.1:1", 1, now);
+        hold(&mut syns, "10.0.0.2:1", 2, later);
+        assert_eq!(syns.deadline(), Some(now + BOUNDS.patience));
+        syns.take(&ends("10.0.0.1:1"));
+        assert_eq!(syns.deadline(), Some(later + BOUNDS.patience));
+        hold(&mut syns, "10.0.0.1:1", 3, later);
+        let late = later + BOUNDS.patience - Duration::from_secs(1);
+        syns.release(&ends("10.0.0.2:1"), late);
+        assert_eq!(syns.deadline(), Some(later + BOUNDS.patience));
+        assert_eq!(syns.take_overdue(later + BOUNDS.patience), Some(3));
+        assert_eq!(syns.deadline(), Some(late + BOUNDS.handshake));
     }
 
     #[test]

@@ -3,6 +3,7 @@
   serve tcp|udp PORT [ADDRESS]       answers every client with "NAME saw CLIENT"
   probe SECONDS TARGET...            connects to all at once; a target is tcp:ADDRESS:PORT, udp:..., ping:ADDRESS or
                                      dns:ADDRESS
+  raw SECONDS LINK MAC IPV4 IPV6 TARGET...  as probe, from these addresses, by frames of its own making to that MAC
   lies LINK KEY=VALUE...             sends one frame of each kind in `frames`
   pretend SOURCE ADDRESS PORT        sends a datagram with another's source, marked with it
   watch LINK                         collects the marks of frames that arrive
@@ -275,6 +276,48 @@ def pretend(source, address, port):
     return "ok"
 
 
+def syn(src, dst, sport, dport):
+    body = struct.pack("!HHIIBBHHH", sport, dport, 7, 0, 0x50, 2, 65535, 0, 0)
+    if ":" in src:
+        return ip6(src, dst, 6, upper6(src, dst, 6, body, 16))
+    total = checksum(socket.inet_aton(src) + socket.inet_aton(dst) + struct.pack("!BBH", 0, 6, len(body)) + body)
+    return ip4(src, dst, 6, body[:16] + struct.pack("!H", total) + body[18:])
+
+
+def datagram(src, dst, sport, dport):
+    return (udp6 if ":" in src else udp4)(src, dst, b"<pw raw>", sport, dport)
+
+
+FIRST = 20000
+
+
+def raw(seconds, link, to, me4, me6, *targets):
+    s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+    s.bind((link, 3))
+    answers = ["silent"] * len(targets)
+    for n, target in enumerate(targets):
+        kind, rest = target.split(":", 1)
+        address, port = rest.rsplit(":", 1)
+        address = address.strip("[]")
+        me, proto = (me6, 0x86DD) if ":" in address else (me4, 0x0800)
+        packet = (syn if kind == "tcp" else datagram)(me, address, FIRST + n, int(port))
+        s.send(mac(to) + s.getsockname()[4] + struct.pack("!H", proto) + packet)
+    deadline = time.time() + float(seconds)
+    while "silent" in answers and (left := deadline - time.time()) > 0:
+        s.settimeout(left)
+        try:
+            frame = s.recv(4096)
+        except socket.timeout:
+            break
+        four = frame[12:14] == b"\x08\0"
+        protocol, upper = (frame[23], frame[14 + 4 * (frame[14] & 15):]) if four else (frame[20], frame[54:])
+        n = struct.unpack("!H", upper[2:4])[0] - FIRST if protocol in (6, 17) and len(upper) >= 8 else -1
+        if 0 <= n < len(targets):
+            answers[n] = "answered" if protocol == 17 or upper[13] & 0x12 == 0x12 else "refused"
+    s.close()
+    return ",".join(answers)
+
+
 SEEN = set()
 
 
@@ -317,7 +360,7 @@ def seen(seconds):
     return ",".join(sorted(SEEN))
 
 
-COMMANDS = {f.__name__: f for f in (serve, probe, lies, pretend, watch, hear, seen)}
+COMMANDS = {f.__name__: f for f in (serve, probe, raw, lies, pretend, watch, hear, seen)}
 for line in sys.stdin:
     words = line.split()
     print(COMMANDS[words[0]](*words[1:]), flush=True)

@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
+use crate::device_filter::{self, DeviceRule};
+
 /// The trees that this process sees.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Trees {
@@ -87,6 +89,11 @@ impl Trees {
         trees
     }
 
+    /// Is there one of version 2?
+    pub fn has_unified(&self) -> bool {
+        self.unified.is_some()
+    }
+
     /// The directories of a group: below `parent` seen from the top of each tree, or where they can be made otherwise.
     /// Those of version 1 only for `wanted` controllers.
     pub fn group(&self, name: &str, parent: Option<&str>, wanted: &[&str]) -> Group {
@@ -94,18 +101,29 @@ impl Trees {
             Some(parent) => tree.top.join(parent.trim_start_matches('/')).join(name),
             None => tree.own.join(name),
         };
+        let wanted_of_two: Vec<&str> = wanted.iter().map(|name| name_of_two(name)).collect();
         let unified = self.unified.as_ref().map(|tree| match parent {
             Some(_) => below(tree),
-            None => tree.place(wanted).join(name),
+            None => tree.place(&wanted_of_two).join(name),
         });
         let two: Vec<String> =
             self.unified.as_ref().map(|tree| words(&tree.top.join("cgroup.controllers"))).unwrap_or_default();
         let legacy = wanted
             .iter()
-            .filter(|controller| !two.iter().any(|name| name == *controller))
+            .filter(|controller| !two.iter().any(|name| name == name_of_two(controller)))
             .filter_map(|controller| Some(((*controller).to_owned(), below(self.legacy.get(*controller)?))))
             .collect();
         Group { unified, legacy }
+    }
+}
+
+/// Reads `text` as `mountinfo` and, behind an empty line, `cgroup`: no group is outside of a tree that is mounted.
+pub(crate) fn read_anything(text: &str) {
+    let (mounts, own) = text.split_once("\n\n").unwrap_or((text, text));
+    let trees = Trees::parse(mounts, own, |_, _| true);
+    for tree in trees.unified.iter().chain(trees.legacy.values()) {
+        let below = tree.own.strip_prefix(&tree.top).expect("what is ours is below the top");
+        assert!(!below.components().any(|part| part == std::path::Component::ParentDir), "{tree:?}");
     }
 }
 
@@ -115,7 +133,12 @@ fn is_seen(device: &str, top: &str) -> bool {
 }
 
 /// Those of version 1 that we have a use for.
-const CONTROLLERS: [&str; 6] = ["cpu", "cpuacct", "cpuset", "freezer", "memory", "pids"];
+const CONTROLLERS: [&str; 8] = ["blkio", "cpu", "cpuacct", "cpuset", "devices", "freezer", "memory", "pids"];
+
+/// What version 2 calls a controller.
+fn name_of_two(name: &str) -> &str {
+    if name == "blkio" { "io" } else { name }
+}
 
 /// This process's path in a tree: of version 2 when `controller` is empty.
 fn path_of<'a>(own: &'a str, controller: &str) -> &'a str {
@@ -151,15 +174,36 @@ impl Tree {
         if crate::userns::is_initial() {
             places.reverse();
         }
-        places.iter().find(|place| enable(place, &wanted)).map_or_else(|| self.own.clone(), |place| place.to_path_buf())
+        // Of places that have not all of them, the first with the most.
+        let mut best = (self.own.as_path(), 0);
+        for place in places {
+            let given = enable(place, &wanted);
+            if given > best.1 {
+                best = (place, given);
+            }
+            if given == wanted.len() {
+                break;
+            }
+        }
+        best.0.to_path_buf()
     }
 }
 
-/// Lets groups below `place` have the controllers; `false` when the kernel or the owner does not.
-fn enable(place: &Path, wanted: &[&str]) -> bool {
+/// Lets groups below `place` have the controllers, as far as the kernel and the owner do; how many they have.
+fn enable(place: &Path, wanted: &[&str]) -> usize {
     let file = place.join("cgroup.subtree_control");
     let given = words(&file);
-    wanted.iter().all(|name| given.iter().any(|there| there == name) || write(&file, &format!("+{name}")).is_ok())
+    let enabled = |name: &&&str| given.iter().any(|there| there == *name) || write(&file, &format!("+{name}")).is_ok();
+    wanted.iter().filter(enabled).count()
+}
+
+/// As [`enable`], by version 1's names, of those that the place has itself. What is missing then is missed by who sets
+/// limits.
+fn enable_some(place: &Path, wanted: &[&str]) {
+    let there = words(&place.join("cgroup.controllers"));
+    let wanted: Vec<&str> =
+        wanted.iter().map(|name| name_of_two(name)).filter(|name| there.iter().any(|there| there == name)).collect();
+    enable(place, &wanted);
 }
 
 fn words(file: &Path) -> Vec<String> {
@@ -185,11 +229,22 @@ impl Group {
         all
     }
 
-    /// Makes what they lie in, where a user has named that.
-    pub fn make_parents(&self) {
+    /// Makes what they lie in, where a user has named that, so that they can have the controllers.
+    pub fn make_parents(&self, wanted: &[&str]) {
         for path in self.directories().into_iter().filter_map(Path::parent) {
             // Whether it succeeded is seen when the group itself is made.
             let _ = DirBuilder::new().recursive(true).mode(0o755).create(path);
+        }
+        let mut above: Vec<&Path> = self.unified.iter().flat_map(|path| path.ancestors().skip(1)).collect();
+        above.retain(|path| path.join("cgroup.subtree_control").exists());
+        above.iter().rev().for_each(|path| enable_some(path, wanted));
+        for path in self.legacy.get("cpuset").iter().filter_map(|path| path.parent()) {
+            // Of those that were made just now; the others have theirs.
+            let mut new: Vec<&Path> = path.ancestors().take_while(|path| path.join("cpuset.cpus").exists()).collect();
+            new.pop();
+            for path in new.iter().rev() {
+                let _ = inherit_set(path);
+            }
         }
     }
 
@@ -213,7 +268,74 @@ impl Group {
             return Some(Version::One);
         }
         let unified = self.unified.as_ref()?;
-        words(&unified.join("cgroup.controllers")).iter().any(|there| there == name).then_some(Version::Two)
+        let there = words(&unified.join("cgroup.controllers"));
+        there.iter().any(|there| there == name_of_two(name)).then_some(Version::Two)
+    }
+
+    /// A group in this one, in the same trees. Version 2 only gives controllers to groups whose parent has no processes
+    /// of its own.
+    pub fn child(&self, name: &str, wanted: &[&str]) -> Self {
+        if let Some(unified) = &self.unified {
+            enable_some(unified, wanted);
+        }
+        let legacy = self.legacy.iter().filter(|(controller, _)| wanted.contains(&controller.as_str()));
+        Self {
+            unified: self.unified.as_ref().map(|path| path.join(name)),
+            legacy: legacy.map(|(controller, path)| (controller.clone(), path.join(name))).collect(),
+        }
+    }
+
+    /// The group with what `more`, the same group with other controllers, has beside it: what is missing is made, and its
+    /// processes move there, too.
+    pub fn extend(&mut self, mut more: Self, wanted: &[&str]) -> io::Result<()> {
+        if let Some(parent) = self.unified.as_ref().and_then(|path| path.parent()) {
+            enable_some(parent, wanted);
+        }
+        more.unified = None;
+        more.legacy.retain(|controller, _| !self.legacy.contains_key(controller));
+        more.make();
+        // Until one look finds nobody who has not moved: what is born meanwhile is born where its parent is.
+        for path in more.directories() {
+            for _ in 0..64 {
+                let moved = words(&path.join("cgroup.procs"));
+                let left: Vec<u32> =
+                    self.processes().into_iter().filter(|pid| !moved.contains(&pid.to_string())).collect();
+                if left.is_empty() {
+                    break;
+                }
+                for pid in left {
+                    match write(&path.join("cgroup.procs"), &pid.to_string()) {
+                        // It has ended.
+                        Err(e) if e.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => {}
+                        done => done?,
+                    }
+                }
+            }
+        }
+        self.legacy.append(&mut more.legacy);
+        Ok(())
+    }
+
+    /// Its processes may use these devices alone.
+    pub fn allow_devices(&self, rules: &[DeviceRule]) -> io::Result<()> {
+        if let Some(directory) = self.legacy.get("devices") {
+            write(&directory.join("devices.deny"), "a")?;
+            let mut lines = rules.iter().flat_map(DeviceRule::lines);
+            return lines.try_for_each(|line| write(&directory.join("devices.allow"), &line));
+        }
+        let unified = self.unified.as_ref().ok_or(io::ErrorKind::Unsupported)?;
+        device_filter::attach(File::open(unified)?, rules)
+    }
+
+    /// Its path in the tree of version 2, or of memory: as `inspect` shows where it is.
+    pub fn shown(&self) -> Option<String> {
+        let path =
+            self.unified.as_ref().or_else(|| self.legacy.get("memory")).or_else(|| self.legacy.values().next())?;
+        let path = path.strip_prefix("/sys/fs/cgroup").ok()?;
+        let first = path.components().next()?.as_os_str().to_str()?;
+        let named = first == "unified" || CONTROLLERS.iter().any(|name| first.split(',').any(|part| part == *name));
+        let rest = if named { path.strip_prefix(first).ok()? } else { path };
+        Some(format!("/{}", rest.display()))
     }
 
     /// Writes to a controller's file; see [`Group::controller`] for which files there are.
@@ -226,6 +348,11 @@ impl Group {
     pub fn read(&self, controller: &str, file: &str) -> io::Result<String> {
         let directory = self.legacy.get(controller).or(self.unified.as_ref()).ok_or(io::ErrorKind::NotFound)?;
         std::fs::read_to_string(directory.join(file))
+    }
+
+    /// Has it the file? See [`Group::write`].
+    pub fn has(&self, controller: &str, file: &str) -> bool {
+        self.legacy.get(controller).or(self.unified.as_ref()).is_some_and(|directory| directory.join(file).exists())
     }
 
     /// A file of the version 2 tree.
@@ -243,6 +370,13 @@ impl Group {
     pub fn processes(&self) -> Vec<u32> {
         let Some(path) = self.directories().first().map(|path| path.join("cgroup.procs")) else { return Vec::new() };
         words(&path).iter().filter_map(|word| word.parse().ok()).collect()
+    }
+
+    /// How many threads are in it.
+    pub fn threads(&self) -> usize {
+        let text = self.unified.as_ref().map(|path| words(&path.join("cgroup.threads"))).filter(|all| !all.is_empty());
+        let first = || self.legacy.values().next().map(|path| words(&path.join("tasks")));
+        text.or_else(first).map_or(0, |all| all.len())
     }
 
     /// Stops all its processes, or lets them go on; waits until they have stopped.

@@ -2,9 +2,13 @@
 
 use std::io;
 
-use rustix::thread::UnshareFlags;
+use std::fs::File;
+use std::os::fd::AsFd;
+
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
 use crate::netns::unshare;
+use crate::userns::UserNs;
 
 /// Which namespaces are made beside those of System V IPC and of the host's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -22,6 +26,24 @@ pub fn hold(held: Held, hostname: &str) -> io::Result<()> {
     flags.set(UnshareFlags::NEWNET, held.network);
     flags.set(UnshareFlags::NEWPID, held.processes);
     unshare(flags)?;
+    Ok(rustix::system::sethostname(hostname.as_bytes())?)
+}
+
+/// As [`hold`], and the new namespaces belong to `users`. Process numbers cannot: a namespace of them can be joined only
+/// when it has a process.
+pub fn hold_in(users: &UserNs, held: Held, hostname: &str) -> io::Result<()> {
+    if held.processes {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    let mut flags = UnshareFlags::NEWIPC | UnshareFlags::NEWUTS;
+    flags.set(UnshareFlags::NEWNET, held.network);
+    let child = users.with_new(flags)?;
+    let network = held.network.then_some(("net", LinkNameSpaceType::Network));
+    let kinds =
+        [("ipc", LinkNameSpaceType::InterProcessCommunication), ("uts", LinkNameSpaceType::HostNameAndNISDomainName)];
+    for (name, kind) in kinds.into_iter().chain(network) {
+        move_into_link_name_space(File::open(child.namespace_file(name))?.as_fd(), Some(kind))?;
+    }
     Ok(rustix::system::sethostname(hostname.as_bytes())?)
 }
 

@@ -13,6 +13,7 @@
 //!   held     new namespaces for a thread and what it starts, which then holds them for others
 //!   lock     one per network namespace     file  temp + fsync + rename
 //!   cgroups  version 1, 2 and both ──group(name)──> make · write · freeze · kill · remove
+//!   device_filter  rules ──bpf──> which devices a group's processes may open
 //!   pty · fds · signal · machine
 //! ```
 //!
@@ -33,9 +34,12 @@
 pub mod cage;
 pub mod cgroups;
 pub mod datagrams;
+pub mod device_filter;
 pub mod fds;
 pub mod file;
 pub mod frames;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod held;
 pub mod lock;
 pub mod machine;

@@ -99,7 +99,7 @@ impl NetNs {
                 mount_bind("/proc/thread-self/ns/net", path)?;
                 Ok(namespace)
             }),
-            Some(owner) => owner.with_new_network().and_then(|child| {
+            Some(owner) => owner.with_new(UnshareFlags::NEWNET).and_then(|child| {
                 let file = child.namespace_file("net");
                 let namespace = Self(File::open(&file)?.into());
                 mount_bind(&file, path)?;

@@ -195,6 +195,16 @@ impl Stat {
     }
 }
 
+/// What is read of a process does not depend on the name that it gives itself.
+pub(crate) fn check_name(name: &str) {
+    let mut numbers = vec!["0"; 49];
+    (numbers[18], numbers[48]) = ("4711", "256");
+    let stat = Stat::parse(&format!("7 ({name}) Z {}\n", numbers.join(" ")));
+    let read = stat.map(|stat| (stat.dead, stat.start_time, stat.status));
+    assert_eq!(read, Some((true, 4711, Some(256))), "{name:?}");
+    let _ = Stat::parse(name);
+}
+
 impl ProcessRef {
     /// Its mount namespace.
     pub fn mount_namespace(&self) -> io::Result<NsId> {
@@ -264,6 +274,12 @@ pub fn fork_alone() -> io::Result<Fork> {
     }
     // SAFETY: the child may do whatever its parent may, for no other thread has been stopped in the middle of anything.
     unsafe { fork() }
+}
+
+/// Children that end from now on are not waited for and leave no zombie; those started later neither.
+pub fn forget_children() {
+    // SAFETY: no handler is set, and the arguments are valid.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
 }
 
 /// # Safety
@@ -374,27 +390,6 @@ pub fn missing_capability() -> io::Result<Option<&'static str>> {
     let effective = capabilities(None)?.effective;
     let needed = [(CapabilitySet::SYS_ADMIN, "CAP_SYS_ADMIN"), (CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN")];
     Ok(needed.iter().find(|(capability, _)| !effective.contains(*capability)).map(|(_, name)| *name))
-}
-
-/// Takes from the calling thread, for ever, all privileges but to bind ports below 1024 (CAP_NET_BIND_SERVICE in
-/// capabilities(7)): for a thread that reads what strangers wrote.
-pub fn keep_low_ports_only() -> io::Result<()> {
-    keep(rustix::thread::CapabilitySet::NET_BIND_SERVICE)
-}
-
-/// As [`keep_low_ports_only`], but it may also enter network namespaces and open sockets for frames there
-/// (CAP_SYS_ADMIN, CAP_NET_RAW).
-pub fn keep_sockets_in_sandboxes() -> io::Result<()> {
-    use rustix::thread::CapabilitySet;
-    keep(CapabilitySet::NET_BIND_SERVICE | CapabilitySet::NET_RAW | CapabilitySet::SYS_ADMIN)
-}
-
-fn keep(wanted: rustix::thread::CapabilitySet) -> io::Result<()> {
-    use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_no_new_privs};
-    set_no_new_privs(true)?;
-    let kept = capabilities(None)?.permitted & wanted;
-    let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
-    Ok(set_capabilities(None, sets)?)
 }
 
 /// Lets go of the pages of the program's file and of its libraries that are mapped and cannot be written to: those that are used again come

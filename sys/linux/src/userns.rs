@@ -75,6 +75,12 @@ pub fn map_of(own: u32, ranges: &[Subordinate]) -> Vec<IdRange> {
     map
 }
 
+/// Moves this process, which has one thread, into the user namespace that the descriptor stands for; it may do anything
+/// there.
+pub fn enter(namespace: impl AsFd) -> io::Result<()> {
+    Ok(rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(rustix::thread::LinkNameSpaceType::User))?)
+}
+
 /// The user namespace's map of user ids, as the calling thread's own /proc shows it.
 pub fn uid_map() -> io::Result<Vec<IdRange>> {
     Ok(parse_map(&std::fs::read_to_string("/proc/thread-self/uid_map")?))
@@ -92,6 +98,15 @@ fn parse_map(text: &str) -> Vec<IdRange> {
         Some(IdRange { inside: next()?, outside: next()?, count: next()? })
     };
     text.lines().filter_map(range).collect()
+}
+
+/// Reads `text` as a map and as /etc/subuid: the ranges that a map is made of follow one another inside.
+pub(crate) fn read_anything(text: &str) {
+    let _ = mapped(&parse_map(text));
+    let map = map_of(1000, &subordinate(text, Some("me"), 1000));
+    for pair in map.windows(2) {
+        assert_eq!(u64::from(pair[0].inside) + u64::from(pair[0].count), u64::from(pair[1].inside), "{map:?}");
+    }
 }
 
 /// Does the calling thread live in the host's own user namespace?

@@ -7,9 +7,13 @@ use std::time::{Duration, Instant};
 pub(crate) fn of_lab(pid: u32) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for run in ["podwire", "other"] {
-        let containers = PathBuf::from(format!("/proc/{pid}/root/run/{run}/overlay-containers"));
-        for entry in std::fs::read_dir(containers).into_iter().flatten().flatten() {
-            let text = std::fs::read_to_string(entry.path().join("userdata/cgroup.json")).unwrap_or_default();
+        let run = PathBuf::from(format!("/proc/{pid}/root/run/{run}"));
+        let below =
+            |name: &str| std::fs::read_dir(run.join(name)).into_iter().flatten().flatten().map(|entry| entry.path());
+        // The containers' first: they are in the pods'.
+        let files = below("overlay-containers").map(|path| path.join("userdata/cgroup.json")).chain(below("pods"));
+        for file in files {
+            let text = std::fs::read_to_string(file).unwrap_or_default();
             let group: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
             let legacy = group["legacy"].as_object().into_iter().flat_map(|map| map.values());
             found.extend(legacy.chain([&group["unified"]]).filter_map(|path| path.as_str()).map(on_machine));

@@ -63,9 +63,14 @@ pub fn run(aim: &Aim, argv: &[String]) -> Result<i32> {
     let mut tracer = Tracer { aim: aim.clone(), tasks: HashMap::new(), calls: BTreeMap::new(), roles: 0, hit: None };
     let follow = Options::PTRACE_O_TRACEFORK | Options::PTRACE_O_TRACEVFORK | Options::PTRACE_O_TRACECLONE;
     let all = follow | Options::PTRACE_O_TRACEEXEC | Options::PTRACE_O_TRACESYSGOOD;
-    match aim.attach {
-        None => ptrace::seize(child, all)?,
-        Some(running) => tracer.attach(running, all)?,
+    let attached = match aim.attach {
+        None => ptrace::seize(child, all).map_err(Into::into),
+        Some(running) => tracer.attach(running, all),
+    };
+    if attached.is_err() {
+        // Else it would stand there for ever.
+        let _ = kill(child, Signal::SIGKILL);
+        attached?;
     }
     kill(child, Signal::SIGCONT)?;
     let code = tracer.follow(child)?;
@@ -84,7 +89,8 @@ struct Task {
 }
 
 /// No full disk and no full table makes these fail.
-const UNFAILING: [i64; 15] = [
+const UNFAILING: [i64; 16] = [
+    nix::libc::SYS_brk,
     nix::libc::SYS_close,
     nix::libc::SYS_munmap,
     nix::libc::SYS_rt_sigreturn,
@@ -101,6 +107,45 @@ const UNFAILING: [i64; 15] = [
     nix::libc::SYS_umask,
     nix::libc::SYS_getrandom,
 ];
+
+/// These a signal interrupts, when they wait (signal(7)); reads and writes only of what is no file.
+const INTERRUPTED: [i64; 22] = [
+    nix::libc::SYS_read,
+    nix::libc::SYS_readv,
+    nix::libc::SYS_write,
+    nix::libc::SYS_writev,
+    nix::libc::SYS_poll,
+    nix::libc::SYS_ppoll,
+    nix::libc::SYS_select,
+    nix::libc::SYS_pselect6,
+    nix::libc::SYS_epoll_wait,
+    nix::libc::SYS_epoll_pwait,
+    nix::libc::SYS_nanosleep,
+    nix::libc::SYS_clock_nanosleep,
+    nix::libc::SYS_accept,
+    nix::libc::SYS_accept4,
+    nix::libc::SYS_connect,
+    nix::libc::SYS_recvfrom,
+    nix::libc::SYS_recvmsg,
+    nix::libc::SYS_sendto,
+    nix::libc::SYS_sendmsg,
+    nix::libc::SYS_wait4,
+    nix::libc::SYS_waitid,
+    nix::libc::SYS_flock,
+];
+
+/// May this call fail with this number?
+fn fails(pid: Pid, (call, argument): (i64, i64), errno: i32) -> bool {
+    if errno != nix::libc::EINTR {
+        return !UNFAILING.contains(&call);
+    }
+    let of_file = || {
+        let link = std::fs::read_link(format!("/proc/{pid}/fd/{argument}")).unwrap_or_default();
+        link.starts_with("/") && !link.starts_with("/dev")
+    };
+    let transfers = [nix::libc::SYS_read, nix::libc::SYS_readv, nix::libc::SYS_write, nix::libc::SYS_writev];
+    INTERRUPTED.contains(&call) && !(transfers.contains(&call) && of_file())
+}
 
 struct Tracer {
     aim: Aim,
@@ -201,7 +246,7 @@ impl Tracer {
                 let _ = kill(group(pid), Signal::SIGKILL);
             }
             // These do not fail: the next one will.
-            Blow::Errno(_) if UNFAILING.contains(&described(pid).0) => self.aim.at += 1,
+            Blow::Errno(errno) if !fails(pid, described(pid), errno) => self.aim.at += 1,
             Blow::Errno(errno) => {
                 self.hit = Some(described(pid));
                 task.fail = Some(errno);

@@ -1,10 +1,12 @@
 //! Tests as sentences: what each needs, and what it prints when it fails.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, OnceLock, RwLock};
+use std::time::Duration;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
@@ -66,20 +68,22 @@ impl Need {
 /// One test: its sentence, what it needs, the sort of lab, and what happens there.
 pub struct Sentence {
     /// The name.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// What is needed.
     pub needs: &'static [Need],
     /// The lab it runs in.
     pub options: LabOptions,
     /// The test itself; it panics when it fails.
-    pub body: fn(&Lab),
+    pub body: Box<dyn Fn(&Lab) + Send>,
 }
 
 /// `sentences![default; a, b, c]`: functions with the sort of lab they run in, named by themselves.
 #[macro_export]
 macro_rules! sentences {
     ($options:expr; $needs:expr; $($name:ident),* $(,)?) => {
-        vec![$($crate::trial::Sentence { name: stringify!($name), needs: $needs, options: $options, body: $name }),*]
+        vec![$($crate::trial::Sentence {
+            name: stringify!($name).into(), needs: $needs, options: $options, body: Box::new($name)
+        }),*]
     };
 }
 
@@ -100,15 +104,21 @@ pub fn run(sentences: Vec<Sentence>) -> ! {
 }
 
 /// Labs share the machine's control groups, and one that ended with containers in it has left theirs. One in which
-/// somebody is cannot be removed.
+/// somebody is cannot be removed; a new one may be somebody else's, who is about to enter it.
 fn remove_groups() {
     let below = |path: &Path| std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+    let is_old = |path: &PathBuf| {
+        let made = path.metadata().and_then(|about| about.modified());
+        made.is_ok_and(|made| made.elapsed().is_ok_and(|age| age > OLD_GROUP))
+    };
     for tree in below(Path::new("/sys/fs/cgroup")).chain(["/sys/fs/cgroup".into()]) {
         let ours =
             |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"podwire-"));
-        below(&tree).filter(ours).for_each(|group| drop(std::fs::remove_dir(group)));
+        below(&tree).filter(ours).filter(is_old).for_each(|group| drop(std::fs::remove_dir(group)));
     }
 }
+
+const OLD_GROUP: Duration = Duration::from_secs(300);
 
 thread_local! {
     /// Where this thread last panicked.
@@ -143,6 +153,10 @@ fn twice(sentence: &Sentence) -> Result<(), Failed> {
         in_a_lab(sentence)
     };
     let Err(failed) = first else { return Ok(()) };
+    // A sweep of hours is not begun again.
+    if std::env::var_os("LAB_SWEEP").is_some() {
+        return Err(failed);
+    }
     let reason = failed.message().unwrap_or_default().lines().take(12).collect::<Vec<_>>().join("\n");
     {
         let mut second = SECOND.lock().unwrap_or_else(|poison| poison.into_inner());

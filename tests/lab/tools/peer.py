@@ -7,17 +7,21 @@ usage: peer.py http PORT [ADDRESS]           answers every GET with the address 
        peer.py tcp-keep ADDRESS PORT          fetches a page every 20 ms until stdin ends; prints how many failed
        peer.py dns-serve ADDRESS IPV4         says IPV4 of every name, 100 times of big.example; prints who asks what
        peer.py dns-keep SERVER NAME IPV4      asks for NAME every 5 ms until stdin ends; prints how many failed
+       peer.py dns-flood SERVER KIND SECONDS RATE  datagrams; KIND: outside (names of others), broken (mutated, cut, noise)
+       peer.py dns-hold SERVER KIND COUNT     connections, until stdin ends; KIND: idle, half (of a length), deaf (asks and
+                                              never reads), broken (noise, and every second one reset at once)
        peer.py tcp-echo PORT [ADDRESS]        sends back what it gets, and an end after an end
        peer.py tcp-count PORT                 reads to the end, answers how many bytes it were
        peer.py tcp-push ADDRESS PORT BYTES    sends that many and an end, prints the answer
        peer.py tcp-talk ADDRESS PORT          one connection: says each line of stdin, prints the answer
-       peer.py tcp-crowd ADDRESS PORT COUNT   that many connections at a time; prints how many are answered
+       peer.py tcp-crowd ADDRESS PORT COUNT   that many connections at a time, until two fail; prints how many are answered
        peer.py udp-wait PORT SECONDS          prints what comes from whom
        peer.py sctp-serve PORT TEXT | sctp-ask ADDRESS PORT
        peer.py arp LINK IP                    says, in raw frames, that IP is at LINK's MAC
        peer.py spoof LINK MAC4 SOURCE TARGET PORT  a raw UDP datagram from SOURCE to TARGET via the MAC
        peer.py flood LINK MAC SOURCE TARGET KIND SECONDS  raw frames as fast as it can, from SOURCE (random: from anybody)
                                               to TARGET via the MAC; KIND: syn, ack, udp, echo, mutated (each once)
+       peer.py strangers LINK MAC TARGET PORT  datagrams from ever new addresses and ports, via the MAC, until it is killed
        peer.py pty COMMAND…                   runs it on a terminal, prints what the terminal shows
        peer.py fill DIRECTORY                 writes until the file system is full
 """
@@ -163,6 +167,68 @@ def dns_keep(server, name, ip):
         s.close()
     print(f"{asked} asked, {failed} failed", flush=True)
 
+def dns_question(chance, name):
+    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
+    return struct.pack("!6H", chance.randrange(65536), 0x100, 1, 0, 0, 0) + labels + b"\0\0\1\0\1"
+
+def dns_broken(chance):
+    question = bytearray(dns_question(chance, "db.dns.podman"))
+    kind = chance.randrange(4)
+    if kind == 0:
+        return chance.randbytes(chance.randrange(600))
+    if kind == 1:
+        # A name that points at itself, for ever.
+        return bytes(question[:12]) + b"\xc0\x0c\0\1\0\1"
+    for _ in range(chance.randrange(1, 5)):
+        question[chance.randrange(len(question))] = chance.randrange(256)
+    return bytes(question[:chance.randrange(len(question))] if kind == 2 else question)
+
+def dns_flood(server, kind, seconds, rate):
+    import random
+    chance = random.Random(7)
+    s = socket.socket(family(server), socket.SOCK_DGRAM)
+    s.connect((server, 53))
+    s.setblocking(False)
+    print("flooding", flush=True)
+    begun, sent = time.monotonic(), 0
+    while (passed := time.monotonic() - begun) < float(seconds):
+        if sent > passed * float(rate):
+            time.sleep(0.001)
+            continue
+        for _ in range(20):
+            what = dns_broken(chance) if kind == "broken" else dns_question(chance, f"n{chance.randrange(10**9)}.example")
+            try:
+                s.send(what)
+                sent += 1
+            except OSError:
+                pass
+    print(sent, "sent", flush=True)
+
+def dns_hold(server, kind, count):
+    import random, select
+    chance, held = random.Random(7), []
+    for n in range(int(count)):
+        try:
+            s = socket.create_connection((server, 53), timeout=1)
+            s.setblocking(False)
+            if kind == "half":
+                s.send(b"\0")
+            if kind == "deaf":
+                question = dns_question(chance, "db.dns.podman")
+                s.send((struct.pack("!H", len(question)) + question) * 200)
+            if kind == "broken":
+                noise = dns_broken(chance)
+                s.send(struct.pack("!H", len(noise)) + noise)
+                if n % 2:
+                    s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    s.close()
+                    continue
+            held.append(s)
+        except OSError:
+            pass
+    print(len(held), "held", flush=True)
+    select.select([sys.stdin], [], [])
+
 def tcp_serve(port, address, serve):
     import threading
     s = socket.create_server((address, int(port)), family=family(address), backlog=512, dualstack_ipv6=address == "::")
@@ -205,15 +271,17 @@ def tcp_talk(address, port):
         print(s.recv(65536).decode(), end="", flush=True)
 
 def tcp_crowd(address, port, count):
-    crowd, answered = [], 0
+    crowd, answered, failed = [], 0, 0
     for _ in range(int(count)):
+        if failed > 1:
+            break
         try:
             s = socket.create_connection((address, int(port)), timeout=3)
             crowd.append(s)
             s.sendall(b"hello")
             answered += s.recv(100) == b"hello"
         except OSError:
-            pass
+            failed += 1
     print(answered, "answered", flush=True)
 
 def udp_wait(port, seconds):
@@ -300,6 +368,22 @@ def flood(link, via, source, target, kind, seconds):
             except OSError:
                 pass
     print(sent, "sent", flush=True)
+
+def strangers(link, via, target, port):
+    s, me = raw(link), mac(link)
+    ethernet = bytes.fromhex(via.replace(":", "")) + me + b"\x08\0"
+    print("flooding", flush=True)
+    n = 0
+    while True:
+        n += 1
+        udp = struct.pack("!HHHH", 1024 + n % 60000, int(port), 12, 0) + b"hell"
+        ends = bytes([203, 0, 113, 1 + n // 60000 % 250]) + socket.inet_aton(target)
+        head = struct.pack("!BBHHHBBH", 0x45, 0, 32, n & 0xFFFF, 0, 64, 17, 0)
+        head = head[:10] + struct.pack("!H", checksum(head + ends)) + ends
+        try:
+            s.send(ethernet + head + udp)
+        except OSError:
+            pass
 
 def pty(*command):
     import pty

@@ -32,6 +32,11 @@ enum Place {
     Container(String, PathBuf),
 }
 
+/// Does this mean a file of a container's?
+pub(crate) fn is_in_container(text: &str) -> bool {
+    matches!(Place::parse(text), Place::Container(..))
+}
+
 impl Place {
     fn parse(text: &str) -> Self {
         match text.split_once(':') {

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use engine::config::{AttachmentConfig, NetworkConfig, NetworkMode};
 use engine::pods::PodRemoval;
 use engine::{Attach, Engine, Kind, NetworkRequest};
-use kube::{Around, Missing, Play};
+use kube::{Around, HostPath, Play};
 use model::PodId;
 
-use crate::container::NetworkFlags;
-use crate::flags::{self, Command, switch};
+use crate::container::{NetworkFlags, annotations, care, users};
+use crate::flags::{self, Command, strings, switch};
 use crate::global::{Podwire, complain, say};
 use crate::outcome::{Failure, Outcome, USAGE, plain};
 use crate::progress::talking;
@@ -20,6 +20,18 @@ const DEFAULT_NETWORK: &str = "podman-default-kube-network";
 
 #[derive(clap::Args)]
 pub(crate) struct KubePlay {
+    /// Add annotations to the containers (key=value)
+    #[arg(long, value_name = "strings")]
+    annotation: Vec<String>,
+    /// Where the containers' output is kept: k8s-file, json-file or none
+    #[arg(long, value_name = "string", default_value = "", hide_default_value = true)]
+    log_driver: String,
+    /// Options of the log: path=, max-size=, tag=
+    #[arg(long, value_name = "strings")]
+    log_opt: Vec<String>,
+    /// The user namespace of the pods: host, keep-id, auto or nomap
+    #[arg(long, value_name = "string")]
+    userns: Option<String>,
     /// Add ConfigMaps of these files
     #[arg(long, value_name = "strings")]
     configmap: Vec<PathBuf>,
@@ -68,6 +80,9 @@ impl Command for KubePlay {
             network,
             volumes: engine.volumes_path(),
             tls_verify: self.tls_verify.unwrap_or(true),
+            log: care::log(&self.log_driver, &strings(&self.log_opt))?,
+            annotations: annotations(&strings(&self.annotation))?,
+            users: users::mode(self.userns.as_deref().unwrap_or_default())?,
             create_command: podwire.argv.clone(),
         };
         let plays = kube::read(&text, &config_maps, &around).map_err(Failure::new)?;
@@ -102,7 +117,7 @@ impl KubePlay {
     fn play(&self, engine: &mut Engine, play: Play) -> Result<(PodId, Vec<String>, Vec<engine::Error>), Failure> {
         let pod = engine::pods::PodConfig { replace: self.replace, ..play.pod };
         for (path, missing) in &play.paths {
-            make(path, *missing)?;
+            prepare(path, *missing)?;
         }
         let id = talking(self.quiet, |talk| engine.create_pod(pod, talk))?;
         let mut containers = Vec::new();
@@ -125,13 +140,26 @@ impl KubePlay {
     }
 }
 
-fn make(path: &Path, missing: Missing) -> Result<(), Failure> {
-    let made = match missing {
-        _ if path.exists() => Ok(()),
-        Missing::Directory => std::fs::create_dir_all(path),
-        Missing::File => std::fs::File::create_new(path).map(drop),
+/// Makes what is to be made; what is to be there must be of its kind.
+fn prepare(path: &Path, kind: HostPath) -> Result<(), Failure> {
+    use std::os::unix::fs::FileTypeExt;
+    let failed = |e: std::io::Error| Failure::new(format!("cannot use the hostPath {}: {}", path.display(), plain(&e)));
+    if !path.exists() {
+        match kind {
+            HostPath::DirectoryOrCreate => std::fs::create_dir_all(path).map_err(failed)?,
+            HostPath::FileOrCreate => std::fs::File::create_new(path).map(drop).map_err(failed)?,
+            _ => {}
+        }
+    }
+    let found = path.metadata().map_err(failed)?.file_type();
+    let (fits, what) = match kind {
+        HostPath::DirectoryOrCreate | HostPath::Directory => (found.is_dir(), "a directory"),
+        HostPath::FileOrCreate | HostPath::File => (found.is_file(), "a file"),
+        HostPath::Socket => (found.is_socket(), "a socket"),
+        // A device's number says which kind it is; either is a device.
+        HostPath::CharDevice | HostPath::BlockDevice => (found.is_char_device() || found.is_block_device(), "a device"),
     };
-    made.map_err(|e| Failure::new(format!("cannot make the hostPath {}: {}", path.display(), plain(&e))))
+    if fits { Ok(()) } else { Err(Failure::new(format!("the hostPath {} must be {what}", path.display()))) }
 }
 
 fn make_default_network(engine: &mut Engine) -> Result<(), Failure> {

@@ -4,7 +4,7 @@ mod attach;
 mod commit;
 mod container_cleanup;
 mod container_prune;
-mod cp;
+pub(crate) mod cp;
 mod create;
 mod diff;
 mod events;
@@ -40,16 +40,17 @@ mod network_resolve;
 mod network_rm;
 mod network_update;
 mod pause;
-mod pod_create;
+pub(crate) mod pod_create;
 mod pod_inspect;
 mod pod_logs;
 mod pod_pause;
 mod pod_ps;
 mod pod_rm;
 mod pod_start;
+mod pod_stats;
 mod pod_stop;
 mod pod_top;
-mod port;
+pub(crate) mod port;
 pub(crate) mod ps;
 pub(crate) mod pull;
 mod push;
@@ -61,6 +62,7 @@ mod run;
 mod save;
 mod search;
 mod start;
+mod stats;
 mod stop;
 mod tag;
 mod top;
@@ -158,6 +160,7 @@ pub(crate) const COMMANDS: &[Entry] = &[
     Entry::new::<pod_start::PodRestart>(&["pod restart"], "Restart the containers of pods", SEVERAL_PODS),
     Entry::new::<pod_rm::PodRm>(&["pod rm"], "Remove pods with their containers", SEVERAL_PODS),
     Entry::new::<pod_start::PodStart>(&["pod start"], "Start the containers of pods", SEVERAL_PODS),
+    Entry::new::<pod_stats::PodStats>(&["pod stats"], "Show what the containers of pods use of the machine", "[options] [POD...]"),
     Entry::new::<pod_stop::PodStop>(&["pod stop"], "Stop the containers of pods", SEVERAL_PODS),
     Entry::new::<pod_top::PodTop>(&["pod top"], "Display the processes of a pod's containers", "[options] POD [COLUMN...]"),
     Entry::new::<pod_pause::PodUnpause>(&["pod unpause"], "Let the containers of paused pods go on", SEVERAL_PODS),
@@ -173,13 +176,14 @@ pub(crate) const COMMANDS: &[Entry] = &[
     Entry::new::<save::Save>(&["save", "image save"], "Save images to an archive or a directory", "[options] IMAGE [IMAGE...]"),
     Entry::new::<search::Search>(&["search", "image search"], "Search registries for images", "[options] TERM"),
     Entry::new::<start::Start>(&["start", "container start"], "Start containers", SEVERAL_CONTAINERS),
+    Entry::new::<stats::Stats>(&["stats", "container stats"], "Show what containers use of the machine", "[options] [CONTAINER...]"),
     Entry::new::<stop::Stop>(&["stop", "container stop"], "Stop running containers", SEVERAL_CONTAINERS),
     Entry::new::<tag::Tag>(&["tag", "image tag"], "Give an image more names", "IMAGE TARGET_NAME [TARGET_NAME...]"),
     Entry::new::<top::Top>(&["top", "container top"], "Show the processes of a container", "[options] CONTAINER [COLUMNS|ARGS...]"),
     Entry::new::<pause::Unpause>(&["unpause", "container unpause"], "Let the processes of containers go on", SEVERAL_CONTAINERS),
     Entry::new::<unshare::Unshare>(&["unshare"], "Run a command in the user namespace of an ordinary user's containers", "[options] [COMMAND [ARG...]]"),
     Entry::new::<tag::Untag>(&["untag", "image untag"], "Take names away from an image", "IMAGE [NAME...]"),
-    Entry::new::<update::Update>(&["update", "container update"], "Change the published ports of a container", "[options] CONTAINER"),
+    Entry::new::<update::Update>(&["update", "container update"], "Change the limits, the policy or the published ports of a container", "[options] CONTAINER"),
     Entry::new::<version::Version>(&["version"], "Display the version", "[options]"),
     Entry::new::<volume_create::VolumeCreate>(&["volume create"], "Create a volume", "[options] [NAME]"),
     Entry::new::<exists::VolumeExists>(&["volume exists"], "Check if a volume exists", "VOLUME"),

@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use engine::config::NetworkMode;
+use engine::config::{NetworkMode, Space};
 use engine::pods::{Common, ExitPolicy, InfraConfig, PodConfig, Share};
 
-use crate::container::{NetworkFlags, care, entrypoint, from_here, inside, labels, security, volume};
+use crate::container::{
+    NetworkFlags, PodLimitFlags, UserFlags, care, entrypoint, from_here, inside, labels, security, volume, volumes_from,
+};
 use crate::flags::{self, Command, switch};
 use crate::global::{Podwire, complain, say};
 use crate::outcome::{Failure, Outcome};
@@ -50,7 +52,7 @@ pub(crate) struct PodCreate {
     /// What the containers share: ipc, net, pid, uts, none; with + before it: beside the default (default ipc,net,uts)
     #[arg(long, value_name = "string")]
     share: Option<String>,
-    /// Set the pod's control group as the parent of its containers' (default false: there are none)
+    /// Make the containers' control groups in the pod's (default true)
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch)]
     share_parent: Option<bool>,
     /// Size of the /dev/shm that the containers share (NUMBER[b|k|m|g], default 65536000)
@@ -71,6 +73,19 @@ pub(crate) struct PodCreate {
     /// Of each container: no-new-privileges, seccomp=FILE|unconfined, mask=PATHS, unmask=PATHS|ALL, label=disable
     #[arg(long, value_name = "stringArray")]
     security_opt: Vec<String>,
+    /// Mount the volumes of other containers into each container (CONTAINER[:OPTIONS])
+    #[arg(long, value_name = "stringArray")]
+    volumes_from: Vec<String>,
+    /// PID namespace that the containers share with --share pid: private, host, ns:PATH
+    #[arg(long, value_name = "string", default_value = "", hide_default_value = true)]
+    pid: String,
+    /// UTS namespace that the containers share: private, host, ns:PATH
+    #[arg(long, value_name = "string", default_value = "", hide_default_value = true)]
+    uts: String,
+    #[command(flatten)]
+    users: UserFlags,
+    #[command(flatten)]
+    limits: PodLimitFlags,
     #[command(flatten)]
     network: NetworkFlags,
     #[arg(hide = true)]
@@ -98,15 +113,10 @@ impl Command for PodCreate {
 }
 
 impl PodCreate {
-    fn config(self, podwire: &Podwire) -> Result<(PodConfig, Vec<String>), Failure> {
+    pub(crate) fn config(self, podwire: &Podwire) -> Result<(PodConfig, Vec<String>), Failure> {
         let has_infra = self.infra.unwrap_or(true);
         if !has_infra {
             self.check_without_infra()?;
-        }
-        if self.share_parent == Some(true) {
-            return Err(Failure::new(
-                "--share-parent is not supported: a pod has no control group, each container has its own",
-            ));
         }
         let common = self.common()?;
         let mut remarks = Vec::new();
@@ -135,6 +145,9 @@ impl PodCreate {
             shm_size: self.shm_size.as_deref().map(bytes).transpose()?,
             common,
             volumes: Vec::new(),
+            limits: self.limits.parse()?,
+            shares_group: self.share_parent.unwrap_or(true),
+            users: self.users.parse(std::env::var("PODMAN_USERNS").ok().filter(|_| has_infra))?,
             replace: self.replace,
             create_command: podwire.argv.clone(),
         };
@@ -149,6 +162,9 @@ impl PodCreate {
             devices: inside::devices(&self.device)?,
             sysctls: inside::sysctls(&self.sysctl)?,
             security: security::options(&self.security_opt)?,
+            volumes_from: self.volumes_from.iter().map(|text| volumes_from(text)).collect::<Result<_, _>>()?,
+            pid: pod_space("pid", &self.pid)?,
+            uts: pod_space("uts", &self.uts)?,
         };
         let targets: BTreeSet<&str> = common.volumes.iter().map(|volume| volume.target.as_str()).collect();
         match targets.len() == common.volumes.len() {
@@ -169,6 +185,8 @@ impl PodCreate {
             ("infra-name", self.infra_name.is_some()),
             ("shm-size", self.shm_size.is_some()),
             ("hostname", self.hostname.is_some()),
+            ("pid", !self.pid.is_empty()),
+            ("uts", !self.uts.is_empty()),
         ] {
             if given {
                 return Err(Failure::new(format!("cannot set {flag} without an infra container")));
@@ -189,6 +207,16 @@ fn share(text: Option<&str>) -> Result<Vec<Share>, Failure> {
         shares.push(word.parse()?);
     }
     Ok(shares)
+}
+
+/// A container's is none that a pod could have: its containers have that by `--share`.
+fn pod_space(kind: &str, text: &str) -> Result<Space, Failure> {
+    match inside::space(kind, text)? {
+        Space::Container(_) => {
+            Err(Failure::new(format!("--{kind} of a pod takes private, host or ns:PATH, not {text:?}")))
+        }
+        space => Ok(space),
+    }
 }
 
 /// `64m`: bytes, in units of 1024.
@@ -221,7 +249,7 @@ mod tests {
         check(Some("+pid"), &[Share::Ipc, Share::Net, Share::Uts, Share::Pid]);
         let wrong = |text: &str| share(Some(text)).unwrap_err().message;
         assert!(wrong("net,foo").starts_with("invalid kernel namespace to share: foo."), "{}", wrong("net,foo"));
-        assert!(wrong("cgroup").contains("no control group"), "{}", wrong("cgroup"));
+        assert!(wrong("cgroup").contains("--share cgroup is not supported"), "{}", wrong("cgroup"));
     }
 
     #[test]

@@ -34,13 +34,45 @@ impl Command for PodInspect {
     }
 }
 
+/// What stands in the place of a field that is left out when empty.
+type Empty = fn() -> Value;
+
+/// Go's names of what has others in JSON and is left out there when empty, and what is then in its place.
+const GO_NAMES: &[(&str, &str, Empty)] = &[
+    ("CPUPeriod", "cpu_period", || Value::Int(0)),
+    ("CPUQuota", "cpu_quota", || Value::Int(0)),
+    ("CPUShares", "cpu_shares", || Value::Int(0)),
+    ("CPUSetCPUs", "cpuset_cpus", || Value::text("")),
+    ("CPUSetMems", "cpuset_mems", || Value::text("")),
+    ("MemoryLimit", "memory_limit", || Value::Int(0)),
+    ("MemorySwap", "memory_swap", || Value::Int(0)),
+    ("BlkioWeight", "blkio_weight", || Value::Int(0)),
+    ("BlkioWeightDevice", "blkio_weight_device", || Value::list([])),
+    ("BlkioDeviceReadBps", "device_read_bps", || Value::list([])),
+    ("BlkioDeviceWriteBps", "device_write_bps", || Value::list([])),
+    ("Mounts", "mounts", || Value::list([])),
+    ("Devices", "devices", || Value::list([])),
+    ("VolumesFrom", "volumes_from", || Value::list([])),
+    ("SecurityOpts", "security_opt", || Value::list([])),
+    ("CgroupParent", "CgroupParent", || Value::text("")),
+    ("CgroupPath", "CgroupPath", || Value::text("")),
+    ("RestartPolicy", "RestartPolicy", || Value::text("")),
+];
+
 /// The pod of that name, or the words for that there is none.
 pub(super) fn pod(engine: &Engine, name: &str) -> Result<Result<Value, String>, Failure> {
     match engine.inspect_pod(name) {
         Ok(json) => {
             let value = Value::from_json(&json, &["Labels", "PortBindings"]);
             let id = value.field_or_nil("Id");
-            Ok(Ok(value.with(Field::method("ID", id))))
+            let named = |value: Value, (name, key, empty): &(&str, &str, fn() -> Value)| {
+                let field = match value.field_or_nil(key) {
+                    Value::Nil => empty(),
+                    field => field,
+                };
+                value.with(Field::method(name, field))
+            };
+            Ok(Ok(GO_NAMES.iter().fold(value.with(Field::method("ID", id)), named)))
         }
         Err(error) if error.kind == Kind::NotFound => Ok(Err(format!("no such pod {name}"))),
         Err(error) => Err(error.into()),

@@ -58,6 +58,11 @@ impl Command for Port {
     }
 }
 
+/// Is this a port of a container, as the command takes it?
+pub(crate) fn is_port(text: &str) -> bool {
+    Wanted::parse(text).is_ok()
+}
+
 /// `80` or `80/udp`.
 struct Wanted {
     port: u16,

@@ -7,12 +7,19 @@ pub(crate) fn environment(files: &[String], flags: &[String]) -> Result<Vec<(Str
     let mut variables = Vec::new();
     for path in files {
         let text = std::fs::read_to_string(path).map_err(|e| Failure::new(format!("open {path}: {}", plain(&e))))?;
-        for line in text.lines().map(str::trim_start).filter(|l| !l.is_empty() && !l.starts_with('#')) {
-            variables.extend(variable(line)?);
-        }
+        variables.extend(of_file(&text)?);
     }
     for flag in flags {
         variables.extend(variable(flag)?);
+    }
+    Ok(variables)
+}
+
+/// The variables of one file.
+pub(crate) fn of_file(text: &str) -> Result<Vec<(String, Option<String>)>, Failure> {
+    let mut variables = Vec::new();
+    for line in text.lines().map(str::trim_start).filter(|l| !l.is_empty() && !l.starts_with('#')) {
+        variables.extend(variable(line)?);
     }
     Ok(variables)
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use engine::config::{Device, Inside, Space, ULIMITS, Ulimit};
+use engine::config::{Device, DeviceKind, DeviceRule, Inside, Space, ULIMITS, Ulimit};
 
 use crate::flags::strings;
 use crate::outcome::Failure;
@@ -32,6 +32,9 @@ pub(crate) struct InsideFlags {
     /// Add a device of the host (HOST[:CONTAINER][:rwm])
     #[arg(long, value_name = "strings")]
     device: Vec<String>,
+    /// Let it use devices that it has no file of yet (a|b|c MAJOR:MINOR [r][w][m])
+    #[arg(long, value_name = "stringArray")]
+    device_cgroup_rule: Vec<String>,
     /// Limits of each process (NAME=SOFT[:HARD]), or host for podwire's own
     #[arg(long, value_name = "strings")]
     ulimit: Vec<String>,
@@ -59,6 +62,7 @@ impl InsideFlags {
             shm_size: self.shm_size.as_deref().filter(|text| !text.is_empty()).map(shm_size).transpose()?,
             sysctls: sysctls(&self.sysctl)?,
             devices: devices(&self.device)?,
+            device_rules: self.device_cgroup_rule.iter().map(|text| device_rule(text)).collect::<Result<_, _>>()?,
             ulimits: ulimits(&strings(&self.ulimit))?,
             umask: self.umask.as_deref().filter(|text| !text.is_empty()).map(umask).transpose()?,
             groups: strings(&self.group_add),
@@ -133,12 +137,29 @@ pub(crate) fn device(text: &str) -> Result<Device, Failure> {
     if !host.starts_with('/') || !target.starts_with('/') {
         return Err(Failure::new(format!("invalid device specification: {text}: paths must be absolute")));
     }
-    if !(access.contains('r') && access.contains('w')) {
-        return Err(Failure::new(format!(
-            "--device {text}: podwire cannot hold a container to {access:?} yet: a device is given with rwm or not at all"
-        )));
-    }
     Ok(Device { host: Path::new(host).to_owned(), target: target.to_owned(), access: access.to_owned() })
+}
+
+/// `c 10:229 rwm`, `a *:* m`
+fn device_rule(text: &str) -> Result<DeviceRule, Failure> {
+    let wrong = || Failure::new(format!("invalid device cgroup rule {text:?}: must be a|b|c MAJOR:MINOR [r][w][m]"));
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let &[kind, numbers, access] = &words[..] else { return Err(wrong()) };
+    let number = |text: &str| match text {
+        "*" => Ok(None),
+        text => text.parse::<u32>().map(Some).map_err(|_| wrong()),
+    };
+    let (major, minor) = numbers.split_once(':').ok_or_else(wrong)?;
+    let kind = match kind {
+        "a" => None,
+        "b" => Some(DeviceKind::Block),
+        "c" => Some(DeviceKind::Char),
+        _ => return Err(wrong()),
+    };
+    if access.len() > 3 || !access.bytes().all(|b| b"rwm".contains(&b)) {
+        return Err(wrong());
+    }
+    Ok(DeviceRule { kind, major: number(major)?, minor: number(minor)?, access: access.to_owned() })
 }
 
 /// `NAME=SOFT[:HARD]`; `host` for the limits that podwire itself has.
@@ -225,7 +246,15 @@ mod tests {
         check("/dev/fuse:rw", "/dev/fuse /dev/fuse rw");
         check("/dev/fuse:/dev/x:rwm", "/dev/fuse /dev/x rwm");
         check("/dev/fuse:/dev/x:y", "invalid device mode: y");
-        assert!(device("/dev/fuse:r").unwrap_err().message.contains("not at all"));
+        check("/dev/fuse:r", "/dev/fuse /dev/fuse r");
+        let rule = |text: &str| device_rule(text).map_err(|failure| failure.message);
+        let fuse =
+            DeviceRule { kind: Some(DeviceKind::Char), major: Some(10), minor: Some(229), access: "rw".to_owned() };
+        assert_eq!(rule("c 10:229 rw"), Ok(fuse));
+        assert_eq!(rule("a *:* rwm").unwrap().kind, None);
+        for wrong in ["", "c 10:229", "x 1:1 r", "c 1 r", "c 1:y r", "c 1:1 q", "c 1:1 r x"] {
+            assert!(rule(wrong).unwrap_err().contains("invalid device cgroup rule"), "{wrong}");
+        }
         let limit =
             |text: &str| ulimit(text).map_or_else(|f| f.message, |l| format!("{} {} {}", l.name, l.soft, l.hard));
         assert_eq!(limit("nofile=10:20"), "nofile 10 20");

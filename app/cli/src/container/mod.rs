@@ -1,13 +1,13 @@
 //! From the flags of `run` and `create` to a [`ContainerConfig`]: each value is parsed once, here.
 
 pub(crate) mod care;
-mod env;
+pub(crate) mod env;
 pub(crate) mod inside;
 mod limits;
 mod mount;
 mod network;
 pub(crate) mod security;
-mod users;
+pub(crate) mod users;
 pub(crate) mod volume;
 
 use std::collections::BTreeMap;
@@ -27,11 +27,13 @@ use engine::config::VolumeMount;
 pub(crate) use env::environment;
 use inside::InsideFlags;
 use limits::LimitFlags;
+pub(crate) use limits::{PodLimitFlags, ResourceFlags};
 use mount::Mounted;
+pub(crate) use mount::volumes_from;
 pub(crate) use network::MODES;
 pub(crate) use network::NetworkFlags;
 use security::SecurityFlags;
-use users::UserFlags;
+pub(crate) use users::UserFlags;
 
 /// Flags that `run` and `create` have in common.
 #[derive(clap::Args, Debug, Default)]
@@ -234,7 +236,7 @@ impl ContainerFlags {
             env,
             unset_env: UnsetEnv { all: self.unsetenv_all, names: self.unsetenv.clone() },
             volumes,
-            volumes_from: self.volumes_from.iter().map(|text| mount::volumes_from(text)).collect::<Result<_, _>>()?,
+            volumes_from: self.volumes_from.iter().map(|text| volumes_from(text)).collect::<Result<_, _>>()?,
             workdir: self.workdir.filter(|path| !path.is_empty()).map(absolute_inside).transpose()?,
             user: self.user.filter(|user| !user.is_empty()),
             hostname,
@@ -312,10 +314,15 @@ pub(crate) fn labels(files: &[String], given: &[String]) -> Result<BTreeMap<Stri
     for path in strings(files) {
         let text = std::fs::read_to_string(&path)
             .map_err(|e| Failure::new(format!("open {path}: {}", crate::outcome::plain(&e))))?;
-        all.extend(text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')).map(label));
+        all.extend(labels_of_file(&text));
     }
     all.extend(given.iter().map(|l| label(l)));
     Ok(all)
+}
+
+/// The labels of one file.
+pub(crate) fn labels_of_file(text: &str) -> impl Iterator<Item = (String, String)> {
+    text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')).map(label)
 }
 
 /// `key=value` or `key`.
@@ -324,7 +331,7 @@ pub(crate) fn label(text: &str) -> (String, String) {
     (key.to_owned(), value.to_owned())
 }
 
-fn annotations(list: &[String]) -> Result<BTreeMap<String, String>, Failure> {
+pub(crate) fn annotations(list: &[String]) -> Result<BTreeMap<String, String>, Failure> {
     let pair = |text: &String| match text.split_once('=') {
         Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
         None => Err(Failure::new("annotations must be formatted KEY=VALUE")),

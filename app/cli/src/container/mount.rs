@@ -111,7 +111,7 @@ fn switch(key: &str, value: &str) -> Result<bool, Failure> {
 }
 
 /// `CONTAINER[:OPTIONS]`
-pub(super) fn volumes_from(text: &str) -> Result<(String, Vec<String>), Failure> {
+pub(crate) fn volumes_from(text: &str) -> Result<(String, Vec<String>), Failure> {
     let (name, options) = text.split_once(':').unwrap_or((text, ""));
     let options = volume::mount_options(options)?;
     match options.iter().find(|option| !["ro", "rw", "z"].contains(&option.as_str())) {

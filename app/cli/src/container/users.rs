@@ -29,7 +29,7 @@ pub(crate) struct UserFlags {
 
 impl UserFlags {
     /// `default` is what the environment says: PODMAN_USERNS.
-    pub(super) fn parse(self, default: Option<String>) -> Result<UsersWish, Failure> {
+    pub(crate) fn parse(self, default: Option<String>) -> Result<UsersWish, Failure> {
         let named = |name: Option<String>| name.filter(|name| !name.is_empty());
         let (subuid, subgid) = (named(self.subuidname), named(self.subgidname));
         let (uids, gids) = (strings(&self.uidmap), strings(&self.gidmap));
@@ -45,7 +45,7 @@ impl UserFlags {
     }
 }
 
-fn mode(text: &str) -> Result<UsersWish, Failure> {
+pub(crate) fn mode(text: &str) -> Result<UsersWish, Failure> {
     let (word, options) = text.split_once(':').map_or((text, None), |(word, options)| (word, Some(options)));
     let invalid = |kind: &str| Failure::new(format!("invalid config provided: namespace mode {kind} requires a value"));
     match (word, options) {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use linux::device_filter::DeviceRule;
 use serde::{Deserialize, Serialize};
 
 /// Namespaces, kernel settings, devices, and what each process begins with.
@@ -23,6 +24,8 @@ pub struct Inside {
     pub sysctls: BTreeMap<String, String>,
     /// `--device`
     pub devices: Vec<Device>,
+    /// `--device-cgroup-rule`: devices that may be used beside those that are there.
+    pub device_rules: Vec<DeviceRule>,
     /// `--ulimit`
     pub ulimits: Vec<Ulimit>,
     /// `--umask`; 0022 when absent.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{ContainerConfig, Device, Restart, Seccomp, SecurityConfig, VolumeMount};
+use crate::config::{ContainerConfig, Device, Restart, Seccomp, SecurityConfig, Space, VolumeMount};
 
 /// `--restart`, `--volume` and the like of `pod create`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +20,12 @@ pub struct Common {
     pub sysctls: BTreeMap<String, String>,
     /// `--security-opt` alone.
     pub security: SecurityConfig,
+    /// `--volumes-from`: containers, and options.
+    pub volumes_from: Vec<(String, Vec<String>)>,
+    /// `--pid`, of those that share it: not a container's.
+    pub pid: Space,
+    /// `--uts`, likewise.
+    pub uts: Space,
 }
 
 impl Common {
@@ -34,7 +40,13 @@ impl Common {
         };
         let volumes: Vec<_> = self.volumes.iter().filter(|volume| free(&volume.target)).cloned().collect();
         config.volumes.extend(volumes);
+        config.volumes_from.splice(0..0, self.volumes_from.iter().cloned());
         let inside = &mut config.inside;
+        for (own, pods) in [(&mut inside.pid, &self.pid), (&mut inside.uts, &self.uts)] {
+            if *own == Space::Private {
+                own.clone_from(pods);
+            }
+        }
         let devices = self.devices.iter().filter(|ours| inside.devices.iter().all(|own| own.target != ours.target));
         let devices: Vec<_> = devices.cloned().collect();
         inside.devices.extend(devices);

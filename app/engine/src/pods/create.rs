@@ -9,8 +9,8 @@ use model::{ContainerId, ContainerName, PodId};
 use store::PodRow;
 
 use super::pause::PAUSE_NAME;
-use super::{InfraConfig, PodConfig, PodPlace, PodRecord, PodRemoval, PodVolume, Role, Share};
-use crate::config::{ContainerConfig, NetworkMode, SecurityConfig, UsersWish, VolumeMount, VolumeSource};
+use super::{Common, InfraConfig, PodConfig, PodPlace, PodRecord, PodRemoval, PodVolume, Role, Share};
+use crate::config::{ContainerConfig, NetworkMode, SecurityConfig, Space, UsersWish, VolumeMount, VolumeSource};
 use crate::create::{id_file_exists, published, write_id_file};
 use crate::engine::{Engine, insert};
 use crate::error::{Error, Result};
@@ -40,13 +40,17 @@ impl Engine {
             exit_policy: config.exit_policy,
             id_file: config.id_file.clone(),
             common: config.common.clone(),
+            // The default limit of processes is each container's.
+            limits: crate::config::Limits { pids: Some(config.limits.pids.unwrap_or(-1)), ..config.limits.clone() },
+            shares_users: config.users != UsersWish::Host,
+            shares_group: config.shares_group,
             create_command: config.create_command.clone(),
         };
         pod.share.sort_unstable();
         pod.share.dedup();
-        let infra = config.infra.as_ref().map(|wish| self.infra(&config, wish, &pod, talk)).transpose()?;
+        let mut infra = config.infra.as_ref().map(|wish| self.infra(&config, wish, &pod, talk)).transpose()?;
         pod.infra = infra.as_ref().map(|infra| infra.id);
-        self.insert_pod(&pod, infra.as_ref())?;
+        self.insert_pod(&pod, infra.as_mut())?;
         let id_file = || pod.id_file.as_ref().map_or(Ok(()), |path| write_id_file(path, "pod", &pod.id.to_string()));
         let made = infra.map_or(Ok(()), |infra| self.fill_volumes(&infra, &config.volumes)).and_then(|()| id_file());
         made.map(|()| id).inspect_err(|_| self.unmake_pod(Some(pod.id)))
@@ -76,8 +80,8 @@ impl Engine {
         }
     }
 
-    fn insert_pod(&self, pod: &PodRecord, infra: Option<&ContainerRecord>) -> Result<()> {
-        let asked = infra.map_or_else(|| Ok(Vec::new()), |infra| self.addresses_asked(infra))?;
+    fn insert_pod(&self, pod: &PodRecord, infra: Option<&mut ContainerRecord>) -> Result<()> {
+        let asked = infra.as_ref().map_or_else(|| Ok(Vec::new()), |infra| self.addresses_asked(infra))?;
         let in_use =
             || Error::usage(format!("adding pod to state: name {:?} is in use: pod already exists", pod.name.as_str()));
         let row = PodRow {
@@ -91,6 +95,7 @@ impl Engine {
                 return Err(in_use());
             }
             if let Some(infra) = infra {
+                self.choose_ids(tx, infra)?;
                 insert(tx, infra)?;
                 asked.iter().try_for_each(|(network, ip)| tx.address_keep(&infra.id, network, ip, true))?;
             }
@@ -132,7 +137,7 @@ impl Engine {
         record.settings.pod = Some(PodPlace {
             id: pod.id,
             name: pod.name.clone(),
-            role: Role::Infra { holds: pod.share.clone(), shm_size: config.shm_size },
+            role: Role::Infra { holds: held(&pod.share, &pod.common), shm_size: config.shm_size },
             exit_policy: pod.exit_policy,
         });
         Ok(record)
@@ -174,7 +179,7 @@ impl Engine {
             annotations: BTreeMap::new(),
             stop_signal: None,
             stop_timeout: None,
-            users: UsersWish::Host,
+            users: config.users.clone(),
             security: SecurityConfig::default(),
             network: config.network.clone(),
             tmpfs: Vec::new(),
@@ -211,7 +216,7 @@ impl Engine {
             annotations: BTreeMap::new(),
             stop_signal: linux::Signal::TERM.number(),
             stop_timeout: 10,
-            users: None,
+            users: self.users_of(&config.users, None)?,
             current_user: false,
             security: SecurityConfig::default(),
             limits: crate::config::Limits::default(),
@@ -235,6 +240,16 @@ fn infra_name(wish: &InfraConfig, pod: &PodRecord) -> Result<ContainerName> {
     Ok(wish.name.clone().map_or_else(|| format!("{}-infra", pod.id.short()).parse(), Ok)?)
 }
 
+/// What of it the infra container holds: not what is the host's or a file's.
+pub(super) fn held(share: &[Share], common: &Common) -> Vec<Share> {
+    let elsewhere = |share: &Share| match share {
+        Share::Pid => common.pid != Space::Private,
+        Share::Uts => common.uts != Space::Private,
+        Share::Ipc | Share::Net => false,
+    };
+    share.iter().copied().filter(|share| !elsewhere(share)).collect()
+}
+
 /// Can a pod have all this together?
 fn check(config: &PodConfig) -> Result<()> {
     let mode = &config.network.mode;
@@ -242,7 +257,29 @@ fn check(config: &PodConfig) -> Result<()> {
     if config.common.volumes.iter().any(|volume| volume.source == VolumeSource::Anonymous) {
         return Err(Error::usage("--volume of a pod needs a name or a path of the host before the container's path"));
     }
-    let Some(infra) = &config.infra else { return Ok(()) };
+    let Some(infra) = &config.infra else {
+        return match config.users {
+            UsersWish::Host => Ok(()),
+            _ => Err(Error::usage("cannot set user namespace without an infra container")),
+        };
+    };
+    for (flag, space, share) in [("pid", &config.common.pid, Share::Pid), ("uts", &config.common.uts, Share::Uts)] {
+        if *space != Space::Private && !config.share.contains(&share) {
+            return Err(Error::usage(format!(
+                "--{flag} of a pod needs --share {flag}: without it no container has that"
+            )));
+        }
+    }
+    if config.hostname.is_some() && config.common.uts == Space::Host {
+        return Err(Error::usage("cannot set hostname when running in the host UTS namespace"));
+    }
+    let holds_pids = held(&config.share, &config.common).contains(&Share::Pid);
+    if config.users != UsersWish::Host && holds_pids && infra.image.is_none() {
+        return Err(Error::usage(
+            "--userns and --share pid of a pod cannot be used together without --infra-image: podwire's own infra \
+             container cannot hold process numbers for other users",
+        ));
+    }
     if let NetworkMode::Container(_) = mode {
         return Err(Error::usage("pods presently do not support network mode container"));
     }

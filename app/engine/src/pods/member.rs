@@ -4,7 +4,7 @@ use model::ContainerId;
 use store::Tx;
 
 use super::{PodPlace, Role, Share, no_such_pod};
-use crate::config::{ContainerConfig, Dns, NetworkConfig, NetworkMode, PodChoice};
+use crate::config::{ContainerConfig, Dns, NetworkConfig, NetworkMode, PodChoice, UsersWish};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::record::{ContainerRecord, State};
@@ -65,10 +65,15 @@ impl Engine {
                     "invalid config provided: cannot set hostname when joining the pod UTS namespace: invalid configuration",
                 ));
             }
-            settled.hostname = Some(pod.shown_hostname().parse()?);
+            if pod.common.uts == crate::config::Space::Private {
+                settled.hostname = Some(pod.shown_hostname().parse()?);
+            }
         }
-        let shares = pod.share.iter().copied().filter(|share| *share != Share::Net);
-        let shares = if pod.infra.is_some() { shares.collect() } else { Vec::new() };
+        if let (true, Some(infra), UsersWish::Host) = (pod.shares_users, &pod.infra, &settled.users) {
+            settled.users = UsersWish::Container(infra.to_string());
+        }
+        let mut shares = super::create::held(&pod.share, &pod.common);
+        shares.retain(|share| *share != Share::Net && pod.infra.is_some());
         let role = Role::Member { infra: pod.infra, shares };
         let place = PodPlace { id: pod.id, name: pod.name.clone(), role, exit_policy: pod.exit_policy };
         Ok(Some((settled, place)))

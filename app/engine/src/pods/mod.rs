@@ -13,7 +13,7 @@
 //! **Invariants.** A pod and its infra container are made in one transaction. A pod that is being removed says by
 //! whom; whoever finds that process dead goes on removing it. No member joins a pod that is being removed.
 //!
-//! **Limits.** A pod has no control group: each container has its own.
+//! A pod's control group is made with the group of its first container, and goes with the pod.
 
 mod common;
 mod create;
@@ -35,7 +35,7 @@ use model::{ContainerId, ContainerName, Hostname, PodId};
 use serde::{Deserialize, Serialize};
 use store::{Event, Lookup, Tx};
 
-use crate::config::{NetworkConfig, PullPolicy};
+use crate::config::{Limits, NetworkConfig, PullPolicy, UsersWish};
 use crate::engine::Engine;
 use crate::error::{Error, Kind, Result};
 use crate::record::ContainerRecord;
@@ -73,6 +73,12 @@ pub struct PodConfig {
     pub common: Common,
     /// Volumes that live as long as the pod. They need an infra container.
     pub volumes: Vec<PodVolume>,
+    /// `--memory` and the like: of all its containers together.
+    pub limits: Limits,
+    /// `--userns`, `--uidmap` and the like: of the infra container, and of all that say nothing else.
+    pub users: UsersWish,
+    /// `--share-parent`: its containers have their control groups in the pod's.
+    pub shares_group: bool,
     /// `--replace`: a pod that has the name goes, as by `pod rm -f`.
     pub replace: bool,
     /// The whole command line, for `inspect`.
@@ -94,6 +100,9 @@ impl PodConfig {
             shm_size: None,
             common: Common::default(),
             volumes: Vec::new(),
+            limits: Limits::default(),
+            users: UsersWish::Host,
+            shares_group: true,
             replace: false,
             create_command: Vec::new(),
         }
@@ -171,9 +180,7 @@ impl FromStr for Share {
             return Ok(share);
         }
         Err(Error::usage(match text {
-            "cgroup" => {
-                "--share cgroup is not supported: a pod has no control group, each container has its own".to_owned()
-            }
+            "cgroup" => "--share cgroup is not supported by podwire yet".to_owned(),
             "user" => "--share user is not supported by podwire yet".to_owned(),
             _ => format!("invalid kernel namespace to share: {text}. Options are: cgroup, ipc, net, pid, uts or none"),
         }))
@@ -228,6 +235,14 @@ pub(crate) struct PodRecord {
     pub(crate) id_file: Option<PathBuf>,
     #[serde(default)]
     pub(crate) common: Common,
+    #[serde(default)]
+    pub(crate) limits: Limits,
+    /// Have its containers the users of its infra container?
+    #[serde(default)]
+    pub(crate) shares_users: bool,
+    /// Have its containers their control groups in the pod's?
+    #[serde(default)]
+    pub(crate) shares_group: bool,
     pub(crate) create_command: Vec<String>,
 }
 

@@ -17,7 +17,8 @@ use std::path::Path;
 use std::process::Stdio;
 
 use linux::cage::{self, Call};
-use linux::held::{Held, hold};
+use linux::held::{Held, hold, hold_in};
+use linux::userns::UserNs;
 use linux::{NetNs, ProcessRef, Signal, SignalFd, Spawn, process};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::thread::CapabilitySet;
@@ -38,12 +39,12 @@ pub(crate) struct Pause {
 
 impl Pause {
     /// Starts one in the sandbox `netns`, in the host's network, or without any.
-    pub(crate) fn start(record: &ContainerRecord, netns: Option<&Path>) -> Result<Self> {
+    pub(crate) fn start(record: &ContainerRecord, netns: Option<&Path>, users: Option<&UserNs>) -> Result<Self> {
         let held = Held {
             network: netns.is_none() && record.settings.network.mode == NetworkMode::None,
             processes: record.held().is_some_and(|held| held.contains(&Share::Pid)),
         };
-        let start = || Self::start_in(netns, held, &record.settings.hostname);
+        let start = || Self::start_in(netns, users, held, &record.settings.hostname);
         // A thread of its own, whose namespaces go with it.
         std::thread::scope(|scope| {
             let thread = std::thread::Builder::new().spawn_scoped(scope, start)?;
@@ -52,11 +53,14 @@ impl Pause {
         .map_err(|e| Error::cannot_start(format!("cannot start the pod's first process: {e}")))
     }
 
-    fn start_in(netns: Option<&Path>, held: Held, hostname: &str) -> io::Result<Self> {
+    fn start_in(netns: Option<&Path>, users: Option<&UserNs>, held: Held, hostname: &str) -> io::Result<Self> {
         if let Some(path) = netns {
             NetNs::open(path)?.enter()?;
         }
-        hold(held, hostname)?;
+        match users {
+            Some(users) => hold_in(users, held, hostname)?,
+            None => hold(held, hostname)?,
+        }
         if held.network {
             let done = netlink::Socket::open(netlink::Protocol::Route)?.batch(&[netlink::rtnetlink::set_up("lo")])?;
             done.into_iter().try_for_each(|done| done.map_err(io::Error::from))?;
@@ -64,6 +68,8 @@ impl Pause {
         let (mut ours, theirs) = UnixStream::pair()?;
         let mut call = Spawn::ourselves(PAUSE_NAME);
         call.command().stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).env_clear();
+        // Only a process of one thread may go there: it does so itself.
+        call.command().args(users.map(UserNs::path));
         let child = call.spawn()?;
         let mut ready = [0];
         if ours.read(&mut ready)? == 0 {
@@ -91,14 +97,16 @@ pub fn pause_main() -> i32 {
     }
 }
 
-/// The system calls of what comes after, and of the C library's end.
-const ENOUGH: [i64; 20] = [
+/// The system calls of a process that waits, of this one and of a [keeper](crate::keeper), and of the C library's end.
+const ENOUGH: [i64; 21] = [
     libc::SYS_read,
     libc::SYS_write,
     libc::SYS_recvfrom,
     libc::SYS_sendto,
     libc::SYS_recvmsg,
     libc::SYS_sendmsg,
+    // A keeper's.
+    libc::SYS_accept4,
     libc::SYS_close,
     libc::SYS_fcntl,
     libc::SYS_dup3,
@@ -115,7 +123,8 @@ const ENOUGH: [i64; 20] = [
     libc::SYS_exit_group,
 ];
 
-fn enough() -> Vec<Call> {
+/// The calls that may be made for ever, whatever their arguments.
+pub(crate) fn enough() -> Vec<Call> {
     let mut calls = ENOUGH.map(Call::always).to_vec();
     // Of the older architecture alone.
     #[cfg(target_arch = "x86_64")]
@@ -128,9 +137,13 @@ fn hold_on() -> io::Result<()> {
     // As number 1 it has the orphans.
     let mut signals = SignalFd::block(&[Signal::TERM, Signal::INT, Signal::CHLD])?;
     let null = File::options().read(true).write(true).open("/dev/null")?;
+    let users = std::env::args_os().nth(1).map(File::open).transpose()?;
     // Any directory that is everywhere will do for a root: it is covered, and gone with all else.
     cage::leave_mounts()?;
     cage::stand_nowhere(Path::new("/proc"))?;
+    if let Some(users) = users {
+        linux::userns::enter(&users)?;
+    }
     cage::keep_only(CapabilitySet::empty())?;
     cage::keep_secret()?;
     cage::call_only(&enough(), &[])?;

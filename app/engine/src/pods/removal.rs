@@ -50,6 +50,7 @@ impl Engine {
         self.stop_together(&containers, options.time)?;
         let options = RemoveOptions { force: true, time: Some(0), volumes: true, depend: true };
         containers.iter().try_for_each(|record| self.remove_one(&record.id, &options))?;
+        self.remove_pod_group(&pod.id)?;
         if let Some(path) = &pod.id_file {
             remove_if_says(path, &pod.id.to_string());
         }

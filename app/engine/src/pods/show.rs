@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use model::{ContainerId, PodId};
 use serde_json::{Value, json};
 
-use super::PodRecord;
-use crate::config::{Dns, NetworkMode};
+use super::{Common, PodRecord};
+use crate::config::{DeviceRate, Dns, Limits, NetworkMode, RateKind, VolumeMount, VolumeSource};
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::inspect;
@@ -83,11 +83,19 @@ impl Engine {
         if !pod.labels.is_empty() {
             all["Labels"] = json!(pod.labels);
         }
-        all["CreateCgroup"] = json!(false);
+        all["CreateCgroup"] = json!(pod.shares_group);
+        if let Some(path) = self.pod_group(&pod.id).and_then(|group| group.shown()) {
+            let above =
+                std::path::Path::new(&path).parent().map_or_else(String::new, |path| path.display().to_string());
+            all["CgroupParent"] = json!(pod.limits.parent.clone().unwrap_or(above));
+            all["CgroupPath"] = json!(path);
+        } else if let Some(parent) = &pod.limits.parent {
+            all["CgroupParent"] = json!(parent);
+        }
         all["CreateInfra"] = json!(pod.infra.is_some());
         all["InfraContainerID"] = json!(pod.infra.map_or_else(String::new, |id| id.to_string()));
         if let Some(infra) = infra {
-            all["InfraConfig"] = infra_config(infra);
+            all["InfraConfig"] = infra_config(&pod, infra);
         }
         if pod.common.restart != crate::config::Restart::No {
             all["RestartPolicy"] = json!(pod.common.restart.word());
@@ -95,8 +103,62 @@ impl Engine {
         all["SharedNamespaces"] = json!(pod.share.iter().map(|share| share.word()).collect::<Vec<_>>());
         all["NumContainers"] = json!(containers.len());
         all["Containers"] = json!(containers.iter().map(shown).collect::<Vec<_>>());
+        limits(&pod.limits, &mut all);
+        common(&pod.common, &mut all);
         all["LockNumber"] = json!(0);
         Ok(all)
+    }
+}
+
+/// Those that were asked for, under Podman's keys.
+fn limits(limits: &Limits, all: &mut Value) {
+    let rates = |kind| {
+        let rate = |rate: &&DeviceRate| rate.kind == kind;
+        let shown = |rate: &DeviceRate| json!({ "Path": rate.device, "Rate": rate.most });
+        limits.rates.iter().filter(rate).map(shown).collect::<Vec<_>>()
+    };
+    let weights = limits.blkio_weight_device.iter().map(|(path, weight)| json!({ "Path": path, "Weight": weight }));
+    let time = limits.cpu_time();
+    for (key, value) in [
+        ("cpu_period", time.map(|(_, period)| json!(period))),
+        ("cpu_quota", time.map(|(quota, _)| json!(quota))),
+        ("cpu_shares", limits.cpu_shares.map(|shares| json!(shares))),
+        ("cpuset_cpus", limits.cpuset_cpus.as_ref().map(|set| json!(set))),
+        ("cpuset_mems", limits.cpuset_mems.as_ref().map(|set| json!(set))),
+        ("device_read_bps", Some(json!(rates(RateKind::ReadBytes)))),
+        ("device_write_bps", Some(json!(rates(RateKind::WriteBytes)))),
+        ("memory_limit", limits.memory.map(|memory| json!(memory))),
+        ("memory_swap", limits.memory_swap.map(|swap| json!(swap))),
+        ("blkio_weight", limits.blkio_weight.map(|weight| json!(weight))),
+        ("blkio_weight_device", Some(weights.collect())),
+    ] {
+        if let Some(value) = value.filter(|value| value.as_array().is_none_or(|list| !list.is_empty())) {
+            all[key] = value;
+        }
+    }
+}
+
+/// What its containers have of it, under Podman's keys.
+fn common(common: &Common, all: &mut Value) {
+    let mount = |volume: &VolumeMount| {
+        let (kind, name, source) = match &volume.source {
+            VolumeSource::Bind(path) => ("bind", "", path.display().to_string()),
+            VolumeSource::Named(name) => ("volume", name.as_str(), name.clone()),
+            VolumeSource::Anonymous => ("volume", "", String::new()),
+        };
+        json!({
+            "Type": kind, "Name": name, "Source": source, "Destination": volume.target, "Driver": "", "Mode": "",
+            "Options": volume.options, "RW": !volume.options.iter().any(|option| option == "ro"), "Propagation": "",
+        })
+    };
+    let lists = [
+        ("mounts", common.volumes.iter().map(mount).collect::<Vec<_>>()),
+        ("devices", common.devices.iter().map(inspect::device).collect()),
+        ("volumes_from", common.volumes_from.iter().map(|(name, _)| json!(name)).collect()),
+        ("security_opt", common.security.options.iter().map(|option| json!(option)).collect()),
+    ];
+    for (key, list) in lists.into_iter().filter(|(_, list)| !list.is_empty()) {
+        all[key] = json!(list);
     }
 }
 
@@ -155,7 +217,7 @@ fn status(containers: &[State]) -> &'static str {
     }
 }
 
-fn infra_config(infra: &ContainerRecord) -> Value {
+fn infra_config(pod: &PodRecord, infra: &ContainerRecord) -> Value {
     let network = &infra.settings.network;
     let some = |list: Vec<String>| if list.is_empty() { Value::Null } else { json!(list) };
     let servers = match &network.dns {
@@ -177,9 +239,9 @@ fn infra_config(infra: &ContainerRecord) -> Value {
         "HostsFile": "",
         "Networks": some(networks(infra)),
         "NetworkOptions": Value::Null,
-        "pid_ns": "private",
-        "userns": "host",
-        "uts_ns": "private",
+        "pid_ns": pod.common.pid.text(),
+        "userns": infra.settings.users.as_ref().map_or_else(|| "host".to_owned(), |users| inspect::users_text(Some(users))),
+        "uts_ns": pod.common.uts.text(),
     })
 }
 

@@ -34,6 +34,7 @@ use std::time::Duration;
 use engine::{EngineOptions, LanWish};
 use model::{ContainerId, NetworkId};
 use rustix::event::{EventfdFlags, eventfd};
+use rustix::thread::CapabilitySet;
 
 use serve::{Command, Loop};
 
@@ -77,7 +78,9 @@ impl Dhcp {
         let clients = Loop::new(seats, bell, receiver, jobs)?;
         std::thread::Builder::new().name("dhcp".to_owned()).spawn(|| {
             let served = catch_unwind(AssertUnwindSafe(|| {
-                linux::process::keep_sockets_in_sandboxes().expect("a thread may give up privileges");
+                // To enter sandboxes, and open sockets for frames and port 68 there.
+                let kept = CapabilitySet::SYS_ADMIN | CapabilitySet::NET_RAW | CapabilitySet::NET_BIND_SERVICE;
+                crate::read_strangers(kept).expect("a thread may give up privileges");
                 clients.run();
             }));
             // The panic itself has been told; others bring back a netd that is gone.

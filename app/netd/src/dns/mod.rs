@@ -39,6 +39,7 @@ use std::thread::JoinHandle;
 use dns::{Counts, Directory, Limits, Zones};
 use model::NetworkId;
 use rustix::event::{EventfdFlags, eventfd};
+use rustix::thread::CapabilitySet;
 
 use budget::Budget;
 use serve::{Command, Loop, Upstreams};
@@ -65,7 +66,8 @@ impl Dns {
         let serving = Loop::new(&budget, nobody, Arc::clone(&bell), receiver, Arc::clone(&upstreams))?;
         let thread = std::thread::Builder::new().name("dns".to_owned()).spawn(|| {
             let served = catch_unwind(AssertUnwindSafe(|| {
-                linux::process::keep_low_ports_only().expect("a thread may give up privileges");
+                // A question may leave by a port below 1024.
+                crate::read_strangers(CapabilitySet::NET_BIND_SERVICE).expect("a thread may give up privileges");
                 serving.run();
             }));
             // The panic itself has been told.

@@ -75,11 +75,11 @@ impl UserNs {
         format!("/proc/{}/fd/{}", std::process::id(), self.fd.as_raw_fd()).into()
     }
 
-    /// A child of ours in a network namespace that is new and belongs to this user namespace.
-    pub(crate) fn with_new_network(&self) -> io::Result<Apart> {
+    /// A child of ours in namespaces that are new and belong to this user namespace.
+    pub(crate) fn with_new(&self, kinds: UnshareFlags) -> io::Result<Apart> {
         Apart::start(|| {
             move_into_link_name_space(self.fd.as_fd(), Some(LinkNameSpaceType::User))?;
-            unshare(UnshareFlags::NEWNET)
+            unshare(kinds)
         })
     }
 }

@@ -1,21 +1,24 @@
 //! Networks and containers that come and go all at once, and what stands beside them meanwhile.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use lab::trial::Sentence;
+use lab::trial::{Need, Sentence};
 use lab::{Background, HOST4, Lab, sentences};
 
-use crate::faults::no_orphan_leases;
-use crate::words::{banner_comes, big, get, ip4, load, patient, peer, sandbox};
+use crate::words::{banner_comes, big, get, ip4, load, no_orphan_leases, patient, peer, sandbox};
 
 pub(crate) fn sentences() -> Vec<Sentence> {
-    sentences![patient(); &[];
+    let mut all = sentences![patient(); &[];
         thirty_loops_of_networks_and_containers_end_as_they_began,
         thirty_loops_over_three_shared_networks_are_refused_only_in_podmans_words,
         twenty_runs_and_twenty_network_creations_at_once_all_succeed,
         no_query_is_lost_while_containers_come_and_go,
-    ]
+    ];
+    all.extend(sentences![patient(); &[Need::Big];
+        a_hundred_runs_a_hundred_networks_and_a_thousand_churns_at_once_all_succeed,
+    ]);
+    all
 }
 
 /// How long a churn goes on.
@@ -127,20 +130,43 @@ fn thirty_loops_over_three_shared_networks_are_refused_only_in_podmans_words(lab
 }
 
 fn twenty_runs_and_twenty_network_creations_at_once_all_succeed(lab: &Lab) {
+    all_succeed(lab, 20, 0);
+}
+
+fn a_hundred_runs_a_hundred_networks_and_a_thousand_churns_at_once_all_succeed(lab: &Lab) {
+    all_succeed(lab, 100, 10);
+}
+
+/// `count` runs and network creations at once, beside `workers` that each start and remove a hundred containers.
+fn all_succeed(lab: &Lab, count: usize, workers: usize) {
     load(lab);
     lab.host("podwire network ls").ok();
     let before = lab.settled_state();
-    let both = "for i in $(seq 20); do podwire run -d --name c$i -p $((8000 + i)):80 banner & \
-                podwire network create net$i & done; wait";
-    let run = lab.host(both).ok();
-    assert_eq!((run.out.lines().count(), run.err.as_str()), (40, ""), "forty succeed");
-    let connect = "for i in $(seq 20); do podwire network connect net$i c$i & done; wait";
-    assert_eq!(lab.host(connect).ok().err, "");
+    let churn = "for i in $(seq 100); do podwire run -d --name w$w.$i banner && podwire rm -f -t 0 w$w.$i; done";
+    let mut churns = lab.background(&format!("for w in $(seq {workers}); do ({churn}) & done; wait; echo over"));
+    let both = format!(
+        "for i in $(seq {count}); do podwire run -d --name c$i -p $((8000 + i)):80 banner & \
+         podwire network create net$i & done; wait"
+    );
+    let run = lab.host(&both).ok();
+    assert_eq!((run.out.lines().count(), run.err.as_str()), (2 * count, ""), "all succeed");
+    let connect = format!("for i in $(seq {count}); do podwire network connect net$i c$i & done; wait");
+    assert_eq!(lab.host(&connect).ok().err, "");
+    let begun = Instant::now();
+    while !churns.output().contains("over") && begun.elapsed() < Duration::from_secs(1200) {
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let said = churns.output();
+    // Of each its number, and its name when it has gone.
+    let errors: Vec<&str> = said.lines().filter(|line| line.contains("Error")).collect();
+    assert_eq!((said.lines().count(), errors), (2 * 100 * workers + 1, Vec::new()));
     let live = live_addresses(lab);
-    assert_eq!((live.len(), live.iter().collect::<BTreeSet<_>>().len()), (40, 40), "{live:?}");
-    banner_comes(|| lab.outside(&get(&format!("{HOST4}:8020"))));
-    let gone = "for i in $(seq 20); do podwire rm -f -t 0 c$i & done; wait; podwire network rm $(seq -f net%g 20)";
-    assert_eq!(lab.host(gone).ok().err, "");
+    assert_eq!((live.len(), live.iter().collect::<BTreeSet<_>>().len()), (2 * count, 2 * count), "{live:?}");
+    banner_comes(|| lab.outside(&get(&format!("{HOST4}:{}", 8000 + count))));
+    let gone = format!(
+        "for i in $(seq {count}); do podwire rm -f -t 0 c$i & done; wait; podwire network rm $(seq -f net%g {count})"
+    );
+    assert_eq!(lab.host(&gone).ok().err, "");
     before.same(lab, "after all are gone");
     no_orphan_leases(lab);
 }

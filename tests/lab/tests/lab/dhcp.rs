@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use lab::trial::{Need, Sentence};
 use lab::{Background, Lab, LabOptions, Run, sentences};
 
-use crate::faults::{Victim, Watched, Whom, kill_sampled};
+use crate::sweep::{ON_A_LEASE, Who, options, sweep};
 use crate::words::{banner_comes, eventually, get, ip4, load, patient, sandbox};
 
 pub(crate) fn sentences() -> Vec<Sentence> {
@@ -25,7 +25,7 @@ pub(crate) fn sentences() -> Vec<Sentence> {
     ];
     all.extend(sentences![patient(); &[Need::Dhcpd, Need::Tcpdump];
         ten_second_leases_of_iscs_server_are_renewed_over_a_minute_though_netd_is_killed]);
-    all.extend(sentences![patient(); &[]; a_run_that_asks_for_a_lease_killed_at_any_system_call_leaks_nothing]);
+    all.extend(sentences![options(Who::Root); &[]; sweep_of_a_run_that_asks_for_a_lease]);
     all.extend(sentences![LabOptions::default(); &[Need::Dhcpd];
         what_iscs_server_says_about_the_network_is_in_the_container]);
     all.extend(sentences![LabOptions::default(); &[];
@@ -565,17 +565,10 @@ fn a_silent_network_keeps_no_other_command_waiting(lab: &Lab) {
     lab.host("podwire ps -a --format '{{.Names}}'").ok().says("other");
 }
 
-const RUN: Victim = Victim {
-    arrange: "true",
-    command: "podwire run -d --name victim --network webnetwork banner",
-    whole: "true",
-    clear: "podwire rm -f -t 0 victim",
-};
-
-fn a_run_that_asks_for_a_lease_killed_at_any_system_call_leaks_nothing(lab: &Lab) {
+fn sweep_of_a_run_that_asks_for_a_lease(lab: &Lab) {
     let _server = Puppet::new(lab, "server", &GOOD.replace("\"seconds\": 10", "\"seconds\": 600"));
     lan(lab);
-    kill_sampled(lab, Watched::new(lab), &RUN, Whom::Role(0), 10);
+    sweep(lab, &ON_A_LEASE);
     assert_eq!(lab.ok("podwire network leases -n"), "");
 }
 

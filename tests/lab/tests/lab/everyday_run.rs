@@ -127,7 +127,7 @@ fn the_environment_is_what_was_asked_for_and_nothing_else(lab: &Lab) {
 }
 
 /// Is there a tree of control groups that has the controller?
-fn has(lab: &Lab, controller: &str) -> bool {
+pub(crate) fn has(lab: &Lab, controller: &str) -> bool {
     lab.quietly(&format!(
         "test -d /sys/fs/cgroup/{controller} || grep -q {controller} /sys/fs/cgroup/cgroup.controllers"
     ))

@@ -11,6 +11,8 @@ pub(crate) fn sentences() -> Vec<Sentence> {
         a_deployment_plays_as_one_pod_and_config_maps_become_files_and_variables,
         a_file_that_cannot_be_honoured_is_refused_before_anything_is_made,
         a_pod_that_runs_is_written_as_a_file_that_plays,
+        what_is_written_plays_and_is_written_the_same_again,
+        secrets_services_and_paths_of_the_host_are_dealt_with,
         what_a_probe_finds_dead_is_started_again_within_its_limits,
     ];
     all.extend(sentences![LabOptions { user: true, ..LabOptions::default() }; &[Need::UidMap];
@@ -237,4 +239,151 @@ fn an_ordinary_user_plays_a_pod_and_takes_it_down(lab: &Lab) {
     lab.user(&format!("podwire kube down {shop}")).ok();
     no_banner(lab.outside(&get(&format!("{HOST4}:8080"))));
     before.same(lab, "after kube down");
+}
+
+/// With all that a file can say and a pod that runs can tell.
+const WHOLE: &str = r#"
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: settings}
+data: {motd: hello}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: whole, labels: {app: whole, tier: back}}
+spec:
+  restartPolicy: Never
+  shareProcessNamespace: true
+  terminationGracePeriodSeconds: 2
+  hostAliases: [{ip: 10.0.0.9, hostnames: [printer]}]
+  dnsConfig: {nameservers: [192.0.2.9], searches: [a.example], options: [{name: ndots, value: "2"}]}
+  containers:
+  - name: web
+    image: localhost/banner
+    command: [sh, -c]
+    args: ["exec sleep 1000"]
+    env: [{name: COLOR, value: "yes"}]
+    ports: [{containerPort: 80, hostPort: 8080, hostIP: 127.0.0.1}, {containerPort: 53, hostPort: 5353, protocol: UDP}]
+    livenessProbe: {exec: {command: [test, -e, /bin]}, periodSeconds: 30, failureThreshold: 2, initialDelaySeconds: 3}
+    resources: {limits: {cpu: 500m, memory: 64Mi}, requests: {memory: 32Mi}}
+    securityContext:
+      allowPrivilegeEscalation: false
+      readOnlyRootFilesystem: true
+      runAsUser: 7
+      runAsGroup: 8
+      capabilities: {add: [NET_ADMIN], drop: [KILL]}
+      seccompProfile: {type: Unconfined}
+    volumeMounts:
+    - {name: config, mountPath: /config}
+    - {name: scratch, mountPath: /scratch}
+    - {name: data, mountPath: /data, readOnly: true}
+    - {name: logs, mountPath: /logs}
+    workingDir: /tmp
+  - name: db
+    image: localhost/banner
+    volumeMounts: [{name: scratch, mountPath: /scratch}]
+  volumes:
+  - {name: config, configMap: {name: settings}}
+  - {name: scratch, emptyDir: {}}
+  - {name: data, persistentVolumeClaim: {claimName: whole-data}}
+  - {name: logs, hostPath: {path: /run/whole-logs, type: DirectoryOrCreate}}
+"#;
+
+fn what_is_written_plays_and_is_written_the_same_again(lab: &Lab) {
+    load(lab);
+    let before = lab.settled_state();
+    let whole = file(lab, "whole.yaml", WHOLE);
+    lab.host(&format!("podwire kube play {whole}")).ok();
+    let write = || lab.ok("podwire kube generate whole | grep -v creationTimestamp");
+    let first = write();
+    for said in [
+        "kind: ConfigMap",
+        "motd: hello",
+        "cpu: 500m",
+        "memory: 64Mi",
+        "memory: 32Mi",
+        "livenessProbe:",
+        "failureThreshold: 2",
+        "allowPrivilegeEscalation: false",
+        "shareProcessNamespace: true",
+        "terminationGracePeriodSeconds: 2",
+        "emptyDir:",
+        "claimName: whole-data",
+        "path: /run/whole-logs",
+        "readOnlyRootFilesystem: true",
+        "hostIP: 127.0.0.1",
+        "protocol: UDP",
+        "type: Unconfined",
+    ] {
+        assert!(first.contains(said), "{said} in {first}");
+    }
+    let written = file(lab, "written.yaml", &first);
+    lab.host(&format!("podwire kube play --replace {written}")).ok();
+    assert_eq!(write(), first);
+    lab.host("podwire exec whole-web cat /config/motd").ok().says("hello");
+    let service = lab.ok("podwire kube generate --service -t deployment --replicas 3 whole");
+    assert!(service.contains("kind: Service") && service.contains("type: NodePort") && service.contains("replicas: 3"));
+    lab.host("podwire kube generate --replicas 3 whole")
+        .refuses(125, "--replicas can only be set when --type is set to deployment");
+    let deployment = file(lab, "deployment.yaml", &service);
+    lab.host(&format!("podwire kube down --force {written}")).ok();
+    let played = lab.host(&format!("podwire kube play --start=false {deployment}")).ok();
+    assert!(
+        played.err.contains("Service whole is passed over") && played.err.contains("Limiting replica"),
+        "{}",
+        played.err
+    );
+    lab.host("podwire pod ps --format '{{.Name}} {{.Status}}'").ok().says("whole-deployment-pod Created");
+    lab.host(&format!("podwire kube down --force {deployment}")).ok();
+    lab.host("rmdir /run/whole-logs").ok();
+    before.same(lab, "after kube down");
+}
+
+fn secrets_services_and_paths_of_the_host_are_dealt_with(lab: &Lab) {
+    load(lab);
+    let text = r#"
+apiVersion: v1
+kind: Service
+metadata: {name: front}
+spec: {ports: [{port: 80}], selector: {app: keys}}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: keys}
+data: {password: aHVudGVyMg==}
+---
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: keys}
+spec:
+  selector: {matchLabels: {app: keys}}
+  template:
+    metadata: {labels: {app: keys}}
+    spec:
+      restartPolicy: Never
+      securityContext: {supplementalGroups: [4711], sysctls: [{name: net.ipv4.ip_forward, value: "1"}]}
+      containers:
+      - name: c
+        image: localhost/banner
+        env: [{name: PASSWORD, valueFrom: {secretKeyRef: {name: keys, key: password}}}]
+        volumeMounts: [{name: s, mountPath: /keys}, {name: d, mountPath: /dev/nix}]
+      volumes:
+      - {name: s, secret: {secretName: keys}}
+      - {name: d, hostPath: {path: /dev/null, type: CharDevice}}
+"#;
+    let keys = file(lab, "keys.yaml", text);
+    let annotated = format!("podwire kube play --annotation a=b --log-driver none {keys}");
+    let played = lab.host(&annotated).ok();
+    assert!(played.err.contains("Service front is passed over: it takes a cluster"), "{}", played.err);
+    let run = |line: &str| lab.ok(&format!("podwire exec keys-pod-c sh -c '{line}'"));
+    assert_eq!(run("echo $PASSWORD; cat /keys/password; test -c /dev/nix && id -G"), "hunter2\nhunter2\n0 4711");
+    assert_eq!(run("cat /proc/sys/net/ipv4/ip_forward"), "1");
+    assert_eq!(
+        lab.ok("podwire inspect -f '{{.HostConfig.LogConfig.Type}} {{.Config.Annotations.a}}' keys-pod-c"),
+        "none b"
+    );
+    lab.host(&format!("podwire kube down {keys}")).ok();
+    let wrong = file(lab, "wrong.yaml", &text.replace("path: /dev/null, type: CharDevice", "path: /etc, type: File"));
+    lab.host(&format!("podwire kube play {wrong}")).refuses(125, "the hostPath /etc must be a file");
+    assert!(lab.ok("podwire pod ps -q").is_empty());
 }

@@ -3,8 +3,7 @@
 use lab::trial::{Need, Sentence};
 use lab::{HOST4, HOST6, Lab, LabOptions, OUTSIDE4, OUTSIDE6, Run, sentences};
 
-use crate::faults::{Victim, Watched, Whom, kill_sampled};
-use crate::words::{archive, banner_comes, eventually, get, ip4, ip6, knock, load, no_banner, patient, sandbox};
+use crate::words::{archive, banner_comes, eventually, get, ip4, ip6, knock, load, no_banner, sandbox};
 
 pub(crate) fn sentences() -> Vec<Sentence> {
     let mut all = sentences![LabOptions::default(); &[];
@@ -29,10 +28,6 @@ pub(crate) fn sentences() -> Vec<Sentence> {
         an_ordinary_user_has_no_networks_on_the_lan]);
     all.extend(sentences![LabOptions::default(); &[Need::Ipvlan];
         an_ipvlan_container_is_reached_with_its_parents_mac_address]);
-    all.extend(sentences![patient(); &[];
-        a_run_on_a_lan_killed_at_any_system_call_leaks_nothing,
-        a_connection_to_a_lan_killed_at_any_system_call_is_made_or_not,
-    ]);
     all
 }
 
@@ -411,38 +406,4 @@ fn an_ipvlan_container_is_reached_with_its_parents_mac_address(lab: &Lab) {
     lab.inside(&sandbox(lab, "web"), "ip link show eth0").ok().says(&mac);
     lab.host("podwire run --rm --network lan:mac=02:00:00:00:00:01 banner true")
         .refuses(126, "a MAC address is not possible");
-}
-
-/// After this, records and kernel agree, and whoever is on the LAN is reached there.
-const AGREE: &str = r#"
-podwire ps --format '{{.Names}}' | grep -qx victim || exit 0
-recorded=$(podwire inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}' victim | tr ' ' '\n' | sort)
-there=$(podwire exec victim ip -4 addr | sed -n 's/.*inet \([0-9.]*\).*/\1/p' | grep -v '^127' | sort)
-[ "$(echo $recorded)" = "$(echo $there)" ] || { echo "recorded: $recorded; there: $there"; exit 1; }
-[ "$(podwire exec victim ls /sys/class/net | wc -l)" = "$(echo lo $recorded | wc -w)" ] || { echo "links remain"; exit 1; }
-plan=$(podwire network reload --dry-run victim) || exit 1
-[ -z "$plan" ] || { echo "to be done: $plan"; exit 1; }
-for ip in $recorded; do
-    curl -sS -o /dev/null -m 2 --retry 30 --retry-connrefused --retry-delay 0 http://$ip/ || exit 1
-done"#;
-
-const RUN: Victim = Victim {
-    arrange: "podwire network create -d macvlan -o host_access=true --subnet 192.168.99.0/24 --ip-range 192.168.99.64/28 victim",
-    command: "podwire run -d --name victim --network victim banner",
-    whole: AGREE,
-    clear: "podwire rm -f -t 0 victim; podwire network rm -f victim 2>/dev/null; true",
-};
-const CONNECT: Victim = Victim {
-    arrange: "podwire network create -d macvlan -o host_access=true --subnet 192.168.99.0/24 --ip-range 192.168.99.64/28 victim && \
-              podwire run -d --name victim banner",
-    command: "podwire network connect victim victim",
-    ..RUN
-};
-
-fn a_run_on_a_lan_killed_at_any_system_call_leaks_nothing(lab: &Lab) {
-    kill_sampled(lab, Watched::new(lab), &RUN, Whom::Role(0), 12);
-}
-
-fn a_connection_to_a_lan_killed_at_any_system_call_is_made_or_not(lab: &Lab) {
-    kill_sampled(lab, Watched::new(lab), &CONNECT, Whom::Role(0), 12);
 }

@@ -1,11 +1,14 @@
 //! What podwire promises, tried on test hosts: each test is a sentence, and runs in a lab of its own.
 
+mod cage;
 mod change;
 mod churn;
+mod command_lines;
 mod containers;
 mod dhcp;
 mod dns;
 mod engine;
+mod environment;
 mod errors;
 mod everyday_commands;
 mod everyday_commit;
@@ -20,10 +23,10 @@ mod images;
 mod images_names;
 mod images_out;
 mod kube;
+mod limits;
 mod macvlan;
 mod many;
 mod matrix;
-mod network_faults;
 mod networks;
 mod podman;
 mod pods;
@@ -33,6 +36,8 @@ mod reach;
 mod relay;
 mod rootless;
 mod rootless_user;
+mod shares;
+mod sweep;
 mod users;
 mod words;
 
@@ -44,8 +49,10 @@ fn main() {
         publish::sentences(),
         ports::sentences(),
         reach::sentences(),
+        cage::sentences(),
         change::sentences(),
         churn::sentences(),
+        command_lines::sentences(),
         containers::sentences(),
         dns::sentences(),
         networks::sentences(),
@@ -53,6 +60,7 @@ fn main() {
         dhcp::sentences(),
         guards::sentences(),
         heal::sentences(),
+        environment::sentences(),
         errors::sentences(),
         everyday_commands::sentences(),
         everyday_commit::sentences(),
@@ -60,6 +68,7 @@ fn main() {
         everyday_json::sentences(),
         everyday_run::sentences(),
         everyday_volumes::sentences(),
+        shares::sentences(),
         podman::sentences(),
         pods::sentences(),
         kube::sentences(),
@@ -69,9 +78,10 @@ fn main() {
         rootless_user::sentences(),
         users::sentences(),
         many::sentences(),
+        limits::sentences(),
         matrix::sentences(),
         faults::sentences(),
-        network_faults::sentences(),
+        sweep::sentences(),
     ];
     lab::trial::run(all.into_iter().flatten().collect());
 }

@@ -3,8 +3,7 @@
 use lab::trial::{Need, Sentence};
 use lab::{BANNER, HOST4, HOST6, Lab, LabOptions, Run, sentences};
 
-use crate::faults::{Victim, Watched, Whom, kill_sampled, no_orphan_leases};
-use crate::words::{banner_comes, eventually, get, ip4, load, load_for_user, no_banner, patient};
+use crate::words::{banner_comes, eventually, get, ip4, load, load_for_user, no_banner};
 
 pub(crate) fn sentences() -> Vec<Sentence> {
     let mut all = sentences![LabOptions::default(); &[];
@@ -28,18 +27,15 @@ pub(crate) fn sentences() -> Vec<Sentence> {
         a_pods_processes_are_shown_together,
         a_pods_containers_are_started_again_by_its_policy_and_stay_down_when_it_is_stopped,
         a_pods_containers_have_its_volumes_settings_and_devices,
+        a_pods_containers_have_its_process_numbers_host_name_and_volumes_from_where_it_says,
+        a_pods_containers_have_its_users,
         pods_that_have_stopped_are_pruned_by_filter,
         namespaces_of_a_container_that_a_member_names_go_before_its_pods,
     ];
     all.extend(sentences![LabOptions { user: true, ..LabOptions::default() }; &[Need::UidMap];
         an_ordinary_users_pod_talks_over_localhost_and_is_reached_at_its_address_name_and_port,
         an_ordinary_users_pod_needs_no_network_by_name,
-    ]);
-    all.extend(sentences![patient(); &[];
-        a_run_in_a_pod_killed_at_any_system_call_leaks_nothing,
-        a_run_in_a_pod_whose_monitors_are_killed_leaks_nothing,
-        a_pods_creation_killed_at_any_system_call_leaks_nothing,
-        a_pods_removal_killed_at_any_system_call_goes_on_with_the_next_command,
+        an_ordinary_users_pod_keeps_his_id,
     ]);
     all
 }
@@ -606,43 +602,68 @@ fn a_pod_survives_the_monitors_of_all_its_containers(lab: &Lab) {
     before.same(lab, "after rm -f of an adopted pod");
 }
 
-const RUN_IN_POD: Victim = Victim {
-    arrange: "podwire pod create --infra-name victim-infra -p 8080:80 victim",
-    command: "podwire run -d --pod victim --name victim-web banner",
-    whole: "true",
-    clear: "podwire pod rm -f -t 0 victim",
-};
-const CREATE_POD: Victim = Victim {
-    arrange: "true",
-    command: "podwire pod create --infra-name victim-infra -p 8080:80 victim",
-    whole: "podwire pod ps",
-    clear: "podwire pod rm -f -t 0 victim",
-};
-const REMOVE_POD: Victim = Victim {
-    arrange: "podwire pod create --infra-name victim-infra -p 8080:80 victim && podwire run -d --pod victim --name victim-web banner",
-    command: "podwire pod rm -f -t 0 victim",
-    whole: "podwire pod ps",
-    clear: "podwire pod rm -f -t 0 victim",
-};
-
-fn a_run_in_a_pod_killed_at_any_system_call_leaks_nothing(lab: &Lab) {
-    kill_sampled(lab, Watched::new(lab), &RUN_IN_POD, Whom::Role(0), 24);
+fn a_pods_containers_have_its_process_numbers_host_name_and_volumes_from_where_it_says(lab: &Lab) {
+    load(lab);
+    lab.host("podwire run -d --name files -v stock:/stock banner sh -c 'echo full >/stock/shelf; exec sleep 1000'")
+        .ok();
+    lab.host("podwire pod create --name p --share +pid --pid host --uts host --volumes-from files:ro").ok();
+    lab.host("podwire run -d --pod p --name a banner sleep 4713").ok();
+    let host = lab.ok("hostname");
+    assert_eq!(lab.ok("podwire exec a hostname"), host);
+    lab.host("podwire exec a pgrep -f podwire-pause").ok();
+    lab.host("podwire exec a cat /stock/shelf").ok().says("full");
+    lab.host("podwire exec a touch /stock/no").code(1);
+    assert_eq!(
+        lab.ok("podwire pod inspect -f '{{.InfraConfig.pid_ns}} {{.InfraConfig.uts_ns}} {{.VolumesFrom}}' p"),
+        "host host [files]"
+    );
+    lab.host("podwire pod rm -f -t 0 p").ok();
+    assert_eq!(lab.ok("pgrep -fc 'sleep 4713' || true"), "0");
+    lab.host("podwire pod create --uts host --hostname x").refuses(125, "cannot set hostname");
 }
 
-fn a_run_in_a_pod_whose_monitors_are_killed_leaks_nothing(lab: &Lab) {
-    // The infra container's monitor, its first process, the container's monitor.
-    for role in 1..=3 {
-        kill_sampled(lab, Watched::new(lab), &RUN_IN_POD, Whom::Role(role), 12);
-        lab.host("podwire rm -f -t 0 neighbour").ok();
+fn a_pods_containers_have_its_users(lab: &Lab) {
+    load(lab);
+    let before = lab.settled_state();
+    lab.host("podwire network create shop").ok();
+    lab.host("podwire pod create --name p --uidmap 0:200000:5000 --network shop -p 8080:80").ok();
+    lab.host("podwire run -d --pod p --name a banner").ok();
+    lab.host("podwire run -d --pod p --name b banner sleep 1000").ok();
+    for name in ["a", "b"] {
+        let map = lab.ok(&format!("podwire exec {name} sh -c 'set -- $(cat /proc/self/uid_map); echo $*'"));
+        assert_eq!(map, "0 200000 5000", "{name}");
     }
-    no_orphan_leases(lab);
+    banner_comes(|| lab.host("podwire exec b wget -qO- http://127.0.0.1/"));
+    banner_comes(|| lab.outside(&get(&format!("{HOST4}:8080"))));
+    assert_eq!(lab.ok("podwire exec b hostname"), "p");
+    lab.host("podwire exec b sh -c 'mount -t proc proc /proc || :; touch /dev/shm/x && ls /dev/mqueue'").ok();
+    lab.host("podwire exec a test -e /dev/shm/x").ok();
+    let infra = lab.ok("podwire pod inspect -f '{{.InfraContainerID}}' p");
+    let namespace = |id: &str| {
+        let pid = lab.ok(&format!("podwire inspect -f '{{{{.State.Pid}}}}' {id}"));
+        lab.ok(&format!("readlink /proc/{pid}/ns/user"))
+    };
+    assert_eq!(namespace("a"), namespace("b"));
+    assert_eq!(namespace("a"), namespace(&infra), "whose it is");
+    lab.host("podwire restart -t 0 a").ok();
+    banner_comes(|| lab.outside(&get(&format!("{HOST4}:8080"))));
+    lab.host("podwire pod restart p").ok();
+    assert_eq!(namespace("a"), namespace("b"));
+    lab.host("podwire pod rm -f -t 0 p").ok();
+    lab.host("podwire network rm shop").ok();
+    before.same(lab, "after pod rm");
+    lab.host("podwire pod create --userns nonsense").refuses(125, "unrecognized namespace mode nonsense");
+    lab.host("podwire pod create --userns auto:size=10 --share +pid")
+        .refuses(125, "--userns and --share pid of a pod cannot be used together without --infra-image");
 }
 
-fn a_pods_creation_killed_at_any_system_call_leaks_nothing(lab: &Lab) {
-    kill_sampled(lab, Watched::new(lab), &CREATE_POD, Whom::Role(0), 12);
-}
-
-fn a_pods_removal_killed_at_any_system_call_goes_on_with_the_next_command(lab: &Lab) {
-    kill_sampled(lab, Watched::new(lab), &REMOVE_POD, Whom::Role(0), 24);
-    assert_eq!(lab.ok("podwire pod ps -q"), "");
+fn an_ordinary_users_pod_keeps_his_id(lab: &Lab) {
+    load_for_user(lab);
+    lab.user("podwire pod create --name p --userns keep-id").ok();
+    lab.user("podwire run -d --pod p --name a banner").ok();
+    let id = lab.user("id -u").ok().out;
+    let inside = lab.user("podwire exec a sh -c 'set -- $(cat /proc/self/uid_map); echo $*'").ok().out;
+    assert!(!inside.trim().starts_with("0 0"), "{inside} of {id}");
+    banner_comes(|| lab.user("podwire exec a wget -qO- http://127.0.0.1/"));
+    lab.user("podwire pod rm -f -t 0 p").ok();
 }

@@ -111,3 +111,16 @@ pub(crate) fn big() -> bool {
 pub(crate) fn dual(lab: &Lab) {
     lab.host("podwire network create --ipv6 --subnet 10.91.0.0/24 --subnet fd91::/64 dual").ok();
 }
+
+/// No address and no port is held by a container that does not exist.
+#[track_caller]
+pub(crate) fn no_orphan_leases(lab: &Lab) {
+    let ask = "python3 - <<'END'
+import sqlite3
+db = sqlite3.connect('file:/var/lib/podwire/podwire.db?mode=ro', uri=True)
+for table in ('lease', 'port'):
+    for row in db.execute(f'select * from {table} where container is not null and container not in (select id from container)'):
+        print(table, row)
+END";
+    assert_eq!(lab.ok(ask), "", "addresses or ports held by nobody");
+}
