@@ -50,7 +50,7 @@ impl Engine {
         }
         let places = self.places(id);
         let session = Session::prepare(&record, &places, &config)?;
-        let runtime = self.runtime()?;
+        let runtime = self.runtime_of(&record)?;
         let mut call = runtime.call(&session.log());
         if runtime.wants_cgroup2() {
             call.runtime_mounts();

@@ -56,7 +56,7 @@ impl Engine {
             "HostsPath": places.hosts(),
             "StaticDir": places.static_data(),
             "OCIConfigPath": places.static_data().join("config.json"),
-            "OCIRuntime": self.runtime().map(|runtime| runtime.name).unwrap_or_default(),
+            "OCIRuntime": self.runtime_of(&record).map(|runtime| runtime.name).unwrap_or_default(),
             "ConmonPidFile": "",
             "PidFile": record.settings.pid_file.clone().unwrap_or_else(|| places.pid_file()),
             "Name": record.name.as_str(),

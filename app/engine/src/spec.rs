@@ -19,7 +19,7 @@ use crate::user::User;
 use crate::{Error, seccomp};
 
 /// Podman's default capabilities.
-const DEFAULT_CAPABILITIES: [&str; 11] = [
+pub(crate) const DEFAULT_CAPABILITIES: [&str; 11] = [
     "CAP_CHOWN",
     "CAP_DAC_OVERRIDE",
     "CAP_FOWNER",

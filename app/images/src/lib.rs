@@ -74,7 +74,7 @@ pub use digest::Digest;
 pub use error::{ImageError, Result};
 pub use give::{Format, Packing, Wish};
 pub use image::Image;
-pub use images::{Images, Removed};
+pub use images::{ImageUsage, Images, Removed};
 pub use import::{Change, Import};
 pub use layer::{Limits, unpack_plain};
 pub use load::Input;

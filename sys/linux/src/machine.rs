@@ -49,26 +49,28 @@ pub fn free_space(path: &Path) -> io::Result<u64> {
     Ok(fs.f_bavail.saturating_mul(fs.f_frsize))
 }
 
-/// Bytes of the file system of `path`, and how many of them are used.
+/// Bytes of the whole file system of `path`, and those that are free.
 pub fn space(path: &Path) -> io::Result<(u64, u64)> {
     let fs = rustix::fs::statvfs(path)?;
-    let bytes = |blocks: u64| blocks.saturating_mul(fs.f_frsize);
-    Ok((bytes(fs.f_blocks), bytes(fs.f_blocks.saturating_sub(fs.f_bfree))))
+    Ok((fs.f_blocks.saturating_mul(fs.f_frsize), fs.f_bfree.saturating_mul(fs.f_frsize)))
 }
 
-/// What storage programs call the kind of a file system (include/uapi/linux/magic.h).
-pub fn file_system(path: &Path) -> io::Result<&'static str> {
-    Ok(match rustix::fs::statfs(path)?.f_type as u32 {
+/// The kind of file system of `path`, by the names that container tools have for them.
+pub fn file_system(path: &Path) -> io::Result<String> {
+    // include/uapi/linux/magic.h
+    let magic = rustix::fs::statfs(path)?.f_type as u64 & 0xffff_ffff;
+    let name = match magic {
         0xef53 => "extfs",
         0x5846_5342 => "xfs",
         0x9123_683e => "btrfs",
         0x0102_1994 => "tmpfs",
-        0x2fc1_2fc1 => "zfs",
         0x794c_7630 => "overlayfs",
-        0x6969 => "nfs",
+        0x2fc1_2fc1 => "zfs",
         0xf2f5_2010 => "f2fs",
-        _ => "<unknown>",
-    })
+        0x6969 => "nfs",
+        other => return Ok(format!("<unknown> (0x{other:x})")),
+    };
+    Ok(name.to_owned())
 }
 
 /// The kernel's release, for example `6.1.0-18-amd64`.

@@ -1,13 +1,13 @@
 //! `podwire container prune`
 
-use engine::{Kind, RemoveOptions};
+use jiff::Timestamp;
 
-use super::{each, ps};
+use crate::ages;
 use crate::confirm::confirmed;
 use crate::filters::Filters;
 use crate::flags::{self, Command};
-use crate::global::Podwire;
-use crate::outcome::Outcome;
+use crate::global::{Podwire, say};
+use crate::outcome::{Failure, Outcome};
 
 #[derive(clap::Args)]
 pub(crate) struct ContainerPrune {
@@ -24,20 +24,40 @@ pub(crate) struct ContainerPrune {
 impl Command for ContainerPrune {
     fn run(self, podwire: &Podwire) -> Outcome {
         flags::none(podwire, &self.arguments)?;
-        let filters = Filters::parse(&self.filter, &["label", "label!", "until"])?;
-        let mut engine = podwire.engine()?;
+        let filters = parse(&self.filter)?;
+        let selection = Selection::read(&filters)?;
         if !self.force && !confirmed("WARNING! This will remove all non running containers.")? {
             return Ok(0);
         }
-        let containers = engine.list()?;
-        let selection = ps::Selection::read(&filters, &containers)?;
-        // A pod's own goes with its pod.
-        let goes = |c: &&engine::Summary| c.state.at_rest() && !c.is_infra && selection.fits(c);
-        let ids: Vec<String> = containers.iter().filter(goes).map(|c| c.id.to_string()).collect();
-        each(&ids, engine::Error::exit_code, |id| match engine.remove(id, &RemoveOptions::default()) {
-            // Somebody has started or removed it since it was looked at.
-            Err(error) if matches!(error.kind, Kind::WrongState | Kind::NotFound) => Ok(None),
-            removed => removed.map(|_| Some(id.to_owned())),
-        })
+        let removed = podwire.engine()?.prune_containers(|container| selection.fits(container))?;
+        removed.iter().try_for_each(|(id, _)| say(id))?;
+        Ok(0)
+    }
+}
+
+/// Podman's words for a filter that is none for pruning.
+pub(super) fn parse(flags: &[String]) -> Result<Filters, Failure> {
+    const KNOWN: &[&str] = &["label", "label!", "until"];
+    let key = |flag: &String| flag.split('=').next().unwrap_or_default().to_owned();
+    match flags.iter().filter(|flag| flag.contains('=')).map(key).find(|key| !KNOWN.contains(&key.as_str())) {
+        Some(wrong) => Err(Failure::new(format!("{wrong} is an invalid filter"))),
+        None => Filters::parse(flags, KNOWN),
+    }
+}
+
+/// The filters, read.
+pub(super) struct Selection<'a> {
+    filters: &'a Filters,
+    until: Option<Timestamp>,
+}
+
+impl<'a> Selection<'a> {
+    pub(super) fn read(filters: &'a Filters) -> Result<Self, Failure> {
+        let until = filters.one("until", |text| Ok(ages::parse_time(text, Timestamp::now())?))?;
+        Ok(Self { filters, until })
+    }
+
+    pub(super) fn fits(&self, container: &engine::Summary) -> bool {
+        self.filters.labels(&container.labels) && self.until.is_none_or(|until| container.created < until)
     }
 }

@@ -320,7 +320,6 @@ fn row(
         true => joined,
         false => joined.chars().take(COMMAND_MAX).collect::<String>() + "...",
     };
-    let labels: Vec<String> = c.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
     let networks: Vec<&str> = c.networks.iter().map(|(name, _)| name.as_str()).collect();
     let created = ages::ago(c.created, now);
     let pod = c.pod.as_ref().map_or_else(String::new, |(id, _)| if full { id.to_string() } else { id.short() });
@@ -331,7 +330,7 @@ fn row(
         Field::method("Created", created.as_str()),
         Field::method("RunningFor", created.as_str()),
         Field::method("CreatedAt", ages::go_time(c.created)),
-        Field::method("Labels", labels.join(",")),
+        Field::method("Labels", Value::text_map(&c.labels)),
         Field::method("Mounts", c.mounts.iter().map(|m| m.target.as_str()).collect::<Vec<_>>().join(",")),
         Field::method("Names", c.name.as_str()),
         Field::method("Networks", networks.join(",")),

@@ -15,6 +15,8 @@ mod everyday_commit;
 mod everyday_conf;
 mod everyday_json;
 mod everyday_run;
+mod everyday_system;
+mod everyday_tasks;
 mod everyday_volumes;
 mod faults;
 mod guards;
@@ -67,6 +69,8 @@ fn main() {
         everyday_conf::sentences(),
         everyday_json::sentences(),
         everyday_run::sentences(),
+        everyday_system::sentences(),
+        everyday_tasks::sentences(),
         everyday_volumes::sentences(),
         shares::sentences(),
         podman::sentences(),
