@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use images::{Level, View};
 use jiff::Timestamp;
 use model::ContainerId;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, chownat, fstat, mkdirat, openat, readlinkat, statat, symlinkat};
@@ -46,9 +47,6 @@ pub struct VolumeSummary {
     /// Is there nothing in it yet?
     pub empty: bool,
 }
-
-/// How the directory of a volume that is being removed begins: no volume is called so. The remover's number follows.
-const GONE: &str = ".gone-";
 
 impl Engine {
     /// What a `-v` means; nothing is made yet.
@@ -165,6 +163,35 @@ impl Engine {
         }
     }
 
+    /// Writes a volume's files as an archive.
+    pub fn export_volume(&self, name: &str, out: impl io::Write) -> Result<()> {
+        self.exported_volume(name, |levels| Ok(images::pack(levels, View::Plain, out)?))
+    }
+
+    /// The same to a file, which is there when it is whole.
+    pub fn export_volume_to_file(&self, name: &str, path: &Path) -> Result<()> {
+        self.exported_volume(name, |levels| Ok(images::pack_to_file(levels, View::Plain, path)?))
+    }
+
+    fn exported_volume(&self, name: &str, pack: impl FnOnce(&[Level<'_>]) -> Result<()>) -> Result<()> {
+        let directory = self.exact_volume(name)?;
+        pack(&[Level { directory: &directory, owners: None }])
+    }
+
+    /// Adds the files of an archive, compressed or not, to those of a volume.
+    pub fn import_volume(&self, name: &str, from: impl io::Read) -> Result<()> {
+        let directory = self.exact_volume(name)?;
+        Ok(images::unpack_plain(from, &directory, &images::Limits::STRANGERS)?)
+    }
+
+    /// Where the files of the volume with this whole name are.
+    fn exact_volume(&self, name: &str) -> Result<PathBuf> {
+        match check_name(name).is_ok() && self.store.read(|tx| tx.volume::<Volume>(name))?.is_some() {
+            true => Ok(self.volume_path(name)),
+            false => Err(Error::new(Kind::NotFound, format!("no such volume {name}"))),
+        }
+    }
+
     /// Removes a volume with its files; its name. `force`: with the containers that use it, which are stopped first
     /// when they run (`time` seconds after their stop signal they are killed).
     pub fn remove_volume(&mut self, name: &str, force: bool, time: Option<u32>) -> Result<String> {
@@ -179,8 +206,8 @@ impl Engine {
             }
         }
         let directory = self.volumes_path().join(&name);
-        let gone =
-            self.volumes_path().join(format!("{GONE}{}-{}", std::process::id(), crate::create::random_hex::<4>()?));
+        // No volume is called so.
+        let gone = self.volumes_path().join(linux::file::passing_name().map_err(Error::usage)?);
         let moved = std::cell::Cell::new(false);
         // In one transaction with the look at who uses it: a container made in between would lose its files. One that is
         // made from now on under this name has none of them.
@@ -222,26 +249,6 @@ impl Engine {
             tracing::warn!(%error, "a volume's files stay behind");
         }
         Ok(name)
-    }
-
-    /// Removes what removals that were killed have left of volumes.
-    pub(crate) fn volume_leftovers(&self) -> Result<()> {
-        let path = self.volumes_path();
-        let entries = match std::fs::read_dir(&path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-            entries => entries.map_err(|e| Error::at(path.display(), e))?,
-        };
-        for entry in entries {
-            let name = entry.map_err(|e| Error::at(path.display(), e))?.file_name();
-            let Some((pid, _)) = name.to_str().and_then(|name| name.strip_prefix(GONE)?.split_once('-')) else {
-                continue;
-            };
-            // One that is at it still needs no help.
-            if !pid.parse().is_ok_and(|pid: u32| Path::new("/proc").join(pid.to_string()).exists()) {
-                remove_tree(&path.join(&name))?;
-            }
-        }
-        Ok(())
     }
 
     /// Where volumes are: `NAME/_data` below it are the files of one.

@@ -33,6 +33,36 @@ pub fn write_atomic(path: &Path, content: &[u8], mode: u32, durability: Durabili
     Ok(())
 }
 
+/// How the name of something begins that is there for a moment. The number of the process whose it is follows.
+const PASSING: &str = ".podwire-";
+
+/// A name that nothing else has, for what this process is making or taking away: [`remove_leftovers`] knows it.
+pub fn passing_name() -> io::Result<String> {
+    Ok(format!("{PASSING}{}-{:016x}", std::process::id(), u64::from_ne_bytes(random()?)))
+}
+
+/// Removes what processes that have died have left in a directory under a [`passing_name`].
+pub fn remove_leftovers(directory: &Path) -> io::Result<()> {
+    let entries = match std::fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        let owner = name.to_str().and_then(|name| name.strip_prefix(PASSING)?.split_once('-')?.0.parse::<u32>().ok());
+        let is_left = owner.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists());
+        let removed = match entry.file_type() {
+            _ if !is_left => Ok(()),
+            Ok(kind) if kind.is_dir() => std::fs::remove_dir_all(entry.path()),
+            _ => std::fs::remove_file(entry.path()),
+        };
+        // Somebody else was faster.
+        removed.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })?;
+    }
+    Ok(())
+}
+
 /// A temporary file, removed when dropped unless kept.
 struct Staged {
     path: PathBuf,
@@ -41,7 +71,7 @@ struct Staged {
 
 impl Staged {
     fn create(directory: &Path, mode: u32) -> io::Result<Self> {
-        let path = directory.join(format!(".podwire-{:016x}", u64::from_ne_bytes(random()?)));
+        let path = directory.join(passing_name()?);
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
         let staged = Self { path, file };
         rustix::fs::fchmod(&staged.file, rustix::fs::Mode::from_raw_mode(mode))?;
@@ -76,6 +106,25 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"new");
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o666);
         assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_the_dead_have_left_is_removed_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let own = passing_name().unwrap();
+        // No process has so high a number (PID_MAX_LIMIT in include/linux/threads.h).
+        for name in [&own, ".podwire-4194305-1", ".podwire-x", "podwire-4194305-1"] {
+            std::fs::write(directory.path().join(name), "").unwrap();
+        }
+        std::fs::create_dir_all(directory.path().join(".podwire-4194306-1/below")).unwrap();
+        remove_leftovers(directory.path()).unwrap();
+        let mut left: Vec<_> =
+            std::fs::read_dir(&directory).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        left.sort();
+        let mut kept = vec![own, ".podwire-x".to_owned(), "podwire-4194305-1".to_owned()];
+        kept.sort();
+        assert_eq!(left, kept);
+        remove_leftovers(&directory.path().join("nothing")).unwrap();
     }
 
     #[test]

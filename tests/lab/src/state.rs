@@ -71,7 +71,11 @@ impl Lab {
             let name =
                 if line.is_empty() { state.split_whitespace().take(3).collect::<Vec<_>>().join(" ") } else { line };
             // Whoever starts netd has options of its own to tell it.
-            let name = if name.starts_with("podwire-netd ") { "podwire-netd" } else { name.trim() }.to_owned();
+            // One that follows a lookout that was killed is no copy of the relay.
+            let relay = ["podwire-relay ", "podwire-lookout "].iter().any(|own| name.starts_with(own));
+            let name = if relay { "podwire-relay".to_owned() } else { name };
+            let told = ["podwire-netd", "podwire-holder"].into_iter().find(|own| name.starts_with(&format!("{own} ")));
+            let name = told.unwrap_or(name.trim()).to_owned();
             let ours = [
                 "peer.py",
                 "dhcp.py",

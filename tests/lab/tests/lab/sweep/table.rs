@@ -234,7 +234,7 @@ pub(super) const VICTIMS: &[Victim] = &[
             None
         },
         command: "podwire kube play /run/lab/victim.yaml",
-        done: "[ $(podwire ps --format '{{.Names}}' | grep -c victim) = 2 ]",
+        done: "podwire ps --format '{{.Names}}' | grep -qx victim-web",
         sign: "victim|podman-default-kube-network",
         clear: "podwire kube down /run/lab/victim.yaml && podwire volume rm -f victim-data",
         ..IN_A_POD
