@@ -114,7 +114,11 @@ fn remove_groups() {
     for tree in below(Path::new("/sys/fs/cgroup")).chain(["/sys/fs/cgroup".into()]) {
         let ours =
             |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"podwire-"));
-        below(&tree).filter(ours).filter(is_old).for_each(|group| drop(std::fs::remove_dir(group)));
+        for group in below(&tree).filter(ours).filter(is_old) {
+            // Those of a pod's containers are in the pod's.
+            below(&group).filter(ours).for_each(|inner| drop(std::fs::remove_dir(inner)));
+            drop(std::fs::remove_dir(group));
+        }
     }
 }
 
