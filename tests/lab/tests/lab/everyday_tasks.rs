@@ -113,8 +113,8 @@ fn lives_are_looked_after(typed: &dyn Fn(&str) -> Run) {
     typed("podwire run -d --name failing --restart on-failure:2 banner false").ok();
     let tried = "podwire inspect -f '{{.State.Status}} {{.RestartCount}} {{.State.ExitCode}}' failing";
     assert_eq!(eventually(|| typed(tried), |run| run.out == "exited 2 1\n").out, "exited 2 1\n");
-    typed("podwire create --name ever --restart always banner").ok();
-    assert_eq!(out(typed, "podwire start --all --filter restart-policy=always"), "ever");
+    let ever = out(typed, "podwire create --name ever --restart always banner");
+    assert_eq!(out(typed, "podwire start --all --filter restart-policy=always"), ever);
     typed("podwire run -d --name well --health-cmd 'test -e /www/index.html' --health-interval 1s banner").ok();
     typed("podwire wait --condition healthy well && podwire healthcheck run well").ok();
     typed("podwire exec well rm /www/index.html").ok();
