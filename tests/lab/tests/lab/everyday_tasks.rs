@@ -115,7 +115,7 @@ fn lives_are_looked_after(typed: &dyn Fn(&str) -> Run) {
     assert_eq!(eventually(|| typed(tried), |run| run.out == "exited 2 1\n").out, "exited 2 1\n");
     let ever = out(typed, "podwire create --name ever --restart always banner");
     assert_eq!(out(typed, "podwire start --all --filter restart-policy=always"), ever);
-    typed("podwire run -d --name well --health-cmd 'test -e /www/index.html' --health-interval 1s banner").ok();
+    typed("podwire run -d --name well --health-cmd 'test -e /www/index.html' --health-interval 1s --health-retries 1 banner").ok();
     typed("podwire wait --condition healthy well && podwire healthcheck run well").ok();
     typed("podwire exec well rm /www/index.html").ok();
     assert_eq!(typed("podwire healthcheck run well").code(1).out, "unhealthy\n");
