@@ -207,7 +207,10 @@ impl Engine {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => {
                     Err(Error::at(format!("cannot remove {}", directory.display()), e))
                 }
-                done => Ok(moved.set(done.is_ok())),
+                done => {
+                    moved.set(done.is_ok());
+                    Ok(())
+                }
             }
         });
         if removed.is_err() && moved.get() {
