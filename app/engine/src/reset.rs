@@ -29,7 +29,7 @@ const ROOT: &[&str] = &["overlay-containers", "overlay", "volumes", crate::rootl
 
 /// What we have in a run root; what its holder needs goes with him.
 const RUN: &[&str] =
-    &["overlay-containers", "netd.log", "relay.log", "relay.sock", "relay.pid", "netns", "crun", "runc"];
+    &["overlay-containers", "pods", "netd.log", "relay.log", "relay.sock", "relay.pid", "netns", "crun", "runc"];
 
 impl Engine {
     /// Removes all containers, pods, images, volumes and networks, and every file of ours.

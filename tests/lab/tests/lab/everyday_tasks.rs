@@ -19,7 +19,8 @@ pub(crate) fn sentences() -> Vec<Sentence> {
 
 fn the_tasks_of_podmans_manual_are_done_by_root(lab: &Lab) {
     load(lab);
-    let typed = |line: &str| lab.host(&format!("cd /tmp && {line}"));
+    let here = lab.dir().display();
+    let typed = |line: &str| lab.host(&format!("cd {here} && {line}"));
     processes_are_run_and_looked_at(&typed);
     files_go_in_and_out(&typed);
     volumes_keep_data(&typed);
@@ -113,9 +114,9 @@ fn lives_are_looked_after(typed: &dyn Fn(&str) -> Run) {
     typed("podwire run -d --name failing --restart on-failure:2 banner false").ok();
     let tried = "podwire inspect -f '{{.State.Status}} {{.RestartCount}} {{.State.ExitCode}}' failing";
     assert_eq!(eventually(|| typed(tried), |run| run.out == "exited 2 1\n").out, "exited 2 1\n");
-    typed("podwire create --name ever --restart always banner").ok();
-    assert_eq!(out(typed, "podwire start --all --filter restart-policy=always"), "ever");
-    typed("podwire run -d --name well --health-cmd 'test -e /www/index.html' --health-interval 1s banner").ok();
+    let ever = out(typed, "podwire create --name ever --restart always banner");
+    assert_eq!(out(typed, "podwire start --all --filter restart-policy=always"), ever);
+    typed("podwire run -d --name well --health-cmd 'test -e /www/index.html' --health-interval 1s --health-retries 1 banner").ok();
     typed("podwire wait --condition healthy well && podwire healthcheck run well").ok();
     typed("podwire exec well rm /www/index.html").ok();
     assert_eq!(typed("podwire healthcheck run well").code(1).out, "unhealthy\n");
@@ -135,7 +136,8 @@ fn networks_and_images_are_used(typed: &dyn Fn(&str) -> Run) {
     typed("podwire network rm shop").refuses(2, "network is being used");
     assert_eq!(out(typed, "podwire port web"), "80/tcp -> 0.0.0.0:8080");
     eventually(|| typed("curl -sS -m 5 http://127.0.0.1:8080/"), |run| run.code == 0).ok().says(lab::BANNER);
-    typed("podwire tag banner shop/web:1 && podwire save -q -o web.tar shop/web:1 && podwire untag shop/web:1").ok();
+    typed("podwire tag banner shop/web:1 && podwire save -q -o web.tar shop/web:1 && podwire untag banner shop/web:1")
+        .ok();
     typed("podwire image exists shop/web:1").code(1);
     assert_eq!(out(typed, "podwire load -q -i web.tar"), "Loaded image: localhost/shop/web:1");
     let images = out(typed, "podwire images");
