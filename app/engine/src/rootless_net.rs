@@ -78,10 +78,20 @@ pub(crate) fn enter(options: &EngineOptions, needed: impl FnOnce() -> Result<boo
     let wrong = |e| Error::at("cannot enter the network namespace of the relay", e);
     match NetNs::open(&namespace_path()) {
         Ok(namespace) => go(&namespace).map_err(wrong)?,
-        Err(_) if needed()? => make(options)?,
-        Err(_) => {}
+        Err(error) if is_not_there(&error) => {
+            if needed()? {
+                make(options)?;
+            }
+        }
+        // It may be there, and others be in it, though we cannot open it: say for want of descriptors.
+        Err(error) => return Err(wrong(error)),
     }
     Ok(lock)
+}
+
+/// No file, or one that names no namespace: what a reboot or an unmount leaves.
+fn is_not_there(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::InvalidInput)
 }
 
 fn lock_path() -> PathBuf {
