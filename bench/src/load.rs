@@ -3,6 +3,7 @@
 //! ```text
 //!   podwire-bench --load serve ADDRESS              a server of all kinds, until its standard input ends
 //!   podwire-bench --load KIND ADDRESS N MS …        one piece of work; prints its numbers on one line
+//!   podwire-bench --load first ADDRESS ENTER …      how long a program takes to let the first octet through
 //! ```
 //!
 //! **Protocol.** A connection's first octet says what it is for: `u` count what comes and say how much at the end,
@@ -10,9 +11,12 @@
 //! many, `d` send for as many milliseconds as follow.
 
 use std::collections::HashMap;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -22,7 +26,11 @@ use rustix::event::epoll;
 pub(crate) const ARGUMENT: &str = "--load";
 
 /// No answer is waited for longer.
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(10);
+/// A stream that stands still for so long has failed: pasta's uploads at MTU 1500 do.
+const STANDSTILL: Duration = Duration::from_secs(3);
+/// Who knocks at a way that is not there yet tries again after this.
+const KNOCK: Duration = Duration::from_millis(2);
 /// Octets of a datagram.
 const DATAGRAM: usize = 1400;
 /// Octets that may wait to be read, as far as net.core.rmem_max allows.
@@ -45,7 +53,9 @@ pub(crate) fn main(arguments: &[String]) -> Result<()> {
             Ok(())
         }
         ["idle", to, n, ms, pid] => idle(&work(to, n, ms)?, pid),
-        _ => bail!("{ARGUMENT} serve ADDRESS | KIND ADDRESS N MS"),
+        ["knock", to] => knock(to.parse()?),
+        ["first", to, enter, program, ref arguments @ ..] => first(to, enter, program, arguments),
+        _ => bail!("{ARGUMENT} serve ADDRESS | KIND ADDRESS N MS | first ADDRESS ENTER PROGRAM …"),
     }
 }
 
@@ -72,8 +82,8 @@ impl Work {
 
     fn open(&self) -> io::Result<TcpStream> {
         let stream = TcpStream::connect_timeout(&self.to, PATIENCE)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(STANDSTILL))?;
+        stream.set_write_timeout(Some(STANDSTILL))?;
         Ok(stream)
     }
 
@@ -210,6 +220,53 @@ fn idle(work: &Work, pid: &str) -> Result<()> {
     let streams = (0..work.n).map(|_| work.open()).collect::<io::Result<Vec<_>>>()?;
     std::thread::sleep(work.time);
     println!("{:.1} {}", memory(pid)?, streams.len());
+    Ok(())
+}
+
+/// Says when it begins to try, and when an octet has come back.
+fn knock(to: SocketAddr) -> Result<()> {
+    println!("ready");
+    let begun = Instant::now();
+    let tried = || -> io::Result<()> {
+        let mut stream = TcpStream::connect_timeout(&to, KNOCK)?;
+        stream.write_all(b"c")?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.read_exact(&mut [0])
+    };
+    while tried().is_err() {
+        if begun.elapsed() > PATIENCE {
+            bail!("nothing came from {to}");
+        }
+        std::thread::sleep(Duration::from_micros(100));
+    }
+    println!("in");
+    Ok(())
+}
+
+/// Milliseconds from the start of a program, which makes a way out of the namespace that `enter` leads into, to the
+/// first octet that came by it. The program's standard input is a conversation in which podwire's relay is greeted.
+fn first(to: &str, enter: &str, program: &str, arguments: &[&str]) -> Result<()> {
+    let us = std::env::current_exe()?;
+    let knock = format!("exec {enter} {} {ARGUMENT} knock {to}", us.display());
+    let mut knocking = Command::new("sh").args(["-c", &knock]).stdout(Stdio::piped()).spawn()?;
+    let mut said = io::BufReader::new(knocking.stdout.take().context("it is piped")?).lines();
+    said.next().context("it does not begin")??;
+    let (talk, theirs) = linux::Packets::pair()?;
+    talk.send(b"\"Hello\"", None)?;
+    let begun = Instant::now();
+    let mut serving = Command::new(program);
+    // By which podwire knows what it is.
+    serving.arg0(Path::new(program).file_name().context("a program has a name")?);
+    let mut serving = serving.args(arguments).stdin(OwnedFd::from(theirs)).spawn()?;
+    let came = said.next().is_some_and(|line| line.is_ok_and(|line| line == "in"));
+    let took = begun.elapsed();
+    serving.kill()?;
+    serving.wait()?;
+    knocking.wait()?;
+    if !came {
+        bail!("{program} made no way to {to}");
+    }
+    println!("{:.1}", took.as_secs_f64() * 1e3);
     Ok(())
 }
 

@@ -60,7 +60,12 @@ struct Via {
 pub(crate) fn measure(rounds: usize, only: &str) -> Result<()> {
     let site = Site::make()?;
     let mut table = Table::new(&site.all);
-    table.goals.extend(site.memory()?);
+    if "memory".contains(only) || only.is_empty() {
+        table.goals.extend(site.memory()?);
+    }
+    if "start".contains(only) || only.is_empty() {
+        table.goals.extend(site.starts(rounds)?);
+    }
     let is_wanted = |case: &Case| only.split(',').any(|word| case.name.contains(word));
     for case in cases().into_iter().filter(is_wanted) {
         table.measure(&site, &case, rounds)?;
@@ -87,6 +92,17 @@ enum From {
     Container,
     Outside,
     Host,
+}
+
+/// How somebody is started who makes a way out of a namespace.
+struct Start {
+    name: &'static str,
+    user: u32,
+    /// What leads into the user namespace that it works in.
+    before: String,
+    /// What leads into the namespace.
+    enter: String,
+    program: String,
 }
 
 /// One kind of work.
@@ -272,6 +288,97 @@ impl Site {
             stat.split(' ').next()?.parse::<f64>().ok()
         });
         Some(times.sum::<f64>() / 1e9)
+    }
+
+    /// How long it takes from the start of who makes a way out of a namespace to the first octet that came by it. Prints,
+    /// and says whether the goal for podwire's is met.
+    fn starts(&self, rounds: usize) -> Result<Option<String>> {
+        let mut goal = None;
+        println!("\n## Start to first octet, ms\n\n| | median | longest |\n|---|---|---|");
+        for start in [self.relay_start()?, self.pasta_start()?, self.slirp_start()?].into_iter().flatten() {
+            let Start { name, user, before, enter, program } = start;
+            let line = format!(
+                "setpriv --reuid {user} --regid {user} --clear-groups {before} \
+                 timeout 20 {} first {OUTSIDE4}:{PORT} '{enter}' {program}",
+                us()
+            );
+            let mut times = Vec::new();
+            for _ in 0..rounds.max(3) {
+                let run = self.lab.quietly(&line);
+                let took = run.out.lines().last().and_then(|line| line.trim().parse::<f64>().ok());
+                times.push(took.with_context(|| format!("{name}: {}{}", run.out, run.err))?);
+            }
+            let longest = times.iter().copied().fold(0.0, f64::max);
+            let median = median(times);
+            println!("| {name} | {:.1} | {longest:.1} |", median.unwrap_or_default());
+            if name == OURS {
+                goal = Some(goal_line("ms from the relay's start to the first octet", "", median, Bound::AtMost(10.0)));
+            }
+        }
+        Ok(goal)
+    }
+
+    /// A relay alone, with a namespace and one beside it whose way out it is.
+    fn relay_start(&self) -> Result<Option<Start>> {
+        let (user, inside, dir) = (PEER_USER_ID + 3, file("start.inside"), file("start"));
+        let made = self.lab.host(&format!(
+            "set -e
+             mkdir -p {dir}; chown {user} {dir}; ln -s $(command -v podwire) {dir}/podwire-relay
+             setpriv --reuid {user} --regid {user} --clear-groups unshare -Urn sh -c '
+                 set -e
+                 unshare -n sleep 7200 & echo $! >{inside}; echo $$ >{inside}.relay; sleep 0.3
+                 inside=\"nsenter -t $! -n\"
+                 ip link set lo up; $inside ip link set lo up
+                 ip link add v0 mtu 65520 type veth peer name eth0 mtu 65520 netns $!
+                 ip addr add 10.42.0.1/16 dev v0; ip link set v0 up
+                 $inside ip addr add 10.42.0.2/16 dev eth0; $inside ip link set eth0 up
+                 $inside ip route add default via 10.42.0.1
+                 touch {inside}.done; exec sleep 7200' >/dev/null 2>&1 </dev/null &
+             timeout 10 sh -c 'until [ -e {inside}.done ]; do sleep 0.05; done'"
+        ));
+        ensure!(made.code == 0, "{}{}", made.out, made.err);
+        let read = |path: &str| self.lab.host(&format!("cat {path}")).out.trim().to_owned();
+        let (inside, relay) = (read(&inside), read(&format!("{inside}.relay")));
+        let order = format!(
+            r#"{{"namespace":"/proc/{relay}/ns/net","socket":"{dir}/s","pid":"{dir}/p","log":"{dir}/l","mtu":65520}}"#
+        );
+        Ok(Some(Start {
+            name: OURS,
+            user,
+            before: format!("nsenter -t {relay} -U --preserve-credentials"),
+            enter: format!("nsenter -t {inside} -n"),
+            program: format!("{dir}/podwire-relay '{order}'"),
+        }))
+    }
+
+    fn pasta_start(&self) -> Result<Option<Start>> {
+        let program = |pid: &str| format!("pasta --config-net -t none -u none -T none -U none -f {pid}");
+        self.peer_start("pasta", PEER_USER_ID, program)
+    }
+
+    fn slirp_start(&self) -> Result<Option<Start>> {
+        self.peer_start("slirp4netns", PEER_USER_ID + 2, |pid| format!("slirp4netns -c -m 65520 {pid} tap0"))
+    }
+
+    /// One that is given a process in the namespace.
+    fn peer_start(&self, name: &'static str, user: u32, program: impl Fn(&str) -> String) -> Result<Option<Start>> {
+        if !Path::new("/usr/bin").join(name).exists() {
+            return Ok(None);
+        }
+        let inside = file(&format!("{name}.start"));
+        let made = self.lab.host(&format!(
+            "setpriv --reuid {user} --regid {user} --clear-groups \
+             unshare -Urn sh -c 'echo $$ >{inside}; exec sleep 7200' >/dev/null 2>&1 </dev/null &
+             timeout 10 sh -c 'until [ -s {inside} ]; do sleep 0.05; done'; cat {inside}"
+        ));
+        let pid = made.out.trim();
+        Ok(Some(Start {
+            name,
+            user,
+            before: String::new(),
+            enter: format!("nsenter -t {pid} -U -n --preserve-credentials"),
+            program: program(pid),
+        }))
     }
 
     /// How much memory the workers have with connections on which nothing happens. Prints, and says whether the goal

@@ -79,7 +79,9 @@ fuzz_target!(|input: &[u8]| {
             1 => client.handle(Event::Frame(&framed(step)), now),
             2 | 3 => client.handle(Event::Frame(&framed(&reply(transaction, step))), now),
             4 => {
-                now += Duration::from_millis(step.iter().fold(1, |sum: u64, n| sum.wrapping_mul(16).wrapping_add((*n).into())) % 100_000_000);
+                now += Duration::from_millis(
+                    step.iter().fold(1, |sum: u64, n| sum.wrapping_mul(16).wrapping_add((*n).into())) % 100_000_000,
+                );
                 client.handle(Event::Tick, now);
             }
             _ if step.is_empty() => client.handle(Event::Release, now),

@@ -68,7 +68,8 @@ fuzz_target!(|input: &[u8]| {
                 client.handle(Event::Frame(&datagram(&message)), now);
             }
             4 => {
-                let ms = step.iter().fold(1, |sum: u64, n| sum.wrapping_mul(16).wrapping_add((*n).into())) % 100_000_000;
+                let ms =
+                    step.iter().fold(1, |sum: u64, n| sum.wrapping_mul(16).wrapping_add((*n).into())) % 100_000_000;
                 now += Duration::from_millis(ms);
                 client.handle(Event::Tick, now);
             }

@@ -19,7 +19,8 @@ fuzz_target!(|text: &str| {
     match kube::read(text, &[text.to_owned()], &around).or_else(|_| kube::read(text, &[], &around)) {
         Ok(plays) => {
             let names = kube::names(text).expect("what is played can be taken down");
-            let played: Vec<String> = plays.iter().filter_map(|play| Some(play.pod.name.as_ref()?.to_string())).collect();
+            let played: Vec<String> =
+                plays.iter().filter_map(|play| Some(play.pod.name.as_ref()?.to_string())).collect();
             assert_eq!(names.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>(), played);
             for volume in plays.iter().flat_map(|play| &play.containers).flat_map(|container| &container.volumes) {
                 assert!(volume.target.starts_with('/'), "{volume:?}");

@@ -6,4 +6,5 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|text: &str| {
     linux::fuzzing::process(text);
     linux::fuzzing::proc_files(text);
+    engine::fuzzing::statistics(text);
 });

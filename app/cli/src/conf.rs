@@ -10,9 +10,30 @@
 
 use std::path::{Path, PathBuf};
 
+use engine::SubnetPool;
+use model::Subnet;
 use toml::{Table, Value};
 
 use crate::outcome::{Failure, plain};
+
+/// What is set about the networks of containers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct NetworkDefaults {
+    /// `netns`: `--network`, where that is not typed.
+    pub(crate) mode: Option<String>,
+    /// `default_network`, when it is not Podman's.
+    pub(crate) name: Option<String>,
+    /// `default_rootless_network_cmd`
+    pub(crate) rootless: Option<String>,
+    /// `pasta_options`
+    pub(crate) pasta: Vec<String>,
+    /// `network_cmd_options`
+    pub(crate) slirp4netns: Vec<String>,
+    /// `base_hosts_file`
+    pub(crate) base_hosts: Option<String>,
+    /// `host_containers_internal_ip`
+    pub(crate) host_internal: Option<String>,
+}
 
 /// The files together.
 #[derive(Debug, Default)]
@@ -57,25 +78,103 @@ impl Conf {
         self.get("containers", "default_capabilities").map(|_| self.list("containers", "default_capabilities"))
     }
 
-    /// The OCI runtime.
-    pub(crate) fn runtime(&self) -> Option<String> {
-        let name = self.get("engine", "runtime")?.as_str()?;
+    /// The OCI runtime that is set, or the `typed` one: a path, where a table names some for it.
+    pub(crate) fn runtime(&self, typed: Option<&str>) -> Option<String> {
+        let name = typed.or_else(|| self.text("engine", "runtime"))?;
         let paths = self.get("engine", "runtimes").and_then(|all| all.get(name)).and_then(Value::as_array);
         let there = paths.into_iter().flatten().filter_map(Value::as_str).find(|path| Path::new(path).is_file());
         Some(there.unwrap_or(name).to_owned())
     }
 
-    /// The flags of `run` and `create` that these settings stand for, but for lists that `typed` gives anew.
-    pub(crate) fn flags(&self, typed: &[String]) -> Vec<String> {
+    /// A text that is not empty.
+    fn text(&self, table: &str, key: &str) -> Option<&str> {
+        self.get(table, key)?.as_str().filter(|text| !text.is_empty())
+    }
+
+    /// `userns`
+    pub(crate) fn userns(&self) -> Option<String> {
+        self.text("containers", "userns").map(str::to_owned)
+    }
+
+    /// `NAME=VALUE` for podwire itself: proxies, mostly.
+    pub(crate) fn own_env(&self) -> Vec<(String, String)> {
+        let pairs = self.list("engine", "env").into_iter();
+        pairs.filter_map(|text| text.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()))).collect()
+    }
+
+    /// `network_config_dir`
+    pub(crate) fn network_config_dir(&self) -> Option<PathBuf> {
+        self.text("network", "network_config_dir").map(PathBuf::from)
+    }
+
+    /// `default_subnet`
+    pub(crate) fn default_subnet(&self) -> Result<Option<Subnet>, Failure> {
+        let read = |text: &str| {
+            let subnet = text.parse().ok().filter(Subnet::is_ipv4);
+            subnet.ok_or_else(|| wrong("default_subnet", format!("{text:?} is no IPv4 subnet, such as 10.88.0.0/16")))
+        };
+        self.text("network", "default_subnet").map(read).transpose()
+    }
+
+    /// `default_subnet_pools`
+    pub(crate) fn subnet_pools(&self) -> Result<Option<Vec<SubnetPool>>, Failure> {
+        let Some(pools) = self.get("network", "default_subnet_pools").and_then(Value::as_array) else {
+            return Ok(None);
+        };
+        let read = |pool: &Value| {
+            let base = pool.get("base").and_then(Value::as_str).and_then(|text| text.parse().ok());
+            let size = pool.get("size").and_then(Value::as_integer).and_then(|size| u8::try_from(size).ok());
+            let pool = base.zip(size).and_then(|(base, size)| SubnetPool::new(base, size));
+            pool.ok_or_else(|| {
+                let text = "each is an IPv4 range and the length of its pieces: {base = \"10.89.0.0/16\", size = 24}";
+                wrong("default_subnet_pools", text)
+            })
+        };
+        pools.iter().map(read).collect::<Result<_, _>>().map(Some)
+    }
+
+    /// What is set about the networks of containers.
+    pub(crate) fn network(&self) -> NetworkDefaults {
+        let text = |table: &str, key: &str| self.text(table, key).map(str::to_owned);
+        NetworkDefaults {
+            mode: text("containers", "netns"),
+            name: text("network", "default_network").filter(|name| name != model::network::DEFAULT_NETWORK),
+            rootless: text("network", "default_rootless_network_cmd"),
+            pasta: self.list("network", "pasta_options"),
+            slirp4netns: self.list("engine", "network_cmd_options"),
+            base_hosts: text("containers", "base_hosts_file"),
+            host_internal: text("containers", "host_containers_internal_ip"),
+        }
+    }
+
+    /// The flags of a command that these settings stand for, but for lists that `typed` gives anew.
+    pub(crate) fn flags(&self, command: &str, typed: &[String]) -> Vec<String> {
+        match command {
+            "run" | "create" => [self.of_containers(typed), self.of_command(command)].concat(),
+            _ => self.of_command(command),
+        }
+    }
+
+    fn of_command(&self, command: &str) -> Vec<String> {
+        let of_it = OF_COMMANDS.iter().filter(|(commands, ..)| commands.contains(&command));
+        of_it.filter_map(|(_, key, flag)| Some(format!("--{flag}={}", self.scalar(key)?))).collect()
+    }
+
+    /// `KEY` of `[containers]`, or `TABLE.KEY`.
+    fn scalar(&self, key: &str) -> Option<String> {
+        let (table, key) = key.split_once('.').unwrap_or(("containers", key));
+        match self.get(table, key)? {
+            Value::String(text) if !text.is_empty() => Some(text.clone()),
+            Value::Integer(number) => Some(number.to_string()),
+            Value::Boolean(on) => Some(on.to_string()),
+            _ => None,
+        }
+    }
+
+    fn of_containers(&self, typed: &[String]) -> Vec<String> {
         let mut flags = Vec::new();
         for (key, flag) in SCALARS {
-            let (table, key) = key.split_once('.').unwrap_or(("containers", key));
-            let text = match self.get(table, key) {
-                Some(Value::String(text)) if !text.is_empty() => text.clone(),
-                Some(Value::Integer(number)) => number.to_string(),
-                Some(Value::Boolean(on)) => on.to_string(),
-                _ => continue,
-            };
+            let Some(text) = self.scalar(key) else { continue };
             // Set for Podman, which has it; the container's log is as good in our own file.
             if *flag == "log-driver" && text == "journald" {
                 continue;
@@ -85,6 +184,14 @@ impl Conf {
         if let Some(size) = self.get("containers", "log_size_max").and_then(Value::as_integer).filter(|size| *size > 0)
         {
             flags.push(format!("--log-opt=max-size={size}"));
+        }
+        if let Some(tag) = self.text("containers", "log_tag") {
+            flags.push(format!("--log-opt=tag={tag}"));
+        }
+        if let Some(profile) = self.text("containers", "seccomp_profile")
+            && !typed.iter().any(|arg| arg.contains("seccomp="))
+        {
+            flags.push(format!("--security-opt=seccomp={profile}"));
         }
         for (key, flag) in LISTS {
             let values = self.list("containers", key).into_iter();
@@ -115,6 +222,7 @@ const SCALARS: &[(&str, &str)] = &[
     ("ipcns", "ipc"),
     ("log_driver", "log-driver"),
     ("no_hosts", "no-hosts"),
+    ("oom_score_adj", "oom-score-adj"),
     ("pidns", "pid"),
     ("pids_limit", "pids-limit"),
     ("privileged", "privileged"),
@@ -124,6 +232,17 @@ const SCALARS: &[(&str, &str)] = &[
     ("umask", "umask"),
     ("utsns", "uts"),
 ];
+
+/// Settings with one value that are flags of some commands.
+const OF_COMMANDS: &[(&[&str], &str, &str)] = &[
+    (&["run", "start", "attach"], "engine.detach_keys", "detach-keys"),
+    (&["push"], "engine.compression_format", "compression-format"),
+    (&["save"], "engine.multi_image_archive", "multi-image-archive"),
+];
+
+fn wrong(key: &str, what: impl std::fmt::Display) -> Failure {
+    Failure::new(format!("containers.conf: {key}: {what}"))
+}
 
 /// Settings that are there beside what is typed; of two for one name the typed one counts.
 const LISTS: &[(&str, &str)] = &[
@@ -210,7 +329,7 @@ mod tests {
             "[containers]\npids_limit = 100\ninit = true\ntz = \"local\"\nnew_key = 7\nvolumes = [\"/a:/b\"]\nlog_size_max = 5\n[other]\nx = 1\n",
         ]);
         assert_eq!(
-            conf.flags(&[]),
+            conf.flags("create", &[]),
             ["--init=true", "--pids-limit=100", "--tz=local", "--log-opt=max-size=5", "--volume=/a:/b"]
         );
     }
@@ -218,8 +337,42 @@ mod tests {
     #[test]
     fn servers_that_are_typed_take_the_place_of_those_that_are_set() {
         let conf = conf(&["[containers]\ndns_servers = [\"1.1.1.1\", \"2.2.2.2\"]\n"]);
-        assert_eq!(conf.flags(&["img".to_owned()]), ["--dns=1.1.1.1", "--dns=2.2.2.2"]);
-        assert!(conf.flags(&["--dns=9.9.9.9".to_owned()]).is_empty());
+        assert_eq!(conf.flags("create", &["img".to_owned()]), ["--dns=1.1.1.1", "--dns=2.2.2.2"]);
+        assert!(conf.flags("run", &["--dns=9.9.9.9".to_owned()]).is_empty());
+    }
+
+    #[test]
+    fn each_command_has_its_own_settings() {
+        let conf =
+            conf(&["[engine]\ndetach_keys = \"ctrl-x\"\ncompression_format = \"zstd\"\n[containers]\ntz = \"UTC\"\n"]);
+        assert_eq!(conf.flags("push", &[]), ["--compression-format=zstd"]);
+        assert_eq!(conf.flags("attach", &[]), ["--detach-keys=ctrl-x"]);
+        assert_eq!(conf.flags("run", &[]), ["--tz=UTC", "--detach-keys=ctrl-x"]);
+        assert!(conf.flags("ps", &[]).is_empty());
+    }
+
+    #[test]
+    fn subnets_are_read_and_what_is_none_is_told() {
+        let read = |text: &str| conf(&[&format!("[network]\n{text}\n")]);
+        assert_eq!(read("default_subnet = \"10.99.0.0/16\"").default_subnet().unwrap(), "10.99.0.0/16".parse().ok());
+        assert!(read("default_subnet = \"fd00::/64\"").default_subnet().is_err());
+        let pools = read("default_subnet_pools = [{\"base\" = \"172.20.0.0/16\", \"size\" = 24}]").subnet_pools();
+        assert_eq!(pools.unwrap().unwrap().len(), 1);
+        for wrong in
+            ["[{base = \"172.20.0.0/16\"}]", "[{base = \"x\", size = 24}]", "[{base = \"10.0.0.0/16\", size = 8}]"]
+        {
+            let failure = read(&format!("default_subnet_pools = {wrong}")).subnet_pools().unwrap_err();
+            assert!(failure.message.contains("size = 24"), "{}", failure.message);
+        }
+        assert_eq!(read("").subnet_pools().unwrap(), None);
+    }
+
+    #[test]
+    fn a_runtime_is_a_path_where_a_table_names_one_that_is_there() {
+        let conf = conf(&["[engine]\nruntime = \"mine\"\n[engine.runtimes]\nmine = [\"/nonexistent\", \"/bin/sh\"]\n"]);
+        assert_eq!(conf.runtime(None).as_deref(), Some("/bin/sh"));
+        assert_eq!(conf.runtime(Some("mine")).as_deref(), Some("/bin/sh"));
+        assert_eq!(conf.runtime(Some("runc")).as_deref(), Some("runc"));
     }
 
     #[test]
@@ -227,7 +380,7 @@ mod tests {
         let first = "[containers]\nenv = [\"A=1\"]\numask = \"0077\"\n[engine]\nstop_timeout = 5\n";
         let conf = conf(&[first, "[containers]\nenv = [\"B=2\", {append = true}]\numask = \"0022\"\n"]);
         assert_eq!(conf.env(), ["A=1", "B=2"]);
-        assert_eq!(conf.flags(&[]), ["--stop-timeout=5", "--umask=0022"]);
+        assert_eq!(conf.flags("create", &[]), ["--stop-timeout=5", "--umask=0022"]);
         assert!(Conf::default().add("[containers\n").is_err());
     }
 

@@ -28,6 +28,8 @@ pub(crate) struct Entry {
     pub(crate) about: &'static str,
     /// What follows the name in the usage line.
     pub(crate) usage: &'static str,
+    /// Not in lists of commands: for those who build packages of podwire.
+    pub(crate) hidden: bool,
     arguments: fn(Clap) -> Clap,
     run: fn(&ArgMatches, &Podwire) -> Outcome,
 }
@@ -47,6 +49,7 @@ impl Entry {
             names,
             about,
             usage,
+            hidden: false,
             arguments: C::augment_args,
             run: |matches, podwire| match C::from_arg_matches(matches) {
                 Ok(command) => command.run(podwire),
@@ -55,9 +58,23 @@ impl Entry {
         }
     }
 
+    /// One that lists of commands leave out.
+    pub(crate) const fn hidden<C: Command>(
+        names: &'static [&'static str],
+        about: &'static str,
+        usage: &'static str,
+    ) -> Self {
+        Self { hidden: true, ..Self::new::<C>(names, about, usage) }
+    }
+
+    /// Its own flags as they are written down, before [`as_pflag`].
+    pub(crate) fn definitions(&self) -> Clap {
+        (self.arguments)(Clap::new(self.names[0]))
+    }
+
     /// The command with its own flags only.
     pub(crate) fn clap(&self) -> Clap {
-        as_pflag((self.arguments)(Clap::new(self.names[0])))
+        as_pflag(self.definitions())
     }
 
     fn clap_with_globals(&self) -> Clap {
@@ -67,7 +84,12 @@ impl Entry {
 
 /// The flags that every command takes.
 pub(crate) fn global_clap() -> Clap {
-    as_pflag(Global::augment_args(Clap::new("podwire")))
+    as_pflag(global_definitions())
+}
+
+/// As they are written down.
+pub(crate) fn global_definitions() -> Clap {
+    Global::augment_args(Clap::new("podwire"))
 }
 
 /// pflag's rules: values may begin with `-`, switches take `=false`.
@@ -159,8 +181,8 @@ pub(crate) fn run(argv: Vec<OsString>) -> Outcome {
     let Some(entry) = route.entry else {
         return run_noun(&route);
     };
-    if matches!(entry.names[0], "run" | "create") && !route.arguments.iter().any(|arg| arg == "--help") {
-        let defaults = Conf::read()?.flags(&route.arguments);
+    if !route.arguments.iter().any(|arg| arg == "--help") {
+        let defaults = Conf::read()?.flags(entry.names[0], &route.arguments);
         route.arguments.splice(0..0, defaults);
     }
     let name = entry.names.iter().find(|n| **n == route.words).copied().unwrap_or(entry.names[0]);

@@ -45,7 +45,7 @@ fn podwire(command: &'static str) -> Podwire {
         let matches = global_clap().try_get_matches_from(["podwire"]).expect("no flag is needed");
         Global::from_arg_matches(&matches).expect("as before")
     });
-    Podwire { global: GLOBAL.clone(), argv: Vec::new(), command }
+    Podwire::where_nothing_is_set(GLOBAL.clone(), command)
 }
 
 /// `FLAG VALUE` lines as words for `clap`, without flags that it does not have or that read files.
@@ -117,8 +117,9 @@ pub fn containers_conf(text: &str) {
             return;
         }
     }
-    let _ = (conf.env(), conf.capabilities(), conf.runtime());
-    let words = conf.flags(&[]);
+    let _ = (conf.env(), conf.capabilities(), conf.runtime(None));
+    let _ = (conf.network(), conf.default_subnet(), conf.subnet_pools(), conf.own_env(), conf.userns());
+    let words = conf.flags("create", &[]);
     assert!(words.iter().all(|word| word.starts_with("--") && word.contains('=')), "{words:?}");
     let is_file = |word: &String| FILES.iter().any(|file| word.starts_with(&format!("--{file}=")));
     let words = words.into_iter().filter(|word| !is_file(word)).chain(["image".to_owned()]);

@@ -2,8 +2,9 @@
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
-use engine::rootless::Environment;
+use engine::rootless::{Environment, Located};
 use engine::{Engine, EngineOptions, Summary};
 
 use crate::conf::Conf;
@@ -75,9 +76,23 @@ impl Global {
     }
 }
 
-/// Commands that start containers, or something in them.
-const RUNTIME_CALLERS: &[&str] =
-    &["run", "start", "restart", "exec", "container run", "container start", "container restart", "container exec"];
+/// Commands that make or start containers, or something in them, or speak of the runtime.
+const RUNTIME_CALLERS: &[&str] = &[
+    "run",
+    "create",
+    "start",
+    "restart",
+    "exec",
+    "info",
+    "container run",
+    "container create",
+    "container start",
+    "container restart",
+    "container exec",
+    "kube play",
+    "play kube",
+    "system info",
+];
 
 /// What a command is given.
 pub(crate) struct Podwire {
@@ -86,14 +101,33 @@ pub(crate) struct Podwire {
     pub(crate) argv: Vec<String>,
     /// The command's name as called: `network ls`.
     pub(crate) command: &'static str,
+    conf: OnceLock<Conf>,
 }
 
 impl Podwire {
     pub(crate) fn new(global: Global, argv: Vec<String>, command: &'static str) -> Result<Self, Failure> {
-        let podwire = Self { global, argv, command };
+        let podwire = Self { global, argv, command, conf: OnceLock::new() };
         podwire.start_log()?;
         podwire.global.check_choices()?;
+        let own = podwire.conf()?.own_env();
+        if !own.is_empty() {
+            engine::set_environment(&own)?;
+        }
         Ok(podwire)
+    }
+
+    /// containers.conf, which is read once.
+    pub(crate) fn conf(&self) -> Result<&Conf, Failure> {
+        if let Some(conf) = self.conf.get() {
+            return Ok(conf);
+        }
+        let conf = Conf::read()?;
+        Ok(self.conf.get_or_init(|| conf))
+    }
+
+    /// On a machine where nothing is set, for tests.
+    pub(crate) fn where_nothing_is_set(global: Global, command: &'static str) -> Self {
+        Self { global, argv: Vec::new(), command, conf: OnceLock::from(Conf::default()) }
     }
 
     fn start_log(&self) -> Result<(), Failure> {
@@ -128,11 +162,9 @@ impl Podwire {
     /// What the global flags and the environment say.
     pub(crate) fn options(&self) -> Result<EngineOptions, Failure> {
         let Global { root, runroot, tmpdir, network_config_dir, runtime, .. } = &self.global;
+        let conf = self.conf()?;
         let given = |path: &Option<PathBuf>| path.as_deref().map(absolute).transpose();
-        let set = |variable| std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let environment =
-            Environment { home: set("HOME"), data_home: set("XDG_DATA_HOME"), runtime_dir: set("XDG_RUNTIME_DIR") };
-        let located = engine::rootless::locate(given(root)?, given(runroot)?, &environment)?;
+        let located = locate(given(root)?, given(runroot)?)?;
         if let Some(warning) = located.warning {
             tracing::warn!("{warning}");
         }
@@ -140,13 +172,15 @@ impl Podwire {
             tmpdir: given(tmpdir)?.unwrap_or_else(|| located.runroot.join("tmp")),
             root: located.root,
             runroot: located.runroot,
-            network_config_dir: given(network_config_dir)?,
+            network_config_dir: given(network_config_dir)?.or_else(|| conf.network_config_dir()),
             rootless: located.rootless,
             runtime: match runtime {
                 // Only those that call it ask for it.
-                None if RUNTIME_CALLERS.contains(&self.command) => Conf::read()?.runtime(),
-                given => given.clone(),
+                None if !RUNTIME_CALLERS.contains(&self.command) => None,
+                typed => conf.runtime(typed.as_deref()),
             },
+            default_subnet: conf.default_subnet()?,
+            subnet_pools: conf.subnet_pools()?,
         })
     }
 
@@ -185,6 +219,14 @@ impl Podwire {
     pub(crate) fn usage(&self, message: impl std::fmt::Display) -> Failure {
         flags::usage(self.command, message)
     }
+}
+
+/// Where things are, by the flags and the environment.
+pub(crate) fn locate(root: Option<PathBuf>, runroot: Option<PathBuf>) -> Result<Located, Failure> {
+    let set = |variable| std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let environment =
+        Environment { home: set("HOME"), data_home: set("XDG_DATA_HOME"), runtime_dir: set("XDG_RUNTIME_DIR") };
+    Ok(engine::rootless::locate(root, runroot, &environment)?)
 }
 
 /// An absolute path; what does not exist yet is taken from the current directory.

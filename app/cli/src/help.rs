@@ -33,6 +33,7 @@ pub(crate) fn noun(noun: &str) -> Outcome {
     );
     let mut rows: Vec<(&str, &str)> = COMMANDS
         .iter()
+        .filter(|entry| !entry.hidden)
         .flat_map(|entry| entry.names.iter().map(move |name| (*name, entry.about)))
         .filter_map(|(name, about)| Some((name.strip_prefix(&path)?, about)))
         .filter(|(name, _)| !name.contains(' '))

@@ -39,6 +39,7 @@ mod registry_access;
 mod sizes;
 mod table;
 mod template;
+mod tree;
 mod unsupported;
 mod volumes;
 
@@ -79,7 +80,8 @@ pub fn main() -> ExitCode {
         let panic = panic.to_string().replace('\n', " ");
         global::complain(format_args!("Error: podwire met a state it does not know (a bug): {panic}"));
     }));
-    match std::panic::catch_unwind(|| flags::run(argv)).unwrap_or_else(|_| Err(Failure::new(""))) {
+    let run = || commands::completion::answer(&argv).unwrap_or_else(|| flags::run(argv));
+    match std::panic::catch_unwind(run).unwrap_or_else(|_| Err(Failure::new(""))) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
             if !failure.message.is_empty() {

@@ -2,11 +2,13 @@
 
 use std::net::IpAddr;
 
-use engine::Engine;
+use engine::config::NetworkMode;
+use engine::{Engine, NetworkRequest};
 use jiff::Timestamp;
 use model::{Network, NetworkSubnet, RouteTarget, Subnet};
 
 use crate::ages;
+use crate::conf::Conf;
 use crate::outcome::Failure;
 use crate::template::{Field, Value};
 
@@ -120,6 +122,28 @@ fn cidr(subnet: &Subnet) -> Value {
     let mask = u128::MAX.checked_shl(bits - u32::from(subnet.len())).unwrap_or(0) & (u128::MAX >> (128 - bits));
     let nested = format!("{{{{{} {mask:0width$x}}}}}", subnet.network(), width = bits as usize / 4);
     Value::shown(subnet.to_string(), nested, subnet.to_string())
+}
+
+/// Makes the network that containers.conf has instead of Podman's default one, when it is first used.
+pub(crate) fn make_default(engine: &mut Engine, mode: &NetworkMode, conf: &Conf) -> Result<(), Failure> {
+    let Some(name) = conf.network().name else { return Ok(()) };
+    let attachments = match mode {
+        NetworkMode::Private(one) => std::slice::from_ref(one),
+        NetworkMode::Networks(several) => several,
+        _ => return Ok(()),
+    };
+    // As an ordinary user, what is private has no network of ours.
+    let private = matches!(mode, NetworkMode::Private(_)) && engine.options().rootless;
+    if private || !attachments.iter().any(|one| one.network.as_ref() == Some(&name)) || engine.network_exists(&name)? {
+        return Ok(());
+    }
+    let subnets = conf.default_subnet()?.iter().map(ToString::to_string).collect();
+    let request =
+        NetworkRequest { name: Some(name.clone()), driver: "bridge".to_owned(), subnets, ..NetworkRequest::default() };
+    match engine.create_network(&request) {
+        Err(_) if engine.network_exists(&name)? => Ok(()),
+        made => Ok(made.map(drop)?),
+    }
 }
 
 #[cfg(test)]

@@ -7,14 +7,13 @@ const FLAGS: &[(&str, &str)] = &[
         "authfile cert-dir chrootdirs conmon-pidfile creds decryption-key disable-content-trust env-merge \
          group-entry gpus health-log-destination health-max-log-count health-max-log-size \
          health-startup-cmd health-startup-interval health-startup-retries health-startup-success \
-         health-startup-timeout hosts-file hostuser image-volume intel-rdt-closid \
+         health-startup-timeout hostuser image-volume intel-rdt-closid \
          no-hostname passwd passwd-entry personality preserve-fd \
          preserve-fds rdt-class retry retry-delay rmi rootfs sdnotify seccomp-policy secret \
          shm-size-systemd systemd",
     ),
     ("create", "attach/a init-ctr"),
-    ("ps", "external ns size/s sort sync watch/w"),
-    ("pod create", "gpus hosts-file infra-conmon-pidfile no-hostname shm-size-systemd"),
+    ("pod create", "gpus infra-conmon-pidfile no-hostname shm-size-systemd"),
     (
         "kube play",
         "authfile build cert-dir context-dir creds no-hostname no-trunc seccomp-profile-root service-container wait/w",
@@ -29,14 +28,14 @@ const FLAGS: &[(&str, &str)] = &[
     ("login", "compat-auth-file secret"),
     ("logout", "compat-auth-file"),
     ("image prune", "build-cache external"),
-    ("exec", "cidfile detach-keys latest/l no-session preserve-fd preserve-fds privileged"),
-    ("inspect", "latest/l size/s"),
+    ("exec", "cidfile no-session preserve-fd preserve-fds"),
     (
         "update",
         "health-cmd health-interval health-log-destination health-max-log-count health-max-log-size health-on-failure \
          health-retries health-start-period health-startup-cmd health-startup-interval health-startup-retries \
          health-startup-success health-startup-timeout health-timeout no-healthcheck",
     ),
+    ("system prune", "build include-pinned"),
     ("wait", "exit-first-match return-on-first"),
     ("info", "debug/D"),
     ("commit", "config"),
@@ -51,12 +50,13 @@ const FLAGS: &[(&str, &str)] = &[
 /// Commands, and nouns with all that belongs to them.
 const COMMANDS: &str = "artifact auto-update build farm \
     init machine manifest mount quadlet secret \
-    system umount unmount";
+    umount unmount";
 
-const CONTAINER_COMMANDS: &str = "checkpoint cleanup clone init mount prune \
+const CONTAINER_COMMANDS: &str = "checkpoint clone init mount \
     restore runlabel umount unmount";
 const IMAGE_COMMANDS: &str = "build mount scp sign trust umount unmount";
 
+const SYSTEM_COMMANDS: &str = "check connection dial-stdio hyperv-prep locks service";
 const KUBE_COMMANDS: &str = "apply";
 const GENERATE_COMMANDS: &str = "spec systemd";
 const POD_COMMANDS: &str = "clone";
@@ -67,6 +67,7 @@ pub(crate) fn is_command(words: &str) -> bool {
         Some(("container", word)) => (CONTAINER_COMMANDS, word),
         Some(("image", word)) => (IMAGE_COMMANDS, word),
         Some(("pod", word)) => (POD_COMMANDS, word),
+        Some(("system", word)) => (SYSTEM_COMMANDS, word),
         Some(("kube", word)) => (KUBE_COMMANDS, word),
         Some(("generate", word)) => (GENERATE_COMMANDS, word),
         _ => (COMMANDS, words),

@@ -404,7 +404,7 @@ mod tests {
 
     fn network() -> Network {
         let surroundings = ipam::Surroundings { networks: &[], used: &[], links: &[] };
-        ipam::default_network(&surroundings, "").unwrap()
+        ipam::default_network(&surroundings, None, ipam::POOLS, "").unwrap()
     }
 
     /// Name, hook, rules.

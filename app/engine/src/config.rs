@@ -251,12 +251,44 @@ pub struct NetworkConfig {
     pub add_hosts: Vec<HostEntry>,
     /// `--no-hosts`
     pub no_hosts: bool,
+    /// `--hosts-file`: what /etc/hosts begins with.
+    #[serde(default)]
+    pub base_hosts: BaseHosts,
+    /// Which address is `host.containers.internal`.
+    #[serde(default)]
+    pub host_internal: HostInternal,
     /// `--dns`
     pub dns: Dns,
     /// `--dns-search`; `Some(vec![])` for `.`
     pub dns_search: Option<Vec<DnsName>>,
     /// `--dns-option`
     pub dns_options: Vec<String>,
+}
+
+/// What a container's /etc/hosts begins with.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BaseHosts {
+    /// The host's own lines.
+    #[default]
+    Host,
+    /// The image's.
+    Image,
+    /// Those of a file.
+    File(PathBuf),
+    /// Nothing.
+    Nothing,
+}
+
+/// The address of `host.containers.internal`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HostInternal {
+    /// Where the container reaches the host.
+    #[default]
+    Found,
+    /// This one.
+    Is(IpAddr),
+    /// The name is not there.
+    Nothing,
 }
 
 impl Default for NetworkConfig {
@@ -269,6 +301,8 @@ impl Default for NetworkConfig {
             expose: Vec::new(),
             add_hosts: Vec::new(),
             no_hosts: false,
+            base_hosts: BaseHosts::default(),
+            host_internal: HostInternal::default(),
             dns: Dns::Host,
             dns_search: None,
             dns_options: Vec::new(),

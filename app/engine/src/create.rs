@@ -144,6 +144,7 @@ impl Engine {
             image: Some(image.id),
             image_name: full_name(image, &config.image),
             image_digest: image.digest.to_string(),
+            runtime: self.wished_runtime()?,
             ..ContainerRecord::new(id, name, settings, Timestamp::now())
         })
     }

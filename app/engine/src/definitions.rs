@@ -15,7 +15,7 @@ use host::{Facts, Host};
 use ipam::request::Fresh;
 use ipam::{NetworkRequest, Surroundings};
 use model::network::DEFAULT_NETWORK_ID;
-use model::{Driver, Network, NetworkId};
+use model::{Driver, Network, NetworkId, Subnet};
 use sha2::{Digest, Sha256};
 use store::{Event, Tx};
 
@@ -182,7 +182,7 @@ impl Networking<'_> {
         }
         let facts = self.facts(host)?;
         let network = self.fresh_default(tx, &facts)?;
-        if let Some(told) = unusual_default(&network) {
+        if let Some(told) = unusual_default(&network, self.options.default_subnet) {
             tracing::warn!("{told}");
         }
         tx.network_insert(self.scope, &network)?;
@@ -194,7 +194,7 @@ impl Networking<'_> {
             return Err(Error::usage(not_for_users(&request.driver)));
         }
         let facts = self.facts(host)?;
-        let fresh = Fresh { id: random()?, prefix: random()?, created: &now() };
+        let fresh = Fresh { id: random()?, prefix: random()?, created: &now(), pools: self.options.pools() };
         let mut networks = self.networks_around(tx)?;
         if !networks.iter().any(|n| n.name.as_str() == DEFAULT_NETWORK) {
             // Its name, subnet and link are kept free for it.
@@ -207,7 +207,8 @@ impl Networking<'_> {
     fn fresh_default(&self, tx: &Tx<'_>, facts: &Facts) -> Result<Network> {
         let networks = self.networks_around(tx)?;
         let around = Surroundings { networks: &networks, used: &facts.used, links: &facts.links };
-        let mut network = ipam::default_network(&around, &now()).map_err(usage)?;
+        let mut network =
+            ipam::default_network(&around, self.options.default_subnet, self.options.pools(), &now()).map_err(usage)?;
         network.id = self.default_id()?;
         Ok(network)
     }
@@ -283,12 +284,13 @@ fn check_needed_links(host: &mut Host, network: &Network) -> Result<()> {
 }
 
 /// In one line, how the default network differs from Podman's because something else on the host is there.
-fn unusual_default(network: &Network) -> Option<String> {
+fn unusual_default(network: &Network, wanted: Option<Subnet>) -> Option<String> {
     let subnet = network.subnets.first()?.subnet;
     let mut told = Vec::new();
-    if subnet.to_string() != "10.88.0.0/16" {
+    let wanted = wanted.map_or_else(|| ipam::DEFAULT_SUBNET.to_owned(), |subnet| subnet.to_string());
+    if subnet.to_string() != wanted {
         told.push(format!(
-            "its subnet is {subnet}, for 10.88.0.0/16 is in use on this host (see: ip route show table all)"
+            "its subnet is {subnet}, for {wanted} is in use on this host (see: ip route show table all)"
         ));
     }
     if let Some(link) = network.link.as_ref().filter(|link| link.as_str() != "podman0") {

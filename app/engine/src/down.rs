@@ -56,7 +56,7 @@ impl Engine {
         self.kill_in_pod(&record)?;
         self.end_with_last_member(&record)?;
         // Without a runtime there is nothing it could have made, or it was deinstalled since.
-        if let Ok(runtime) = self.runtime() {
+        if let Ok(runtime) = self.runtime_of(&record) {
             if code.is_some() { runtime.forget(id)? } else { runtime.kill(id)? }
         }
         crate::groups::remove(&self.places(id))?;
@@ -130,7 +130,7 @@ impl Engine {
             true => Vec::new(),
             false => hold_what_is_free(&record.settings.ports),
         };
-        let runtime = self.runtime()?;
+        let runtime = self.runtime_of(record)?;
         let order = Order { options: self.options_with(&runtime), id: record.id, mode: Mode::Adopt { finder: me } };
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(Error::usage)?;
         monitor::spawn(&order, held, Some(theirs), &self.places(&record.id))?;

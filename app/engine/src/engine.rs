@@ -5,8 +5,9 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use ipam::SubnetPool;
 use linux::ProcessRef;
-use model::{ContainerId, ContainerName};
+use model::{ContainerId, ContainerName, Subnet};
 use store::{ContainerRow, Lookup, Store, Tx};
 
 use crate::error::{Error, Kind, Result};
@@ -30,6 +31,18 @@ pub struct EngineOptions {
     pub rootless: bool,
     /// `--runtime`: a name in PATH or a path; crun, else runc, when absent.
     pub runtime: Option<String>,
+    /// The default network's subnet, when it is first used; Podman's when absent.
+    #[serde(default)]
+    pub default_subnet: Option<Subnet>,
+    /// What subnets of new networks are taken from; Podman's pools when absent.
+    #[serde(default)]
+    pub subnet_pools: Option<Vec<SubnetPool>>,
+}
+
+impl EngineOptions {
+    pub(crate) fn pools(&self) -> &[SubnetPool] {
+        self.subnet_pools.as_deref().unwrap_or(ipam::POOLS)
+    }
 }
 
 impl Default for EngineOptions {
@@ -41,6 +54,8 @@ impl Default for EngineOptions {
             network_config_dir: None,
             rootless: false,
             runtime: None,
+            default_subnet: None,
+            subnet_pools: None,
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::endpoints::AttachedEndpoint;
 use crate::engine::{Engine, load};
 use crate::error::{Error, Result};
 use crate::record::ContainerRecord;
-use crate::start::{hosts_text, resolv_conf_text, sharer_line, wants_resolv_conf};
+use crate::start::{resolv_conf_text, sharer_line, wants_resolv_conf};
 
 impl Engine {
     /// Writes the container's hosts and resolv.conf as they should be when it has these endpoints.
@@ -22,7 +22,7 @@ impl Engine {
         if !network.no_hosts {
             let sharers: String = self.sharers(record)?.iter().map(sharer_line).collect();
             let host_ip = self.host_ip(&network.mode, endpoints)?;
-            put_in_place(&places.hosts(), &(hosts_text(record, endpoints, host_ip) + &sharers))?;
+            put_in_place(&places.hosts(), &(self.hosts_text(record, endpoints, host_ip)? + &sharers))?;
         }
         if wants_resolv_conf(network) {
             put_in_place(&places.resolv_conf(), &resolv_conf_text(network, endpoints, rootless))?;

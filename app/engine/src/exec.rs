@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
 use linux::ProcessRef;
@@ -36,6 +36,8 @@ pub struct ExecConfig {
     pub tty: bool,
     /// `-i`
     pub interactive: bool,
+    /// `--privileged`: with all capabilities.
+    pub privileged: bool,
 }
 
 impl Engine {
@@ -48,7 +50,7 @@ impl Engine {
         }
         let places = self.places(id);
         let session = Session::prepare(&record, &places, &config)?;
-        let runtime = self.runtime()?;
+        let runtime = self.runtime_of(&record)?;
         let mut call = runtime.call(&session.log());
         if runtime.wants_cgroup2() {
             call.runtime_mounts();
@@ -60,15 +62,20 @@ impl Engine {
             Attach::Foreground(foreground) => foreground,
             Attach::Detached => {
                 command
+                    .arg("--pid-file")
+                    .arg(session.pid())
                     .args(["--detach", &id.to_string()])
                     .stdin(Stdio::null())
                     .stdout(Stdio::null())
                     .stderr(Stdio::null());
                 let child = call.spawn().map_err(|e| Error::at(runtime.path.display(), e))?;
                 self.tell(&events::of_container(&record, "exec"));
-                return session.finish(&runtime, child).map(|_| RunEnd::Detached);
+                session.finish(&runtime, child)?;
+                session.goes_on();
+                return Ok(RunEnd::Detached);
             }
         };
+        session.lasts_as_long_as_we()?;
         if !config.tty {
             let stdin = if config.interactive && foreground.stdin { Stdio::inherit() } else { Stdio::null() };
             command.arg(id.to_string()).stdin(stdin);
@@ -101,9 +108,37 @@ impl Engine {
 }
 
 /// The files of one call, removed when it is over.
+///
+/// `exec-ID.pid` is there while the command runs, with the number of a process that lasts as long, and when it began:
+/// the command itself, or whoever passes on what it says.
 pub(crate) struct Session {
     directory: PathBuf,
     name: String,
+    goes_on: std::cell::Cell<bool>,
+}
+
+/// What the names of a session's files begin with; its id follows.
+const NAME: &str = "exec-";
+
+/// The ids of the commands that run in a container beside its first process.
+pub(crate) fn sessions(places: &Places) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(places.run_data()) else { return Vec::new() };
+    let alive = |path: &Path| {
+        let text = std::fs::read_to_string(path).ok()?;
+        let mut words = text.split_whitespace().map(str::parse);
+        let (pid, start) = (words.next()?.ok()?, words.next()?.ok()?);
+        u32::try_from(pid).ok().filter(|pid| ProcessRef { pid: *pid, start_time: start }.alive())
+    };
+    let mut ids: Vec<String> = entries
+        .filter_map(|entry| {
+            let entry = entry.ok()?;
+            let name = entry.file_name().into_string().ok()?;
+            let id = name.strip_prefix(NAME)?.strip_suffix(".pid")?.to_owned();
+            alive(&entry.path()).map(|_| id)
+        })
+        .collect();
+    ids.sort();
+    ids
 }
 
 impl Session {
@@ -122,7 +157,8 @@ impl Session {
         let wish = config.user.as_ref().unwrap_or(&record.settings.user);
         let user = user::of_container(&record.settings, wish, &root).map_err(Error::cannot_start)?;
         let workdir = config.workdir.as_deref().unwrap_or(&record.settings.workdir);
-        let settings = Settings { tty: config.tty, ..record.settings.clone() };
+        let mut settings = Settings { tty: config.tty, ..record.settings.clone() };
+        settings.security.privileged |= config.privileged;
         let mut env = spec::environment(&settings, &user);
         for (name, value) in &config.env {
             if let Some(value) = value.clone().or_else(|| std::env::var(name).ok()) {
@@ -136,8 +172,8 @@ impl Session {
         if let Some(size) = our_size().filter(|_| config.tty) {
             process["consoleSize"] = serde_json::json!({ "height": size.rows, "width": size.columns });
         }
-        let name = format!("exec-{}", crate::create::random_hex::<8>()?);
-        let session = Self { directory: places.run_data(), name };
+        let name = format!("{NAME}{}", crate::create::random_hex::<32>()?);
+        let session = Self { directory: places.run_data(), name, goes_on: false.into() };
         std::fs::write(session.process(), process.to_string())
             .map_err(|e| Error::at(session.process().display(), e))?;
         Ok(session)
@@ -154,6 +190,27 @@ impl Session {
 
     pub(crate) fn log(&self) -> PathBuf {
         self.directory.join(format!("{}.log", self.name))
+    }
+
+    fn pid(&self) -> PathBuf {
+        self.directory.join(format!("{}.pid", self.name))
+    }
+
+    /// We pass on what the command says: whoever sees us sees it.
+    fn lasts_as_long_as_we(&self) -> Result<()> {
+        self.lasts_as_long_as(ProcessRef::me().map_err(Error::usage)?)
+    }
+
+    fn lasts_as_long_as(&self, process: ProcessRef) -> Result<()> {
+        std::fs::write(self.pid(), format!("{} {}", process.pid, process.start_time))
+            .map_err(|e| Error::at(self.pid().display(), e))
+    }
+
+    /// The command stays; the runtime has written its number. If it has ended already there is nothing to tell.
+    fn goes_on(&self) {
+        let number = std::fs::read_to_string(self.pid()).ok().and_then(|text| text.trim().parse().ok());
+        let known = number.and_then(|pid| ProcessRef::of(pid).ok());
+        self.goes_on.set(known.is_some_and(|process| self.lasts_as_long_as(process).is_ok()));
     }
 
     /// The command's exit code, or what kept the runtime from running it.
@@ -217,5 +274,8 @@ impl Drop for Session {
         // What cannot be removed goes with the container.
         let _ = std::fs::remove_file(self.process());
         let _ = std::fs::remove_file(self.log());
+        if !self.goes_on.get() {
+            let _ = std::fs::remove_file(self.pid());
+        }
     }
 }

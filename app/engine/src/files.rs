@@ -237,6 +237,7 @@ mod tests {
             dns,
             dns_search: None,
             dns_options: Vec::new(),
+            ..NetworkConfig::default()
         }
     }
 

@@ -188,6 +188,11 @@ pub fn settings(text: &str) {
     assert!(!crate::runtime::explain("crun", text).to_string().is_empty());
 }
 
+/// Reads `text` as the kernel's statistics of a container.
+pub fn statistics(text: &str) {
+    crate::stats::read_anything(text);
+}
+
 /// Unpacks `bytes` as `podwire cp` does, below `inside/there`, an empty directory, as from and as to a container.
 pub fn copy(bytes: &[u8], inside: &Path) {
     let how = Unpacking { owner: Owner::These(0, 0), overwrite: bytes.len().is_multiple_of(2) };

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use linux::cgroups::{Group, Trees, Version};
 use linux::file::{Durability, write_atomic};
 use model::PodId;
+use serde::{Deserialize, Serialize};
 
 use crate::config::{Groups, Limits};
 use crate::devices::allowed;
@@ -61,7 +62,7 @@ fn wanted(limits: &Limits, trees: &Trees) -> Vec<&'static str> {
 /// What a pod's group has, for whatever its containers may be limited in.
 const ALL: [&str; 8] = ["memory", "pids", "cpu", "cpuset", "blkio", "cpuacct", "devices", "freezer"];
 
-fn remember(group: &Group, file: &Path) -> Result<()> {
+fn remember(group: &impl Serialize, file: &Path) -> Result<()> {
     let text = serde_json::to_vec(group).map_err(Error::usage)?;
     write_atomic(file, &text, 0o600, Durability::ThisBoot).map_err(|e| Error::at(file.display(), e))
 }
@@ -73,6 +74,16 @@ fn check_parent(limits: &Limits) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// A pod's group, as it is remembered.
+#[derive(Debug, Serialize, Deserialize)]
+struct PodGroup {
+    #[serde(flatten)]
+    group: Group,
+    /// Not yet when who made it was killed then.
+    #[serde(default)]
+    has_limits: bool,
 }
 
 /// Makes the directories of a group that `file` tells of. Remembered before they are there: what is killed in between
@@ -138,11 +149,18 @@ impl Engine {
 
     /// A pod's group, where it has been made.
     pub(crate) fn pod_group(&self, pod: &PodId) -> Option<Group> {
+        self.remembered_pod_group(pod).map(|remembered| remembered.group)
+    }
+
+    fn remembered_pod_group(&self, pod: &PodId) -> Option<PodGroup> {
         serde_json::from_slice(&std::fs::read(self.pod_group_file(pod)).ok()?).ok()
     }
 
     /// Makes the group that the pod's containers have theirs in, with the pod's limits; `None` when each has its own.
     fn make_pod_group(&self, pod: &PodId, trees: &Trees) -> Result<Option<(Group, Vec<String>)>> {
+        if let Some(made) = self.remembered_pod_group(pod).filter(|made| made.has_limits && made.group.is_there()) {
+            return Ok(Some((made.group, Vec::new())));
+        }
         let file = self.pod_group_file(pod);
         make_dir(file.parent().unwrap_or(&file))?;
         // One at a time: of two that look for a place at once each could find another.
@@ -156,7 +174,9 @@ impl Engine {
             let new = || trees.group(&format!("podwire-pod-{pod}"), limits.parent.as_deref(), &wanted);
             let group = make_at(self.pod_group(pod).unwrap_or_else(new), limits, &file)?;
             let missed = apply(&group, limits)?;
-            Ok(Some((group, missed)))
+            let made = PodGroup { group, has_limits: true };
+            remember(&made, &file)?;
+            Ok(Some((made.group, missed)))
         })
     }
 

@@ -147,7 +147,7 @@ impl Engine {
             }
             session => session?,
         };
-        let runtime = self.runtime()?;
+        let runtime = self.runtime_of(record)?;
         let mut call = runtime.call(&session.log());
         if runtime.wants_cgroup2() {
             call.runtime_mounts();
@@ -253,7 +253,7 @@ impl Watcher {
         if record.settings.care.health.as_ref().is_none_or(|check| check.interval.is_none()) {
             return Ok(None);
         }
-        let options = engine.options_with(&engine.runtime()?);
+        let options = engine.options_with(&engine.runtime_of(record)?);
         let order = Order { options, id: record.id, init, task: Task::Watch };
         let order = serde_json::to_string(&order).map_err(Error::usage)?;
         let pid = call(&order, true)?;

@@ -56,7 +56,7 @@ impl Engine {
             "HostsPath": places.hosts(),
             "StaticDir": places.static_data(),
             "OCIConfigPath": places.static_data().join("config.json"),
-            "OCIRuntime": self.runtime().map(|runtime| runtime.name).unwrap_or_default(),
+            "OCIRuntime": self.runtime_of(&record).map(|runtime| runtime.name).unwrap_or_default(),
             "ConmonPidFile": "",
             "PidFile": record.settings.pid_file.clone().unwrap_or_else(|| places.pid_file()),
             "Name": record.name.as_str(),
@@ -67,7 +67,7 @@ impl Engine {
             "AppArmorProfile": "",
             "EffectiveCaps": capabilities,
             "BoundingCaps": capabilities,
-            "ExecIDs": [],
+            "ExecIDs": crate::exec::sessions(&places),
             "GraphDriver": {
                 "Name": "overlay",
                 "Data": {
@@ -513,7 +513,7 @@ pub(crate) fn host_config(record: &ContainerRecord, log: std::path::PathBuf) -> 
         "PublishAllPorts": network.publish_all,
         "ReadonlyRootfs": settings.security.read_only,
         "SecurityOpt": settings.security.options,
-        "Tmpfs": settings.tmpfs.iter().cloned().collect::<BTreeMap<_, _>>(),
+        "Tmpfs": settings.tmpfs.iter().map(|(path, options)| (path, spec::tmpfs_text(options))).collect::<BTreeMap<_, _>>(),
         "UTSMode": inside.uts.text(),
         "UsernsMode": users_text(settings.users.as_ref()),
         "ShmSize": inside.shm_size.unwrap_or(spec::SHM_SIZE),

@@ -7,7 +7,7 @@ use model::{ContainerId, ContainerName, ImageId, NetworkId, PodId, PortMapping, 
 
 use crate::config::NetworkMode;
 use crate::engine::Engine;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::record::{ContainerRecord, State};
 
 /// One container in a list.
@@ -59,6 +59,8 @@ pub struct Summary {
     pub pod: Option<(PodId, String)>,
     /// Does it hold its pod's namespaces?
     pub is_infra: bool,
+    /// `--cidfile`, or nothing.
+    pub id_file: String,
 }
 
 /// One volume of a container in a list.
@@ -103,6 +105,38 @@ impl Engine {
             record
         };
         Ok(records.into_iter().map(|record| summary(self.health_word(&record), with_ports(record), &known)).collect())
+    }
+}
+
+impl Engine {
+    /// Bytes of the files that a container has made or changed, and of all of its files.
+    pub fn container_size(&self, container: &Summary) -> Result<(u64, u64)> {
+        let upper = self.places(&container.id).upper();
+        // A container that was never started has none.
+        let own = if upper.is_dir() { images::size_of(&upper)? } else { 0 };
+        let image = container.image_id.map(|image| self.images()?.by_id(&image).map_err(Error::from)).transpose()?;
+        Ok((own, own + image.map_or(0, |image| image.size)))
+    }
+
+    /// The numbers of a running container's namespaces, by Podman's names.
+    pub fn namespaces(&self, container: &Summary) -> Vec<(&'static str, String)> {
+        const KINDS: [(&str, &str); 7] = [
+            ("CGROUPNS", "cgroup"),
+            ("IPC", "ipc"),
+            ("MNT", "mnt"),
+            ("NET", "net"),
+            ("PIDNS", "pid"),
+            ("USERNS", "user"),
+            ("UTS", "uts"),
+        ];
+        let Some(pid) = container.pid else { return Vec::new() };
+        // `ipc:[4026531839]`; it may have ended by now.
+        let number = |(name, kind): (&'static str, &str)| {
+            let link = std::fs::read_link(format!("/proc/{pid}/ns/{kind}")).ok()?;
+            let text = link.to_str()?.split_once('[')?.1.trim_end_matches(']').to_owned();
+            Some((name, text))
+        };
+        KINDS.into_iter().filter_map(number).collect()
     }
 }
 
@@ -151,5 +185,6 @@ fn summary(
         health,
         pod: settings.pod.map(|place| (place.id, place.name.to_string())),
         is_infra,
+        id_file: settings.id_file.map_or_else(String::new, |path| path.display().to_string()),
     }
 }

@@ -246,7 +246,7 @@ impl Monitor {
             record,
             users: self.users(record)?,
             layers: self.engine.images()?.by_id(image)?.layers,
-            runtime: self.engine.runtime()?,
+            runtime: self.engine.runtime_of(record)?,
             joined: Joined::of(&self.engine, record)?,
             // Here, where nothing is mounted over them.
             doors: crate::groups::doors(&self.places)?,

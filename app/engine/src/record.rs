@@ -121,6 +121,9 @@ pub(crate) struct ContainerRecord {
     /// Has its user ended it? Its policy then lets it be.
     #[serde(default)]
     pub(crate) stopped_by_user: bool,
+    /// The path of its OCI runtime; none where there was none when it was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) runtime: Option<String>,
     /// Its network namespace while it runs; none with `host`.
     pub(crate) netns: Option<PathBuf>,
     /// Its mount namespace while it runs, where its processes are told by that alone: it shares their numbers.
@@ -153,6 +156,7 @@ impl ContainerRecord {
             restarts: 0,
             stopped_by_user: false,
             netns: None,
+            runtime: None,
             mount_namespace: None,
         }
     }

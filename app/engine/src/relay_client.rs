@@ -287,6 +287,8 @@ fn expect_done(answer: Answer) -> Result<()> {
     match answer {
         Answer::Done => Ok(()),
         Answer::Failed(why) => Err(Error::usage(why)),
-        Answer::Busy { .. } | Answer::Alone => Err(Error::usage(format!("the relay answered {answer:?}, which was not asked"))),
+        Answer::Busy { .. } | Answer::Alone => {
+            Err(Error::usage(format!("the relay answered {answer:?}, which was not asked")))
+        }
     }
 }

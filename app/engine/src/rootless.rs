@@ -202,7 +202,7 @@ fn is_own_directory(path: &Path) -> bool {
 }
 
 /// A link in the root to the runroot that its holder is in: sessions differ in what they have.
-const USED: &str = "runroot";
+pub(crate) const USED: &str = "runroot";
 
 /// What a holder says about itself, in `holder.json`.
 #[derive(Debug, Serialize, Deserialize)]
@@ -588,7 +588,9 @@ fn hold(options: &EngineOptions) -> Result<()> {
         let alone = HostLock::take(&share).map_err(|e| Error::at(share.display(), e))?;
         if owners(options).is_empty() {
             // Still with the lock: whoever gets his share next finds no holder.
-            return std::fs::remove_file(&me).map_err(|e| Error::at(me.display(), e));
+            std::fs::remove_file(&me).map_err(|e| Error::at(me.display(), e))?;
+            crate::reset::left_by_reset(options);
+            return Ok(());
         }
         drop(alone);
         // Containers whose monitors were killed have no share; the next command gives them monitors again.

@@ -426,7 +426,7 @@ impl Networking<'_> {
         let facts = self.facts(host)?;
         let networks = self.networks_around(tx)?;
         let around = Surroundings { networks: &networks, used: &facts.used, links: &facts.links };
-        let fresh = Fresh { id: random()?, prefix: random()?, created: &now() };
+        let fresh = Fresh { id: random()?, prefix: random()?, created: &now(), pools: ipam::POOLS };
         let network = hidden_network(wish, &around, &fresh).map_err(cannot_start)?;
         tx.network_insert(HIDDEN, &network)?;
         Ok(network)

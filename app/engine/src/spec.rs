@@ -19,7 +19,7 @@ use crate::user::User;
 use crate::{Error, seccomp};
 
 /// Podman's default capabilities.
-const DEFAULT_CAPABILITIES: [&str; 11] = [
+pub(crate) const DEFAULT_CAPABILITIES: [&str; 11] = [
     "CAP_CHOWN",
     "CAP_DAC_OVERRIDE",
     "CAP_FOWNER",
@@ -500,9 +500,20 @@ fn timezone(zone: &str) -> Value {
 }
 
 fn tmpfs(path: &str, options: &str) -> Value {
-    let given: Vec<&str> = options.split(',').filter(|option| !option.is_empty()).collect();
-    let defaults = ["rprivate", "nosuid", "nodev", "tmpcopyup"];
-    json!({ "destination": path, "type": "tmpfs", "source": "tmpfs", "options": defaults.iter().chain(&given).collect::<Vec<_>>() })
+    json!({ "destination": path, "type": "tmpfs", "source": "tmpfs", "options": tmpfs_options(options) })
+}
+
+/// Those that a user asked for, and those that every such file system has.
+fn tmpfs_options(given: &str) -> Vec<&str> {
+    let given = given.split(',').filter(|option| !option.is_empty());
+    ["rprivate", "nosuid", "nodev", "tmpcopyup"].into_iter().chain(given).collect()
+}
+
+/// As `inspect` tells them.
+pub(crate) fn tmpfs_text(given: &str) -> String {
+    let options = tmpfs_options(given);
+    let told = options.iter().any(|option| matches!(*option, "rw" | "ro"));
+    if told { options.join(",") } else { format!("rw,{}", options.join(",")) }
 }
 
 fn volume(volume: &Mount) -> Value {

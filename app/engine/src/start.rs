@@ -5,7 +5,7 @@
 //!        └──────────── whoever fails takes back what is there, in one place: take_down ────────────┘
 //! ```
 
-use std::io;
+use std::io::{self, Read};
 use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -13,8 +13,9 @@ use std::path::PathBuf;
 use linux::ProcessRef;
 use linux::file::{Durability, write_atomic};
 use model::ContainerId;
+use rustix::fs::{CWD, Mode as Permissions, OFlags, ResolveFlags, openat, openat2};
 
-use crate::config::{ContainerConfig, NetworkMode};
+use crate::config::{BaseHosts, ContainerConfig, HostInternal, NetworkMode};
 use crate::endpoints::{AttachedEndpoint, Identity};
 use crate::engine::{Engine, EngineOptions, load, make_dir, no_such_container, save};
 use crate::error::{Error, Kind, Result};
@@ -23,8 +24,12 @@ use crate::foreground::{self, Watch};
 use crate::monitor::{self, Mode, Order};
 use crate::networking::SandboxWish;
 use crate::record::{ContainerRecord, Fate, State};
+use crate::runtime::Runtime;
 use crate::talk::{Attach, RunEnd, RunResult, Talk};
 use crate::{config, rootless_net, spec};
+
+/// More of an image's /etc/hosts is not read.
+const HOSTS_MAX: u64 = 1 << 20;
 
 impl Engine {
     /// Makes a container and starts it: all or nothing. Fails before the command runs and leaves no
@@ -140,7 +145,7 @@ impl Engine {
         me: ProcessRef,
         watch: Option<&Watch>,
     ) -> Result<foreground::Connection> {
-        let runtime = self.runtime()?;
+        let runtime = self.runtime_of(record)?;
         self.make_volumes(record)?;
         let held = self.hold_ports(&record.settings.ports)?;
         let sandbox = self.sandbox(record)?;
@@ -167,12 +172,30 @@ impl Engine {
         Ok(foreground::Connection::new(ours))
     }
 
-    pub(crate) fn runtime(&self) -> Result<crate::runtime::Runtime> {
-        crate::runtime::Runtime::find(self.options().runtime.as_deref(), &self.options().runroot)
+    /// The one that is asked for, or that new containers get.
+    pub(crate) fn runtime(&self) -> Result<Runtime> {
+        Runtime::find(self.options().runtime.as_deref(), &self.options().runroot)
+    }
+
+    /// The path of the one that a new container gets. None when none is installed and none was asked for: it may come.
+    pub(crate) fn wished_runtime(&self) -> Result<Option<String>> {
+        let path = |runtime: Runtime| runtime.path.display().to_string();
+        match self.options().runtime {
+            Some(_) => self.runtime().map(|runtime| Some(path(runtime))),
+            None => Ok(self.runtime().ok().map(path)),
+        }
+    }
+
+    /// A container's own, whatever is asked for now: no other knows what it has made.
+    pub(crate) fn runtime_of(&self, record: &ContainerRecord) -> Result<Runtime> {
+        match &record.runtime {
+            Some(path) => Runtime::find(Some(path), &self.options().runroot),
+            None => self.runtime(),
+        }
     }
 
     /// For a monitor: with the runtime that was looked up.
-    pub(crate) fn options_with(&self, runtime: &crate::runtime::Runtime) -> EngineOptions {
+    pub(crate) fn options_with(&self, runtime: &Runtime) -> EngineOptions {
         EngineOptions { runtime: Some(runtime.path.display().to_string()), ..self.options().clone() }
     }
 
@@ -247,12 +270,66 @@ impl Engine {
         let network = &record.settings.network;
         if !network.no_hosts {
             let host_ip = self.host_ip(&network.mode, &sandbox.endpoints)?;
-            put(places.hosts(), &hosts_text(record, &sandbox.endpoints, host_ip))?;
+            put(places.hosts(), &self.hosts_text(record, &sandbox.endpoints, host_ip)?)?;
         }
         if wants_resolv_conf(network) {
             put(places.resolv_conf(), &resolv_conf_text(network, &sandbox.endpoints, self.options().rootless))?;
         }
         Ok(())
+    }
+
+    pub(crate) fn hosts_text(
+        &self,
+        record: &ContainerRecord,
+        endpoints: &[AttachedEndpoint],
+        host_ip: Option<IpAddr>,
+    ) -> Result<String> {
+        let settings = &record.settings;
+        let base = match &settings.network.base_hosts {
+            BaseHosts::Host => std::fs::read_to_string("/etc/hosts").unwrap_or_default(),
+            BaseHosts::Image => self.hosts_of_image(record)?,
+            BaseHosts::File(path) => std::fs::read_to_string(path).map_err(|e| Error::at(path.display(), e))?,
+            BaseHosts::Nothing => String::new(),
+        };
+        let host_ip = match settings.network.host_internal {
+            HostInternal::Found => host_ip,
+            HostInternal::Is(ip) => Some(ip),
+            HostInternal::Nothing => None,
+        };
+        let own: Vec<IpAddr> = match settings.network.mode {
+            NetworkMode::Host => Vec::new(),
+            NetworkMode::None => vec![std::net::Ipv4Addr::LOCALHOST.into()],
+            _ => endpoints.iter().flat_map(|e| &e.endpoint.addrs).map(|addr| addr.ip).collect(),
+        };
+        let file = HostsFile {
+            added: &settings.network.add_hosts,
+            host_file: &base,
+            host_ip,
+            own: &own,
+            own_names: &[settings.hostname.as_str(), record.name.as_str()],
+        };
+        Ok(file.text())
+    }
+
+    /// The image's /etc/hosts, from its topmost layer that has one; no link in an image is followed.
+    fn hosts_of_image(&self, record: &ContainerRecord) -> Result<String> {
+        let Some(image) = record.image else { return Ok(String::new()) };
+        for layer in self.images()?.by_id(&image)?.layers {
+            let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+            let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+            let found = openat(CWD, &layer, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Permissions::empty())
+                .and_then(|layer| openat2(&layer, "etc/hosts", flags, Permissions::empty(), beneath));
+            let Ok(file) = found.map(std::fs::File::from) else { continue };
+            // Not a file: a whiteout, or nothing that lines are read from.
+            let mut text = String::new();
+            if file.metadata().is_ok_and(|meta| meta.is_file())
+                && file.take(HOSTS_MAX).read_to_string(&mut text).is_err()
+            {
+                text.clear();
+            }
+            return Ok(text);
+        }
+        Ok(String::new())
     }
 
     /// The host as the container reaches it: the first network's gateway, IPv4 preferred. Behind an ordinary user's
@@ -350,22 +427,4 @@ pub(crate) fn resolv_conf_text(
 /// How a container that shares another's network is found there.
 pub(crate) fn sharer_line(record: &ContainerRecord) -> String {
     format!("127.0.0.1\t{}\n", record.name)
-}
-
-pub(crate) fn hosts_text(record: &ContainerRecord, endpoints: &[AttachedEndpoint], host_ip: Option<IpAddr>) -> String {
-    let settings = &record.settings;
-    let host_file = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
-    let own: Vec<IpAddr> = match settings.network.mode {
-        NetworkMode::Host => Vec::new(),
-        NetworkMode::None => vec![std::net::Ipv4Addr::LOCALHOST.into()],
-        _ => endpoints.iter().flat_map(|e| &e.endpoint.addrs).map(|addr| addr.ip).collect(),
-    };
-    let file = HostsFile {
-        added: &settings.network.add_hosts,
-        host_file: &host_file,
-        host_ip,
-        own: &own,
-        own_names: &[settings.hostname.as_str(), record.name.as_str()],
-    };
-    file.text()
 }

@@ -206,7 +206,7 @@ fn blocks_of_one(text: &str) -> (u64, u64) {
             let mut words = line.split_whitespace().skip(1);
             (words.next() == Some(word)).then(|| words.next()?.parse::<u64>().ok()).flatten()
         };
-        text.lines().filter_map(of_line).sum()
+        text.lines().filter_map(of_line).fold(0, u64::saturating_add)
     };
     (sum("Read"), sum("Write"))
 }
@@ -215,7 +215,7 @@ fn blocks_of_one(text: &str) -> (u64, u64) {
 fn blocks_of_two(text: &str) -> (u64, u64) {
     let sum = |key: &str| {
         let values = text.split_whitespace().filter_map(|word| word.strip_prefix(key)?.strip_prefix('='));
-        values.filter_map(|value| value.parse::<u64>().ok()).sum()
+        values.filter_map(|value| value.parse::<u64>().ok()).fold(0, u64::saturating_add)
     };
     (sum("rbytes"), sum("wbytes"))
 }
@@ -236,6 +236,11 @@ fn traffic(text: &str) -> BTreeMap<String, Traffic> {
         (name != "lo").then(|| (name.to_owned(), traffic))
     };
     text.lines().filter_map(of_line).collect()
+}
+
+/// Reads `text` as each of the kernel's statistics.
+pub(crate) fn read_anything(text: &str) {
+    let _ = (entry(text, "usage_usec"), blocks_of_one(text), blocks_of_two(text), traffic(text));
 }
 
 /// The machine's, in bytes.

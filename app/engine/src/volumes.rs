@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use images::{Level, View};
 use jiff::Timestamp;
 use model::ContainerId;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, chownat, fstat, mkdirat, openat, readlinkat, statat, symlinkat};
@@ -165,6 +166,35 @@ impl Engine {
         }
     }
 
+    /// Writes a volume's files as an archive.
+    pub fn export_volume(&self, name: &str, out: impl io::Write) -> Result<()> {
+        self.exported_volume(name, |levels| Ok(images::pack(levels, View::Plain, out)?))
+    }
+
+    /// The same to a file, which is there when it is whole.
+    pub fn export_volume_to_file(&self, name: &str, path: &Path) -> Result<()> {
+        self.exported_volume(name, |levels| Ok(images::pack_to_file(levels, View::Plain, path)?))
+    }
+
+    fn exported_volume(&self, name: &str, pack: impl FnOnce(&[Level<'_>]) -> Result<()>) -> Result<()> {
+        let directory = self.exact_volume(name)?;
+        pack(&[Level { directory: &directory, owners: None }])
+    }
+
+    /// Adds the files of an archive, compressed or not, to those of a volume.
+    pub fn import_volume(&self, name: &str, from: impl io::Read) -> Result<()> {
+        let directory = self.exact_volume(name)?;
+        Ok(images::unpack_plain(from, &directory, &images::Limits::STRANGERS)?)
+    }
+
+    /// Where the files of the volume with this whole name are.
+    fn exact_volume(&self, name: &str) -> Result<PathBuf> {
+        match check_name(name).is_ok() && self.store.read(|tx| tx.volume::<Volume>(name))?.is_some() {
+            true => Ok(self.volume_path(name)),
+            false => Err(Error::new(Kind::NotFound, format!("no such volume {name}"))),
+        }
+    }
+
     /// Removes a volume with its files; its name. `force`: with the containers that use it, which are stopped first
     /// when they run (`time` seconds after their stop signal they are killed).
     pub fn remove_volume(&mut self, name: &str, force: bool, time: Option<u32>) -> Result<String> {
@@ -179,7 +209,8 @@ impl Engine {
             }
         }
         let directory = self.volumes_path().join(&name);
-        let gone = self.volumes_path().join(format!("{GONE}{}-{}", std::process::id(), crate::create::random_hex::<4>()?));
+        let gone =
+            self.volumes_path().join(format!("{GONE}{}-{}", std::process::id(), crate::create::random_hex::<4>()?));
         let moved = std::cell::Cell::new(false);
         // In one transaction with the look at who uses it: a container made in between would lose its files. One that is
         // made from now on under this name has none of them.
@@ -206,7 +237,10 @@ impl Engine {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => {
                     Err(Error::at(format!("cannot remove {}", directory.display()), e))
                 }
-                done => Ok(moved.set(done.is_ok())),
+                done => {
+                    moved.set(done.is_ok());
+                    Ok(())
+                }
             }
         });
         if removed.is_err() && moved.get() {
@@ -229,7 +263,9 @@ impl Engine {
         };
         for entry in entries {
             let name = entry.map_err(|e| Error::at(path.display(), e))?.file_name();
-            let Some((pid, _)) = name.to_str().and_then(|name| name.strip_prefix(GONE)?.split_once('-')) else { continue };
+            let Some((pid, _)) = name.to_str().and_then(|name| name.strip_prefix(GONE)?.split_once('-')) else {
+                continue;
+            };
             // One that is at it still needs no help.
             if !pid.parse().is_ok_and(|pid: u32| Path::new("/proc").join(pid.to_string()).exists()) {
                 remove_tree(&path.join(&name))?;

@@ -210,6 +210,7 @@ fn config(command: &[&str]) -> ContainerConfig {
             dns: Dns::Host,
             dns_search: None,
             dns_options: Vec::new(),
+            ..NetworkConfig::default()
         },
         users: engine::config::UsersWish::Host,
         tmpfs: Vec::new(),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::auth::{self, Credentials};
 use crate::error::Result;
-use crate::registries::Machine;
+use crate::registries::{Machine, Registries};
 
 /// What a command line says about getting at registries.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -45,7 +45,7 @@ impl Access {
             Some((user, password)) => {
                 Ok(Some(Credentials::Password { user: user.clone(), password: password.clone() }))
             }
-            None => auth::find(&self.auth_files(machine), name),
+            None => auth::find(Registries::read(machine)?.helpers(), &self.auth_files(machine), name),
         }
     }
 }

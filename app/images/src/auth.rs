@@ -51,8 +51,66 @@ struct Entry {
     identitytoken: String,
 }
 
-/// The credentials for `name`, a registry or a repository at one, in the first of `files` that has any.
-pub(crate) fn find(files: &[PathBuf], name: &str) -> Result<Option<Credentials>> {
+/// What `credential-helpers` of registries.conf has for the files.
+const FILES: &str = "containers-auth.json";
+
+/// The credentials for `name`, a registry or a repository at one, from the first of `helpers` that has any: the files,
+/// or a program. The files alone, when there are no helpers.
+pub(crate) fn find(helpers: &[String], files: &[PathBuf], name: &str) -> Result<Option<Credentials>> {
+    if helpers.is_empty() {
+        return in_files(files, name);
+    }
+    for helper in helpers {
+        let found = match helper.as_str() {
+            FILES => in_files(files, name),
+            // They know registries only.
+            program => credential_program::get(program, registry_of(name)),
+        };
+        match found {
+            Ok(None) => {}
+            Ok(found) => return Ok(found),
+            // Another may have them; without any, the registry says so.
+            Err(error) => tracing::warn!(%error, "credential-helpers: {helper} is passed over"),
+        }
+    }
+    Ok(None)
+}
+
+fn registry_of(name: &str) -> &str {
+    name.split('/').next().unwrap_or(name)
+}
+
+/// Writes them down where the first of `helpers` that can keeps them.
+pub(crate) fn keep(helpers: &[String], file: &Path, key: &str, user: &str, password: &str) -> Result<()> {
+    let mut failed = None;
+    for helper in helpers {
+        let kept = match helper.as_str() {
+            FILES => store(file, key, user, password),
+            program => credential_program::store(program, registry_of(key), user, password),
+        };
+        match kept {
+            Ok(()) => return Ok(()),
+            Err(error) => failed = failed.or(Some(error)),
+        }
+    }
+    failed.map_or_else(|| store(file, key, user, password), Err)
+}
+
+/// Has all of `helpers` forget the credentials of `key`; `false` when the file had none and no program was asked.
+pub(crate) fn forget(helpers: &[String], file: &Path, key: &str) -> Result<bool> {
+    let mut known = (helpers.is_empty() || helpers.iter().any(|helper| helper == FILES)) && erase(file, key)?;
+    for program in helpers.iter().filter(|helper| *helper != FILES) {
+        let registry = registry_of(key);
+        if credential_program::get(program, registry)?.is_some() {
+            credential_program::erase(program, registry)?;
+            known = true;
+        }
+    }
+    Ok(known)
+}
+
+/// In the first of `files` that has any.
+fn in_files(files: &[PathBuf], name: &str) -> Result<Option<Credentials>> {
     for file in files {
         let Some(parsed) = read(file)? else { continue };
         if let Some(found) = parsed.find(file, name)? {
@@ -216,7 +274,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("auth.json");
         std::fs::write(&file, json).unwrap();
-        let found = find(&[dir.path().join("missing"), file], reference);
+        let found = find(&[], &[dir.path().join("missing"), file], reference);
         let said = match found {
             Ok(None) => "nobody".to_owned(),
             Ok(Some(Credentials::IdentityToken(token))) => format!("token {token}"),
@@ -250,7 +308,7 @@ mod tests {
         store(&file, "q.io/team", "a", "b:c").unwrap();
         std::fs::write(&file, std::fs::read_to_string(&file).unwrap().replacen('{', "{\"other\": [1],", 1)).unwrap();
         store(&file, "r.io", "d", "e").unwrap();
-        let found = |name| match find(&files, name).unwrap() {
+        let found = |name| match find(&[], &files, name).unwrap() {
             Some(Credentials::Password { user, password }) => format!("{user} {password}"),
             _ => "nobody".to_owned(),
         };

@@ -1,6 +1,6 @@
 //! `diff`: what the topmost of some layers changed, an image's or a container's, read from the layers on disk.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -33,6 +33,21 @@ pub fn diff(layers: &[PathBuf], other: Option<&[PathBuf]>) -> Result<Vec<(Kind, 
         Some(other) => between(layers, other)?,
     };
     Ok(changes.into_iter().map(|(path, kind)| (kind, String::from_utf8_lossy(&path).into_owned())).collect())
+}
+
+/// Bytes of the files of a layer; one that has several names counts once.
+pub fn size_of(layer: &Path) -> Result<u64> {
+    let (mut size, mut linked) = (0, HashSet::new());
+    walk(layer, &mut |_, seen| {
+        if let Seen::Other(stat) = seen
+            && tree::file_type(stat) == FileType::RegularFile
+            && (stat.st_nlink == 1 || linked.insert((stat.st_dev, stat.st_ino)))
+        {
+            size += stat.st_size.cast_unsigned();
+        }
+        0
+    })?;
+    Ok(size)
 }
 
 /// The changes that the topmost layer makes to those below.

@@ -1,5 +1,6 @@
 //! The images of one root directory: open, list, find, remove.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
@@ -23,6 +24,17 @@ pub struct Images<'s> {
     pub(crate) root: PathBuf,
     pub(crate) store: &'s Store,
     pub(crate) machine: Machine,
+}
+
+/// An image and the bytes of its layers.
+#[derive(Debug, Clone)]
+pub struct ImageUsage {
+    /// The image.
+    pub image: Image,
+    /// Layers that other images have too.
+    pub shared: u64,
+    /// Layers that go with it.
+    pub own: u64,
 }
 
 /// What `rmi` did.
@@ -91,6 +103,34 @@ impl<'s> Images<'s> {
     /// The containers that use an image.
     pub fn users(&self, id: &ImageId) -> Result<Vec<model::ContainerId>> {
         Ok(self.store.read(|tx| tx.containers_of_image(id))?)
+    }
+
+    /// What registries.conf says, with the keys of Podman's `info`.
+    pub fn registries_shown(&self) -> Result<serde_json::Value> {
+        Ok(Registries::read(&self.machine)?.shown())
+    }
+
+    /// What the layers of each image take, and all layers of all images, each once.
+    pub fn usage(&self) -> Result<(Vec<ImageUsage>, u64)> {
+        self.store.read(|tx| {
+            let ids: Vec<ImageId> = tx.images()?.into_iter().map(|(id, _)| id).collect();
+            let mut users: BTreeMap<i64, usize> = BTreeMap::new();
+            for id in &ids {
+                tx.image_layers(id)?.into_iter().for_each(|layer| *users.entry(layer).or_default() += 1);
+            }
+            let size = |layer: i64| Ok::<_, StoreError>(tx.layer(layer)?.map_or(0, |(_, size)| size));
+            let mut all = Vec::new();
+            for id in &ids {
+                let mut usage = ImageUsage { image: self.image(tx, id)?, shared: 0, own: 0 };
+                for layer in tx.image_layers(id)? {
+                    let part = if users[&layer] > 1 { &mut usage.shared } else { &mut usage.own };
+                    *part += size(layer)?;
+                }
+                all.push(usage);
+            }
+            let sum = users.keys().map(|layer| size(*layer)).sum::<Result<u64, _>>()?;
+            Ok((all, sum))
+        })
     }
 
     /// Bytes of the layers' archives, lowest first: what `history` shows.

@@ -94,6 +94,16 @@ fn unpack_blob(blob: &mut impl Read, to: &Path, limits: &Limits) -> Result<Diff>
     Ok(Diff { id, archive, size, has_root })
 }
 
+/// Unpacks an archive, compressed or not, into a directory that may have files already: files of any name are files, none
+/// of them a whiteout.
+pub fn unpack_plain(source: impl Read, to: &Path, limits: &Limits) -> Result<()> {
+    let mut archive = Archive::new(bounded(source, limits).map_err(read_error)?);
+    let mut layer = Layer { plain: true, ..Layer::open(to, limits)? };
+    layer.take_all(&mut archive)?;
+    archive.drain().map_err(read_error)?;
+    layer.finish().map(drop)
+}
+
 /// `source` without its compression, and not without end.
 pub(crate) fn bounded<'a>(source: impl Read + 'a, limits: &Limits) -> io::Result<Box<dyn Read + 'a>> {
     let taken = Arc::new(AtomicU64::new(0));
@@ -127,14 +137,7 @@ fn decompress<'a, R: io::BufRead + 'a>(mut source: R) -> io::Result<Box<dyn Read
 fn extract(source: impl Read, to: &Path, limits: &Limits) -> Result<(u64, bool)> {
     let mut archive = Archive::taped(source, Tape::beside(to)?);
     let mut layer = Layer::open(to, limits)?;
-    let mut count = 0;
-    while let Some(entry) = archive.next().map_err(read_error)? {
-        count += 1;
-        if count + layer.tree.made > limits.entries {
-            return Err(ImageError::Content(format!("the layer has more than {} entries", limits.entries)));
-        }
-        layer.take(&entry, &mut archive)?;
-    }
+    layer.take_all(&mut archive)?;
     if let Some(tape) = archive.drain().map_err(read_error)? {
         tape.finish()?;
     }
@@ -159,6 +162,8 @@ struct Layer {
     size: u64,
     has_root: bool,
     limits: Limits,
+    /// Is it no layer, but a directory in which names mean nothing else?
+    plain: bool,
     /// Directories' times, which every file made in them would change.
     times: BTreeMap<Beneath, (i64, u32)>,
     /// Bytes of those directories' paths.
@@ -184,9 +189,22 @@ impl Layer {
             size: 0,
             has_root: false,
             limits: *limits,
+            plain: false,
             times: BTreeMap::new(),
             remembered: 0,
         })
+    }
+
+    fn take_all<R: Read>(&mut self, archive: &mut Archive<R>) -> Result<()> {
+        let mut count = 0;
+        while let Some(entry) = archive.next().map_err(read_error)? {
+            count += 1;
+            if count + self.tree.made > self.limits.entries {
+                return Err(ImageError::Content(format!("the layer has more than {} entries", self.limits.entries)));
+            }
+            self.take(&entry, archive)?;
+        }
+        Ok(())
     }
 
     fn take<R: Read>(&mut self, entry: &Entry, archive: &mut Archive<R>) -> Result<()> {
@@ -194,7 +212,7 @@ impl Layer {
         let Some((parent, name)) = path.split() else {
             return self.root_directory(entry);
         };
-        if let Some(hidden) = name.strip_prefix(b".wh.") {
+        if let Some(hidden) = name.strip_prefix(b".wh.").filter(|_| !self.plain) {
             return self.whiteout(&path, &parent, hidden);
         }
         let parent = self.tree.make(&parent).map_err(|e| self.failed(&path, e))?;

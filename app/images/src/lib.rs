@@ -69,14 +69,14 @@ mod upload;
 
 pub use access::Access;
 pub use commit::Commit;
-pub use diff::{Kind as DiffKind, diff};
+pub use diff::{Kind as DiffKind, diff, size_of};
 pub use digest::Digest;
 pub use error::{ImageError, Result};
 pub use give::{Format, Packing, Wish};
 pub use image::Image;
-pub use images::{Images, Removed};
+pub use images::{ImageUsage, Images, Removed};
 pub use import::{Change, Import};
-pub use layer::Limits;
+pub use layer::{Limits, unpack_plain};
 pub use load::Input;
 pub use login::{LoggedIn, Login, log_out_everywhere};
 pub use pack::{Level, View, pack, pack_to_file};

@@ -66,7 +66,7 @@ impl<'a> Login<'a> {
 
     /// Whom we are logged in as.
     pub fn who(&self) -> Result<LoggedIn> {
-        Ok(match auth::find(&self.access.auth_files(self.machine), &self.key)? {
+        Ok(match self.known()? {
             None => LoggedIn::No,
             Some(Credentials::Password { user, .. }) => LoggedIn::As(Some(user)),
             Some(Credentials::IdentityToken(_)) => LoggedIn::As(None),
@@ -75,7 +75,7 @@ impl<'a> Login<'a> {
 
     /// Are the credentials that are written down still good?
     pub fn still_good(&self) -> Result<bool> {
-        match auth::find(&self.access.auth_files(self.machine), &self.key)? {
+        match self.known()? {
             None => Ok(false),
             Some(credentials) => self.good(credentials),
         }
@@ -85,14 +85,22 @@ impl<'a> Login<'a> {
     pub fn log_in(&self, user: &str, password: &str) -> Result<()> {
         let credentials = Credentials::Password { user: user.to_owned(), password: password.to_owned() };
         match self.good(credentials)? {
-            true => auth::store(&self.file(), &self.key, user, password),
+            true => {
+                let registries = Registries::read(self.machine)?;
+                auth::keep(registries.helpers(), &self.file(), &self.key, user, password)
+            }
             false => Err(ImageError::Invalid(format!("logging into {:?}: invalid username/password", self.key))),
         }
     }
 
     /// Forgets the credentials; `false` when there were none in the file that we write.
     pub fn log_out(&self) -> Result<bool> {
-        auth::erase(&self.file(), &self.key)
+        auth::forget(Registries::read(self.machine)?.helpers(), &self.file(), &self.key)
+    }
+
+    fn known(&self) -> Result<Option<Credentials>> {
+        let registries = Registries::read(self.machine)?;
+        auth::find(registries.helpers(), &self.access.auth_files(self.machine), &self.key)
     }
 
     /// Does the registry know us?

@@ -49,6 +49,8 @@ pub enum View {
     Layer,
     /// What there is.
     Whole,
+    /// A directory as it is: names and devices mean nothing else.
+    Plain,
 }
 
 /// Writes an archive of a stack of directories, topmost first.
@@ -137,7 +139,11 @@ impl<W: Write> Packer<'_, W> {
         for &level in levels {
             let Some(directory) = self.directory(level, path)? else { continue };
             for name in tree::names(&directory).map_err(|e| self.failed(level, path, e))? {
-                let seen = tree::seen(&directory, &name).map_err(|e| self.failed(level, path, e))?;
+                let seen = match self.view {
+                    View::Plain => tree::plain(&directory, &name),
+                    View::Layer | View::Whole => tree::seen(&directory, &name),
+                };
+                let seen = seen.map_err(|e| self.failed(level, path, e))?;
                 let Some((name, seen)) = seen else { continue };
                 match (all.get_mut(&name), seen) {
                     (None, Seen::Whiteout) => drop(all.insert(name, Found::Gone)),

@@ -1,7 +1,7 @@
 //! What the machine's administrator says about registries: registries.conf, and where credentials and certificates are.
 //!
 //! Read of [containers-registries.conf(5)](https://github.com/containers/image/blob/main/docs/containers-registries.conf.5.md):
-//! `unqualified-search-registries`, `short-name-mode`, `[aliases]`, and of `[[registry]]` `prefix`, `location`,
+//! `unqualified-search-registries`, `short-name-mode`, `[aliases]`, `credential-helpers`, and of `[[registry]]` `prefix`, `location`,
 //! `insecure`, `blocked` and `mirror-by-digest-only`, and of its `[[registry.mirror]]` `location`, `insecure` and `pull-from-mirror`; the format of before 2019 is refused. First /etc/containers/registries.conf, then registries.conf.d/*.conf in the order of letters.
 
 use std::collections::BTreeMap;
@@ -79,6 +79,8 @@ pub struct Registries {
     /// Several search registries are for a human to choose from.
     enforcing: bool,
     aliases: BTreeMap<String, String>,
+    /// Who has credentials, in the order in which they are asked.
+    helpers: Vec<String>,
     /// By prefix.
     registries: BTreeMap<String, Place>,
 }
@@ -132,6 +134,8 @@ struct FileToml {
     #[serde(rename = "short-name-mode")]
     mode: Option<String>,
     aliases: BTreeMap<String, String>,
+    #[serde(rename = "credential-helpers")]
+    helpers: Option<Vec<String>>,
     registry: Vec<Place>,
     /// The old format's.
     registries: Option<toml::Table>,
@@ -153,6 +157,37 @@ impl Registries {
             }
         }
         Ok(all)
+    }
+
+    /// By prefix, and where short names are searched, with the keys of Podman's `info`.
+    pub(crate) fn shown(&self) -> serde_json::Value {
+        let word = |pulls: Pulls| match pulls {
+            Pulls::All => "",
+            Pulls::DigestOnly => "digest-only",
+            Pulls::TagOnly => "tag-only",
+        };
+        let mirror = |mirror: &Mirror| {
+            serde_json::json!({
+                "Location": mirror.location, "Insecure": mirror.insecure, "PullFromMirror": word(mirror.pulls),
+            })
+        };
+        let place = |place: &Place| {
+            serde_json::json!({
+                "Prefix": place.prefix,
+                "Location": place.location,
+                "Insecure": place.insecure,
+                "Mirrors": place.mirror.iter().map(mirror).collect::<Vec<_>>(),
+                "Blocked": place.blocked,
+                "MirrorByDigestOnly": place.by_digest_only,
+                "PullFromMirror": "",
+            })
+        };
+        let mut all: serde_json::Map<_, _> =
+            self.registries.iter().map(|(at, what)| (at.clone(), place(what))).collect();
+        if !self.search.is_empty() {
+            all.insert("search".to_owned(), self.search.clone().into());
+        }
+        all.into()
     }
 
     /// Reads `text` and asks it for names, for fuzzing.
@@ -187,6 +222,7 @@ impl Registries {
         }
         self.search = parsed.search.unwrap_or_else(|| std::mem::take(&mut self.search));
         self.aliases.extend(parsed.aliases);
+        self.helpers = parsed.helpers.unwrap_or_else(|| std::mem::take(&mut self.helpers));
         for mut place in parsed.registry {
             match (place.prefix.is_empty(), place.location.is_empty()) {
                 (true, true) => return Err(wrong("a [[registry]] has neither prefix nor location")),
@@ -229,8 +265,13 @@ impl Registries {
         all.map(|reference| reference.map_err(|e| self.invalid(&e.0))).collect()
     }
 
+    /// `credential-helpers`: none are set where auth.json alone is asked.
+    pub(crate) fn helpers(&self) -> &[String] {
+        &self.helpers
+    }
+
     /// Where short names are searched.
-    pub(crate) fn search(&self) -> &[String] {
+    pub fn search(&self) -> &[String] {
         &self.search
     }
 

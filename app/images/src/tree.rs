@@ -203,6 +203,15 @@ pub(crate) fn seen(parent: &OwnedFd, name: &[u8]) -> io::Result<Option<(Vec<u8>,
     Ok(Some((name.to_vec(), seen)))
 }
 
+/// As [`seen`], where nothing means anything but what it is.
+pub(crate) fn plain(parent: &OwnedFd, name: &[u8]) -> io::Result<Option<(Vec<u8>, Seen)>> {
+    let directory = |stat: &Stat| file_type(stat) == FileType::Directory;
+    Ok(stat(parent, name)?.map(|stat| {
+        let seen = if directory(&stat) { Seen::Directory { stat, opaque: false } } else { Seen::Other(stat) };
+        (name.to_vec(), seen)
+    }))
+}
+
 fn is_opaque(directory: &OwnedFd) -> io::Result<bool> {
     let attribute = [mounts::OPAQUE, mounts::OPAQUE_FOR_USERS, "user.fuseoverlayfs.opaque"].iter().any(|name| {
         let mut value = [0; 1];

@@ -50,6 +50,9 @@ impl Setting<'_> {
         let command: Vec<String> = expand(node.texts("args")?).unwrap_or_default();
         let (mut security, user, seccomp) = security(&mut node)?;
         security.seccomp = seccomp.or_else(|| self.context.seccomp.clone()).unwrap_or_default();
+        if security.seccomp == Seccomp::Unconfined {
+            security.options.push("seccomp=unconfined".to_owned());
+        }
         let (ports, port_names) = self.ports(&mut node, is_host)?;
         let care = Care {
             restart: self.restart,

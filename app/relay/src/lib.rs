@@ -131,8 +131,8 @@ fn start(order: &Order, lookout: Lookout) -> io::Result<(Control, PacketListener
     let (place, datagrams, published) = inside.run(move || {
         cage::of_inside()?;
         let datagrams = Datagrams::start(out, Arc::clone(&place.tun), pages, limits)?;
-        place.open(datagrams.port)?;
-        Ok((place, datagrams, Published::start(theirs)?))
+        let firewall = place.open(datagrams.port)?;
+        Ok((place, datagrams, Published::start(theirs, firewall)?))
     })?;
     let datagrams = Arc::new(OnceLock::from(datagrams));
     let outbound = Outbound::start(place.tun, place.listeners, book.clone(), share.clone(), Arc::clone(&datagrams))?;

@@ -81,9 +81,12 @@ impl Place {
         Ok(Self { tun: Arc::new(tun), listeners, port, link: index })
     }
 
-    /// Has packets come to the listeners, and datagrams to `udp`.
-    pub fn open(&self, udp: u16) -> io::Result<()> {
-        table::make(&mut Socket::open(Protocol::Netfilter)?, self.link, self.port, udp)
+    /// Has packets come to the listeners, and datagrams to `udp`. The socket is for what else there is to say to the
+    /// firewall: to close it now would wait until the kernel has put away what was there before, ten milliseconds.
+    pub fn open(&self, udp: u16) -> io::Result<Socket> {
+        let mut firewall = Socket::open(Protocol::Netfilter)?;
+        table::make(&mut firewall, self.link, self.port, udp)?;
+        Ok(firewall)
     }
 }
 

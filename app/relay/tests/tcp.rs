@@ -80,6 +80,8 @@ fn main() -> ExitCode {
         a_slow_reader_holds_up_the_sender_and_nothing_is_kept_meanwhile,
         megabytes_arrive_as_they_were_sent_both_ways_at_once,
         small_messages_go_at_once,
+        the_last_octets_and_the_end_arrive_whole,
+        what_the_relay_passes_on_is_not_tracked,
         a_published_port_shows_the_client_as_it_is,
         a_client_on_the_hosts_loopback_appears_as_the_gateway,
         a_published_port_with_nobody_behind_it_resets,
@@ -482,6 +484,38 @@ fn small_messages_go_at_once(rig: &mut Rig) {
         }
         // 40 ms each where something waits for an acknowledgement.
         assert!(begun.elapsed() < Duration::from_secs(5), "{sort}: {:?}", begun.elapsed());
+    }
+}
+
+/// An urgent octet ends a read as the end does, and there is more behind.
+fn the_last_octets_and_the_end_arrive_whole(rig: &mut Rig) {
+    for _ in 0..20 {
+        for (sort, client, server) in each_sort(rig) {
+            for (mut from, mut to) in [(&server, &client), (&client, &server)] {
+                from.write_all(b"the last ").unwrap();
+                rustix::net::send(from, b"u", rustix::net::SendFlags::OOB).unwrap();
+                from.write_all(b" octets").unwrap();
+                from.shutdown(Shutdown::Write).unwrap();
+                let mut heard = Vec::new();
+                to.read_to_end(&mut heard).unwrap();
+                assert_eq!(heard, b"the last u octets", "{sort}");
+            }
+        }
+    }
+}
+
+/// Else the table of connections, which is for all, would have one for each of the relay's.
+fn what_the_relay_passes_on_is_not_tracked(rig: &mut Rig) {
+    shell(
+        "ip netns exec rns nft 'add table inet t; add chain inet t c { type filter hook input priority 0; }; add rule inet t c ct state new counter'",
+    );
+    for (_, mut client, mut server) in each_sort(rig) {
+        client.write_all(b"x").unwrap();
+        server.read_exact(&mut [0]).unwrap();
+        server.write_all(b"y").unwrap();
+        client.read_exact(&mut [0]).unwrap();
+        let known = within("rns", || std::fs::read_to_string("/proc/thread-self/net/nf_conntrack").unwrap());
+        assert_eq!(known.lines().filter(|line| line.contains(" tcp ")).collect::<Vec<_>>(), Vec::<&str>::new());
     }
 }
 

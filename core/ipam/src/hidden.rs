@@ -8,7 +8,7 @@ use model::network::IpamPolicy;
 use model::{BridgeOptions, Driver, Invalid, LinkName, Network, NetworkId, NetworkSubnet, Subnet};
 
 use crate::request::{Fresh, Surroundings, check_apart, first_address, used, whose};
-use crate::subnet::{choose_subnet4, ula};
+use crate::subnet::{POOLS, choose_subnet4, ula};
 
 /// What such a network has to be like.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +47,7 @@ pub fn hidden_network(
     let taken = used(around);
     let mut subnets = request.subnets.clone();
     if request.ip4 {
-        let free = private_subnet4(&taken).or_else(|| choose_subnet4(&taken));
+        let free = private_subnet4(&taken).or_else(|| choose_subnet4(POOLS, &taken));
         let subnet = free.ok_or_else(|| Invalid("no private IPv4 subnet is free on this host".to_owned()))?;
         subnets.push(NetworkSubnet { subnet, gateway: Some(first_address(subnet)?), pool: None });
     }
@@ -116,7 +116,7 @@ mod tests {
             servers: Vec::new(),
             mtu: 65520,
         };
-        let fresh = Fresh { id: [0xa1; 32], prefix: [0xa1; 7], created: "now" };
+        let fresh = Fresh { id: [0xa1; 32], prefix: [0xa1; 7], created: "now", pools: POOLS };
         let mut others = Vec::new();
         for text in networks {
             let around = Surroundings { networks: &others, used: &[], links: &[] };

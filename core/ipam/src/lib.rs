@@ -25,5 +25,7 @@ pub mod request;
 mod subnet;
 
 pub use hidden::{HiddenRequest, hidden_network};
-pub use request::{NetworkRequest, RequestError, Surroundings, check_newcomer, default_network, plan_network};
-pub use subnet::{choose_subnet4, ula};
+pub use request::{
+    DEFAULT_SUBNET, NetworkRequest, RequestError, Surroundings, check_newcomer, default_network, plan_network,
+};
+pub use subnet::{POOLS, SubnetPool, choose_subnet4, ula};

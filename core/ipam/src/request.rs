@@ -12,7 +12,7 @@ use model::{
     NetworkName, NetworkSubnet, Pool, Subnet,
 };
 
-use crate::subnet::{choose_subnet4, in_pools, ula};
+use crate::subnet::{SubnetPool, choose_subnet4, in_pools, ula};
 
 /// What was typed after `network create`, as it was typed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,6 +89,8 @@ pub struct Fresh<'a> {
     pub prefix: [u8; 7],
     /// Now, as RFC 3339 text with nanoseconds.
     pub created: &'a str,
+    /// Where an IPv4 subnet is taken from when none is asked for.
+    pub pools: &'a [SubnetPool],
 }
 
 /// Why there will be no such network.
@@ -251,7 +253,7 @@ impl NetworkRequest {
         let chooses = network.bridge().is_some();
         if chooses && (subnets.is_empty() || self.ipv6 && !has4) {
             let taken: Vec<Subnet> = used.iter().copied().chain(subnets.iter().map(|s| s.subnet)).collect();
-            let subnet = choose_subnet4(&taken).ok_or_else(|| no_free_subnet(around))?;
+            let subnet = choose_subnet4(fresh.pools, &taken).ok_or_else(|| no_free_subnet(fresh.pools, around))?;
             subnets.push(NetworkSubnet { subnet, gateway: None, pool: None });
         }
         if chooses && self.ipv6 && !has6 {
@@ -309,14 +311,22 @@ fn reserved(name: &str) -> Invalid {
     Invalid(format!("cannot create network with name {name:?} because it conflicts with a valid network mode"))
 }
 
-/// The default network, for its first use: Podman's subnet and link name where they are free, the next free
-/// ones otherwise. `created` is now, as text.
-pub fn default_network(around: &Surroundings<'_>, created: &str) -> Result<Network, Invalid> {
+/// The default network's subnet, as in Podman.
+pub const DEFAULT_SUBNET: &str = "10.88.0.0/16";
+
+/// The default network, for its first use: the `wanted` subnet (none: Podman's) and Podman's link name where they are
+/// free, the next free ones otherwise. `created` is now, as text.
+pub fn default_network(
+    around: &Surroundings<'_>,
+    wanted: Option<Subnet>,
+    pools: &[SubnetPool],
+    created: &str,
+) -> Result<Network, Invalid> {
     let used = used(around);
-    let wanted: Subnet = "10.88.0.0/16".parse()?;
+    let wanted = wanted.map_or_else(|| DEFAULT_SUBNET.parse(), Ok)?;
     let free = !used.iter().any(|u| u.overlaps(&wanted));
-    let subnet = free.then_some(wanted).or_else(|| choose_subnet4(&used));
-    let subnet = subnet.ok_or_else(|| no_free_subnet(around))?;
+    let subnet = free.then_some(wanted).or_else(|| choose_subnet4(pools, &used));
+    let subnet = subnet.ok_or_else(|| no_free_subnet(pools, around))?;
     Ok(Network {
         name: DEFAULT_NETWORK.parse()?,
         id: DEFAULT_NETWORK_ID.parse()?,
@@ -409,9 +419,9 @@ pub(crate) fn whose(used: &Subnet, around: &Surroundings<'_>) -> String {
 }
 
 /// Who holds the pools: the widest first, for these are the reason.
-fn no_free_subnet(around: &Surroundings<'_>) -> Invalid {
+fn no_free_subnet(pools: &[SubnetPool], around: &Surroundings<'_>) -> Invalid {
     const NAMED: usize = 8;
-    let mut holders: Vec<Subnet> = used(around).into_iter().filter(in_pools).collect();
+    let mut holders: Vec<Subnet> = used(around).into_iter().filter(|subnet| in_pools(pools, subnet)).collect();
     holders.sort_by_key(|subnet| (subnet.len(), *subnet));
     holders.dedup();
     let mut named: Vec<String> = holders.iter().take(NAMED).map(|subnet| whose(subnet, around)).collect();
@@ -481,6 +491,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::subnet::POOLS;
 
     /// A command line after `network create`, in the few forms these tests need.
     fn request(line: &str) -> NetworkRequest {
@@ -514,7 +525,7 @@ mod tests {
         Surroundings { networks, used: &[], links: &[] }
     }
 
-    const FRESH: Fresh<'_> = Fresh { id: [0xa1; 32], prefix: [0xa1; 7], created: "now" };
+    const FRESH: Fresh<'_> = Fresh { id: [0xa1; 32], prefix: [0xa1; 7], created: "now", pools: POOLS };
 
     /// `NAME LINK SUBNET>GATEWAY[FIRST-LAST]…`, or the refusal.
     fn said(result: Result<Network, RequestError>) -> String {
@@ -532,7 +543,7 @@ mod tests {
     }
 
     fn check(line: &str, expected: &str) {
-        let default = default_network(&around(&[]), "now").unwrap();
+        let default = default_network(&around(&[]), None, POOLS, "now").unwrap();
         let na = request("na --subnet 10.200.1.0/24").resolve(&around(&[]), &FRESH).unwrap();
         let networks = [default, na];
         assert_eq!(said(plan_network(&request(line), &around(&networks), &FRESH)), expected, "network create {line}");
@@ -712,7 +723,7 @@ mod tests {
         assert_eq!(serves("nb --disable-dns"), (false, false));
         assert_eq!(serves("nb --ipam-driver none"), (false, false));
         assert_eq!(serves("nb -o mode=unmanaged --interface-name br0"), (false, false));
-        assert!(!default_network(&around(&[]), "now").unwrap().dns);
+        assert!(!default_network(&around(&[]), None, POOLS, "now").unwrap().dns);
     }
 
     #[test]
@@ -768,7 +779,7 @@ mod tests {
 
     #[test]
     fn a_network_made_elsewhere_must_not_clash_with_ours() {
-        let default = default_network(&around(&[]), "now").unwrap();
+        let default = default_network(&around(&[]), None, POOLS, "now").unwrap();
         let na = request("na --subnet 10.200.1.0/24").resolve(&around(&[]), &FRESH).unwrap();
         let networks = [default, na.clone()];
         let check = |network: &Network, expected: &str| {
@@ -822,7 +833,7 @@ mod tests {
             let used: Vec<Subnet> = used.iter().map(|text| text.parse().unwrap()).collect();
             let links: Vec<LinkName> = links.iter().map(|text| text.parse().unwrap()).collect();
             let around = Surroundings { used: &used, links: &links, ..around(&[]) };
-            assert_eq!(said(default_network(&around, "now").map_err(RequestError::from)), expected);
+            assert_eq!(said(default_network(&around, None, POOLS, "now").map_err(RequestError::from)), expected);
         };
         check(&["0.0.0.0/0", "192.168.1.0/24"], &["lo", "eth0"], "podman podman0 10.88.0.0/16>10.88.0.1");
         check(&["10.88.3.0/24"], &[], "podman podman0 10.89.0.0/24>10.89.0.1");

@@ -221,6 +221,11 @@ impl Group {
         self.unified.is_none() && self.legacy.is_empty()
     }
 
+    /// Are all of its directories there?
+    pub fn is_there(&self) -> bool {
+        self.directories().iter().all(|path| path.is_dir())
+    }
+
     fn directories(&self) -> Vec<&Path> {
         let mut all: Vec<&Path> = self.unified.iter().chain(self.legacy.values()).map(PathBuf::as_path).collect();
         all.sort();

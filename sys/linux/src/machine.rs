@@ -49,6 +49,30 @@ pub fn free_space(path: &Path) -> io::Result<u64> {
     Ok(fs.f_bavail.saturating_mul(fs.f_frsize))
 }
 
+/// Bytes of the whole file system of `path`, and those that are free.
+pub fn space(path: &Path) -> io::Result<(u64, u64)> {
+    let fs = rustix::fs::statvfs(path)?;
+    Ok((fs.f_blocks.saturating_mul(fs.f_frsize), fs.f_bfree.saturating_mul(fs.f_frsize)))
+}
+
+/// The kind of file system of `path`, by the names that container tools have for them.
+pub fn file_system(path: &Path) -> io::Result<String> {
+    // include/uapi/linux/magic.h
+    let magic = rustix::fs::statfs(path)?.f_type as u64 & 0xffff_ffff;
+    let name = match magic {
+        0xef53 => "extfs",
+        0x5846_5342 => "xfs",
+        0x9123_683e => "btrfs",
+        0x0102_1994 => "tmpfs",
+        0x794c_7630 => "overlayfs",
+        0x2fc1_2fc1 => "zfs",
+        0xf2f5_2010 => "f2fs",
+        0x6969 => "nfs",
+        other => return Ok(format!("<unknown> (0x{other:x})")),
+    };
+    Ok(name.to_owned())
+}
+
 /// The kernel's release, for example `6.1.0-18-amd64`.
 pub fn kernel_release() -> String {
     rustix::system::uname().release().to_string_lossy().into_owned()

@@ -428,6 +428,21 @@ pub fn forget_program_pages() -> io::Result<()> {
     Ok(())
 }
 
+/// Sets variables of this process's environment, while it has no second thread.
+pub fn set_environment(variables: &[(String, String)]) -> io::Result<()> {
+    if std::fs::read_dir("/proc/self/task")?.count() != 1 {
+        return Err(io::Error::other("the environment cannot be changed while there are threads"));
+    }
+    for (name, value) in variables {
+        if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{name:?} is no name of a variable")));
+        }
+        // SAFETY: nobody reads the environment meanwhile: this is the only thread, as was just seen.
+        unsafe { std::env::set_var(name, value) };
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -82,7 +82,12 @@ impl Store {
         if !path.try_exists().map_err(|e| StoreError::io(&path, e))? {
             schema::create(root, &path)?;
         }
-        let connection = connect(&path).map_err(error::at(&path))?;
+        let mut connection = connect(&path).map_err(error::at(&path))?;
+        if schema::is_void(&connection).map_err(error::at(&path))? {
+            drop(connection);
+            schema::create(root, &path)?;
+            connection = connect(&path).map_err(error::at(&path))?;
+        }
         schema::migrate(&connection, &path)?;
         let mut store = Self { connection, path, instance: String::new() };
         store.instance = store.read(|tx| tx.meta_get("instance"))?.ok_or_else(|| StoreError::Damaged {
@@ -100,6 +105,19 @@ impl Store {
     /// Where the file is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Forgets everything and removes the file, when `check` agrees. Whoever has it open gets errors from then on, so
+    /// that nobody works on for a store that is gone; whoever opens it next gets a new one.
+    pub fn destroy<E: From<StoreError>>(self, check: impl FnOnce(&Tx<'_>) -> Result<(), E>) -> Result<(), E> {
+        self.write_durable(|tx| {
+            check(tx)?;
+            Ok::<_, E>(schema::make_void(tx.connection).map_err(error::at(tx.path))?)
+        })?;
+        let Self { connection, path, .. } = self;
+        // All it holds is that it is void.
+        drop(connection);
+        Ok(schema::clear(&path)?)
     }
 
     /// A number that is another one when somebody else has changed the file since: cheaper than to read it again.

@@ -108,13 +108,47 @@ pub(crate) fn create(root: &Path, path: &Path) -> Result<()> {
     let io = |e| StoreError::io(path, e);
     DirBuilder::new().recursive(true).mode(0o700).create(root).map_err(io)?;
     let _lock = HostLock::take_directory(root).map_err(io)?;
-    if path.try_exists().map_err(io)? { Ok(()) } else { create_alone(root, path) }
+    match path.try_exists().map_err(io)? && !connect(path).and_then(|file| is_void(&file)).map_err(error::at(path))? {
+        true => Ok(()),
+        false => create_alone(root, path),
+    }
+}
+
+/// The `user_version` of a file whose remover may have died before it was gone.
+const VOID: u32 = i32::MAX as u32;
+
+/// Is it only waiting to be removed?
+pub(crate) fn is_void(connection: &Connection) -> rusqlite::Result<bool> {
+    Ok(format(connection)? == VOID)
+}
+
+/// Drops all tables; within a transaction.
+pub(crate) fn make_void(connection: &Connection) -> rusqlite::Result<()> {
+    connection.flush_prepared_statement_cache();
+    let mut tables = connection
+        .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'")?;
+    let names: Vec<String> = tables.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    names.iter().try_for_each(|name| connection.execute_batch(&format!("DROP TABLE {name}")))?;
+    connection.execute_batch(&format!("PRAGMA user_version={VOID}"))
+}
+
+/// Removes a file that is void, unless somebody has made a new one meanwhile.
+pub(crate) fn clear(path: &Path) -> Result<()> {
+    let io = |e| StoreError::io(path, e);
+    let root = path.parent().unwrap_or(Path::new("/"));
+    let _lock = HostLock::take_directory(root).map_err(io)?;
+    match path.try_exists().map_err(io)? && connect(path).and_then(|file| is_void(&file)).map_err(error::at(path))? {
+        true => remove(path).map_err(io),
+        false => Ok(()),
+    }
 }
 
 fn create_alone(root: &Path, path: &Path) -> Result<()> {
     let staged = path.with_extension("db.new");
     let io = |e| StoreError::io(path, e);
     remove(&staged).map_err(io)?;
+    // Nor may what SQLite kept beside an earlier file be taken for the new one's.
+    remove(path).map_err(io)?;
     let made = fill(&staged, path).and_then(|()| put(&staged, path, root).map_err(io));
     if made.is_err() {
         // The error that matters is the first one.
@@ -144,7 +178,7 @@ fn put(staged: &Path, path: &Path, root: &Path) -> io::Result<()> {
     File::open(root)?.sync_all()
 }
 
-/// Removes the file and what SQLite keeps beside it.
+/// Removes the file, then what SQLite keeps beside it.
 fn remove(staged: &Path) -> io::Result<()> {
     for suffix in ["", "-journal", "-wal", "-shm"] {
         let mut name = staged.as_os_str().to_owned();

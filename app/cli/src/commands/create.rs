@@ -3,6 +3,7 @@
 use crate::container::ContainerFlags;
 use crate::flags::Command;
 use crate::global::{Podwire, say};
+use crate::networks::make_default;
 use crate::outcome::Outcome;
 use crate::progress::talking;
 
@@ -21,6 +22,7 @@ impl Command for Create {
             return podwire.show(&engine.plan_run(&wish.config)?);
         }
         wish.remark();
+        make_default(&mut engine, &wish.config.network.mode, podwire.conf()?)?;
         let id = talking(quiet, |talk| engine.create(wish.config, talk))?;
         say(id)?;
         Ok(0)

@@ -13,6 +13,9 @@ pub(crate) struct Exec {
     /// Run the process in the background
     #[arg(short, long)]
     detach: bool,
+    /// Keys that detach from the command (default ctrl-p,ctrl-q)
+    #[arg(long, value_name = "string")]
+    detach_keys: Option<String>,
     /// Set environment variables
     #[arg(short, long, value_name = "stringArray")]
     env: Vec<String>,
@@ -22,6 +25,12 @@ pub(crate) struct Exec {
     /// Keep standard input open
     #[arg(short, long)]
     interactive: bool,
+    /// In the container created last
+    #[arg(short, long)]
+    latest: bool,
+    /// Give the command all capabilities
+    #[arg(long)]
+    privileged: bool,
     /// Allocate a pseudo-terminal
     #[arg(short, long)]
     tty: bool,
@@ -37,8 +46,10 @@ pub(crate) struct Exec {
 
 impl Command for Exec {
     fn run(self, podwire: &Podwire) -> Outcome {
-        let Some((name, command)) = self.arguments.split_first() else {
-            return Err(Failure::new("exec requires the name or ID of a container or the --latest flag"));
+        let (name, command) = match self.arguments.split_first() {
+            _ if self.latest => (None, &self.arguments[..]),
+            Some((name, command)) => (Some(name), command),
+            None => return Err(Failure::new("exec requires the name or ID of a container or the --latest flag")),
         };
         let config = ExecConfig {
             command: command.to_vec(),
@@ -47,13 +58,21 @@ impl Command for Exec {
             workdir: self.workdir,
             tty: self.tty,
             interactive: self.interactive,
+            privileged: self.privileged,
         };
         let attach = match self.detach {
             true => Attach::Detached,
-            false => Attach::Foreground(Foreground { stdin: self.interactive, ..Foreground::default() }),
+            false => Attach::Foreground(Foreground {
+                stdin: self.interactive,
+                detach_keys: self.detach_keys.as_deref().map(str::parse).transpose()?.unwrap_or_default(),
+                ..Foreground::default()
+            }),
         };
         let mut engine = podwire.engine()?;
-        let id = engine.find(name)?;
+        let id = match name {
+            Some(name) => engine.find(name)?,
+            None => engine.find(&podwire.latest(&engine)?)?,
+        };
         if config.command.is_empty() {
             return Err(Failure::new("must provide a non-empty command to start an exec session: invalid argument"));
         }

@@ -1,13 +1,15 @@
 //! `podwire image prune`
 
+use engine::Engine;
 use images::ImageError;
+use model::ImageId;
 
 use super::images::{FILTERS, Selection};
 use crate::confirm::confirmed;
 use crate::filters::Filters;
 use crate::flags::{self, Command};
 use crate::global::{Podwire, say};
-use crate::outcome::Outcome;
+use crate::outcome::{Failure, Outcome};
 
 #[derive(clap::Args)]
 pub(crate) struct ImagePrune {
@@ -36,22 +38,25 @@ impl Command for ImagePrune {
             return Ok(0);
         }
         let mut engine = podwire.engine()?;
-        let selection = Selection::read(&filters, &engine)?;
-        let fitting: Vec<_> = engine
-            .images()?
-            .list()?
-            .into_iter()
-            .filter(|image| self.all || image.names.is_empty())
-            .filter(|image| selection.names(image).is_some())
-            .collect();
-        for image in fitting {
-            match engine.remove_image(&image.id.to_string(), true, false) {
-                Ok(removed) => removed.deleted.iter().try_for_each(say)?,
-                // A container uses it, or somebody has removed it since it was looked at.
-                Err(ImageError::InUse { .. } | ImageError::NotKnown(_)) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
+        remove_unused(&mut engine, &filters, self.all)?.iter().try_for_each(say)?;
         Ok(0)
     }
+}
+
+/// Removes the images that no container uses and that fit; without `all` only those without a name. Their ids.
+pub(super) fn remove_unused(engine: &mut Engine, filters: &Filters, all: bool) -> Result<Vec<ImageId>, Failure> {
+    let selection = Selection::read(filters, engine)?;
+    let images = engine.images()?.list()?.into_iter();
+    let fitting: Vec<_> =
+        images.filter(|image| all || image.names.is_empty()).filter(|image| selection.names(image).is_some()).collect();
+    let mut deleted = Vec::new();
+    for image in fitting {
+        match engine.remove_image(&image.id.to_string(), true, false) {
+            Ok(removed) => deleted.extend(removed.deleted),
+            // A container uses it, or somebody has removed it since it was looked at.
+            Err(ImageError::InUse { .. } | ImageError::NotKnown(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(deleted)
 }

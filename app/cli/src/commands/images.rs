@@ -256,7 +256,7 @@ fn fits(text: &[u8], pattern: &[u8]) -> bool {
 }
 
 /// `quay.io/a/b:tag` → repository and tag; a name with a digest has no tag.
-fn split(name: &str) -> (&str, &str) {
+pub(super) fn split(name: &str) -> (&str, &str) {
     if let Some((repository, _)) = name.split_once('@') {
         return (repository, "<none>");
     }

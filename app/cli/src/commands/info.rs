@@ -1,5 +1,7 @@
 //! `podwire info`
 
+use std::collections::BTreeMap;
+
 use serde_json::Value as Json;
 
 use crate::flags::{self, Command};
@@ -32,49 +34,62 @@ impl Command for Info {
     }
 }
 
-/// YAML as Podman prints it: two spaces per level.
+/// YAML as Podman prints it: keys in the order of letters, two spaces per level, lists not further in than their key.
 fn yaml(json: &Json, depth: usize, out: &mut String) {
     let pad = "  ".repeat(depth);
     match json {
-        Json::Object(map) => map.iter().for_each(|(key, value)| {
-            *out += &format!("{pad}{key}:");
-            item(value, depth + 1, out);
-        }),
+        Json::Object(map) => {
+            let sorted: BTreeMap<_, _> = map.iter().collect();
+            for (key, value) in sorted {
+                *out += &format!("{pad}{key}:");
+                item(value, depth, out);
+            }
+        }
         Json::Array(items) => items.iter().for_each(|value| {
-            *out += &format!("{pad}-");
-            item(value, depth + 1, out);
+            let mut text = String::new();
+            item(value, depth, &mut text);
+            // An object's first key stands behind the dash.
+            *out += &format!("{pad}- {}", text.trim_start());
         }),
         scalar => *out += &format!("{pad}{}\n", plain(scalar)),
     }
 }
 
 fn item(value: &Json, depth: usize, out: &mut String) {
-    let empty = match value {
-        Json::Object(map) => map.is_empty().then_some("{}"),
-        Json::Array(items) => items.is_empty().then_some("[]"),
-        _ => None,
-    };
-    match (value, empty) {
-        (_, Some(empty)) => *out += &format!(" {empty}\n"),
-        (Json::Object(_) | Json::Array(_), None) => {
+    match value {
+        Json::Object(map) if map.is_empty() => *out += " {}\n",
+        Json::Array(items) if items.is_empty() => *out += " []\n",
+        Json::Object(_) => {
+            out.push('\n');
+            yaml(value, depth + 1, out);
+        }
+        Json::Array(_) => {
             out.push('\n');
             yaml(value, depth, out);
         }
-        (scalar, None) => *out += &format!(" {}\n", plain(scalar)),
+        Json::String(text) if text.contains('\n') => {
+            let pad = "  ".repeat(depth + 1);
+            *out += " |-\n";
+            text.trim_end().lines().for_each(|line| *out += &format!("{pad}{line}\n"));
+        }
+        scalar => *out += &format!(" {}\n", plain(scalar)),
     }
 }
 
-/// A string is quoted where YAML would take it for something else.
+/// A string is quoted where YAML would take it for something else: twice where it would be of another type.
 fn plain(scalar: &Json) -> String {
     let Json::String(text) = scalar else { return scalar.to_string() };
-    let safe = |c: char| c.is_alphanumeric() || matches!(c, '/' | '.' | '_' | '-' | ' ' | '+' | '(' | ')' | '~');
-    let begins = text.starts_with(|c: char| c.is_alphanumeric() || matches!(c, '/' | '.'));
-    let word = matches!(text.as_str(), "true" | "false" | "null" | "yes" | "no" | "on" | "off");
-    let number = text.parse::<f64>().is_ok() || text.starts_with("0x") || text.starts_with("0o");
-    match begins && !word && !number && text.chars().all(safe) && !text.ends_with(' ') {
-        true => text.clone(),
-        false => format!("{text:?}"),
+    let word = matches!(
+        text.to_ascii_lowercase().as_str(),
+        "" | "true" | "false" | "null" | "yes" | "no" | "on" | "off" | "~"
+    );
+    if word || text.parse::<f64>().is_ok() || text.starts_with("0x") || text.starts_with("0o") {
+        return format!("{text:?}");
     }
+    let begins = text.starts_with(|c: char| "-?:,[]{}#&*!|>'\"%@` ".contains(c));
+    let marks =
+        text.contains(": ") || text.contains(" #") || text.ends_with([':', ' ']) || text.contains(char::is_control);
+    if begins || marks { format!("'{}'", text.replace('\'', "''")) } else { text.clone() }
 }
 
 #[cfg(test)]
@@ -83,12 +98,20 @@ mod tests {
 
     #[test]
     fn info_is_yaml() {
-        let json = serde_json::json!({"host": {"arch": "amd64", "cpus": 2, "list": ["a"], "none": [], "n": "1", "v": "0.1.0"}, "x": true});
+        let json = serde_json::json!({
+            "host": {
+                "cpus": 2, "arch": "amd64", "list": ["a", "b"], "none": [], "n": "1", "v": "0.1.0", "runtime": "crun\nv1\n",
+                "said": "version 2, commit: unknown", "at": "Thu Jan  1 00:00:00 1970",
+            },
+            "maps": [{ "size": 1, "id": 0 }],
+            "x": true,
+        });
         let mut text = String::new();
         yaml(&json, 0, &mut text);
         assert_eq!(
             text,
-            "host:\n  arch: amd64\n  cpus: 2\n  list:\n    - a\n  none: []\n  n: \"1\"\n  v: 0.1.0\nx: true\n"
+            "host:\n  arch: amd64\n  at: Thu Jan  1 00:00:00 1970\n  cpus: 2\n  list:\n  - a\n  - b\n  n: \"1\"\n  none: []\n  \
+             runtime: |-\n    crun\n    v1\n  said: 'version 2, commit: unknown'\n  v: 0.1.0\nmaps:\n- id: 0\n  size: 1\nx: true\n"
         );
     }
 }

@@ -19,16 +19,44 @@ pub(crate) struct Inspect {
     /// What to look for: all, container, image, network, pod, volume
     #[arg(short = 't', long = "type", value_name = "string", default_value = "all")]
     kind: String,
+    #[command(flatten)]
+    container: ContainerFlags,
     #[arg(hide = true)]
     arguments: Vec<String>,
 }
 
+/// What is about containers alone.
+#[derive(clap::Args)]
+struct ContainerFlags {
+    /// The container created last
+    #[arg(short, long)]
+    latest: bool,
+    /// Show the size of what a container has changed, and of all its files
+    #[arg(short, long)]
+    size: bool,
+}
+
+impl ContainerFlags {
+    /// The names that are meant.
+    fn names(&self, podwire: &Podwire, engine: &Engine, named: Vec<String>) -> Result<Vec<String>, Failure> {
+        match (self.latest, named.is_empty()) {
+            (true, false) => Err(Failure::new("--latest and arguments cannot be used together")),
+            (true, true) => Ok(vec![podwire.latest(engine)?]),
+            (false, _) => Ok(named),
+        }
+    }
+}
+
 impl Command for Inspect {
     fn run(self, podwire: &Podwire) -> Outcome {
-        if self.arguments.is_empty() {
+        if self.arguments.is_empty() && !self.container.latest {
             return Err(Failure::new("no names or ids specified"));
         }
-        let look = match self.kind.as_str() {
+        let kind = if self.container.latest { "container" } else { self.kind.as_str() };
+        let look = match kind {
+            "all" if self.container.size => anything_with_size,
+            "container" if self.container.size => container_with_size,
+            _ if self.container.size => return Err(Failure::new("size is not supported for type ".to_owned() + kind)),
             "all" => anything,
             "container" => container,
             "image" => image,
@@ -41,7 +69,9 @@ impl Command for Inspect {
                 )));
             }
         };
-        show(&podwire.engine()?, &self.arguments, &self.format, look)
+        let engine = podwire.engine()?;
+        let names = self.container.names(podwire, &engine, self.arguments)?;
+        show(&engine, &names, &self.format, look)
     }
 }
 
@@ -50,14 +80,20 @@ pub(crate) struct InspectContainer {
     /// Change the output format to JSON or a Go template
     #[arg(short, long, value_name = "string", default_value = "", hide_default_value = true)]
     format: String,
+    #[command(flatten)]
+    container: ContainerFlags,
     #[arg(hide = true)]
     arguments: Vec<String>,
 }
 
 impl Command for InspectContainer {
     fn run(self, podwire: &Podwire) -> Outcome {
-        flags::at_least(1, &self.arguments)?;
-        show(&podwire.engine()?, &self.arguments, &self.format, container)
+        if !self.container.latest {
+            flags::at_least(1, &self.arguments)?;
+        }
+        let engine = podwire.engine()?;
+        let names = self.container.names(podwire, &engine, self.arguments)?;
+        show(&engine, &names, &self.format, if self.container.size { container_with_size } else { container })
     }
 }
 
@@ -104,10 +140,30 @@ fn anything(engine: &Engine, name: &str) -> Result<Result<Value, String>, Failur
     Ok(Err(format!("no such object: {name:?}")))
 }
 
+fn anything_with_size(engine: &Engine, name: &str) -> Result<Result<Value, String>, Failure> {
+    match container_with_size(engine, name)? {
+        Ok(value) => Ok(Ok(value)),
+        Err(_) => anything(engine, name),
+    }
+}
+
 fn container(engine: &Engine, name: &str) -> Result<Result<Value, String>, Failure> {
+    inspected(engine, name, false)
+}
+
+fn container_with_size(engine: &Engine, name: &str) -> Result<Result<Value, String>, Failure> {
+    inspected(engine, name, true)
+}
+
+fn inspected(engine: &Engine, name: &str, with_size: bool) -> Result<Result<Value, String>, Failure> {
     match engine.find(name) {
         Ok(id) => {
-            let json = serde_json::to_value(engine.inspect(&id)?).map_err(Failure::new)?;
+            let mut json = engine.inspect(&id)?;
+            if let Some(summary) = engine.list()?.into_iter().find(|summary| with_size && summary.id == id) {
+                let (own, all) = engine.container_size(&summary)?;
+                json["SizeRw"] = own.into();
+                json["SizeRootFs"] = all.into();
+            }
             Ok(Ok(with_id(Value::from_json(&json, MAPS))))
         }
         Err(error) if error.kind == Kind::NotFound => Ok(Err(error.to_string())),

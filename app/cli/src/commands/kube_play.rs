@@ -9,7 +9,7 @@ use engine::{Attach, Engine, Kind, NetworkRequest};
 use kube::{Around, HostPath, Play};
 use model::PodId;
 
-use crate::container::{NetworkFlags, annotations, care, users};
+use crate::container::{NetworkFlags, Usual, annotations, care, users};
 use crate::flags::{self, Command, strings, switch};
 use crate::global::{Podwire, complain, say};
 use crate::outcome::{Failure, Outcome, USAGE, plain};
@@ -67,7 +67,7 @@ impl Command for KubePlay {
             return down(&mut podwire.engine()?, &text, self.force);
         }
         let config_maps = self.configmap.iter().map(|path| read_file(path)).collect::<Result<Vec<_>, _>>()?;
-        let mut network = std::mem::take(&mut self.network).parse(&mut Vec::new())?;
+        let mut network = std::mem::take(&mut self.network).parse(&Usual::of(podwire, true)?, &mut Vec::new())?;
         let mut engine = podwire.engine()?;
         let is_default = network.mode == NetworkConfig::default().mode;
         if is_default {

@@ -2,6 +2,9 @@
 
 mod attach;
 mod commit;
+pub(crate) mod completion;
+mod container_cleanup;
+mod container_prune;
 pub(crate) mod cp;
 mod create;
 mod diff;
@@ -23,6 +26,7 @@ mod kube_play;
 mod load;
 mod login;
 mod logs;
+mod man;
 mod network_connect;
 mod network_create;
 mod network_disconnect;
@@ -62,12 +66,17 @@ mod search;
 mod start;
 mod stats;
 mod stop;
+mod system_df;
+mod system_migrate;
+mod system_prune;
+mod system_reset;
 mod tag;
 mod top;
 mod unshare;
 mod update;
 pub(crate) mod version;
 mod volume_create;
+mod volume_export;
 mod volume_inspect;
 mod volume_ls;
 mod volume_prune;
@@ -90,6 +99,7 @@ pub(crate) const NOUNS: &[(&str, &str)] = &[
     ("network", "Manage networks"),
     ("play", "Play what other programs write"),
     ("pod", "Manage pods"),
+    ("system", "Manage podwire: its disk, its events, its traces"),
     ("volume", "Manage volumes"),
 ];
 
@@ -101,11 +111,14 @@ const SEVERAL_CONTAINERS: &str = "[options] CONTAINER [CONTAINER...]";
 pub(crate) const COMMANDS: &[Entry] = &[
     Entry::new::<attach::AttachCommand>(&["attach", "container attach"], "Take part in a running container's input and output", "[options] CONTAINER"),
     Entry::new::<commit::Commit>(&["commit", "container commit"], "Make an image of what a container changed", "[options] CONTAINER [IMAGE]"),
+    Entry::new::<completion::Completion>(&["completion"], "Write what makes a shell complete podwire's command lines", "[options] bash|zsh|fish"),
+    Entry::new::<container_cleanup::ContainerCleanup>(&["container cleanup"], "Take away what is left of containers that have ended", SEVERAL_CONTAINERS),
+    Entry::new::<container_prune::ContainerPrune>(&["container prune"], "Remove all containers that do not run", "[options]"),
     Entry::new::<cp::Cp>(&["cp", "container cp"], "Copy files between containers and the host", "[options] [CONTAINER:]SRC_PATH [CONTAINER:]DEST_PATH"),
     Entry::new::<create::Create>(&["create", "container create"], "Create but do not start a container", "[options] IMAGE [COMMAND [ARG...]]"),
     Entry::new::<diff::Diff>(&["diff"], "Show what a container or an image changed", "[options] CONTAINER|IMAGE [CONTAINER|IMAGE]"),
     Entry::new::<diff::ContainerDiff>(&["container diff"], "Show what a container changed", "[options] CONTAINER [CONTAINER]"),
-    Entry::new::<events::Events>(&["events"], "Tell what happens to containers, images, networks and volumes", "[options]"),
+    Entry::new::<events::Events>(&["events", "system events"], "Tell what happens to containers, images, networks and volumes", "[options]"),
     Entry::new::<exec::Exec>(&["exec", "container exec"], "Run a process in a running container", "[options] CONTAINER COMMAND [ARG...]"),
     Entry::new::<exists::ContainerExists>(&["container exists"], "Check if a container exists", "CONTAINER"),
     Entry::new::<exists::ImageExists>(&["image exists"], "Check if an image exists", "IMAGE"),
@@ -117,7 +130,7 @@ pub(crate) const COMMANDS: &[Entry] = &[
     Entry::new::<image_tree::ImageTree>(&["image tree"], "Show the layers of an image", "[options] IMAGE"),
     Entry::new::<images::Images>(&["images", "image ls", "image list"], "List images", "[options] [IMAGE]"),
     Entry::new::<import::Import>(&["import", "image import"], "Import a tarball as an image", "[options] PATH [REFERENCE]"),
-    Entry::new::<info::Info>(&["info"], "Display information about podwire and this machine", "[options]"),
+    Entry::new::<info::Info>(&["info", "system info"], "Display information about podwire and this machine", "[options]"),
     Entry::new::<inspect::Inspect>(&["inspect"], "Display a container, image or network", "[options] NAME [NAME...]"),
     Entry::new::<inspect::InspectContainer>(&["container inspect"], "Display a container", "[options] CONTAINER [CONTAINER...]"),
     Entry::new::<inspect::InspectImage>(&["image inspect"], "Display an image", "[options] IMAGE [IMAGE...]"),
@@ -129,6 +142,7 @@ pub(crate) const COMMANDS: &[Entry] = &[
     Entry::new::<login::Login>(&["login"], "Log in to a registry", "[options] [REGISTRY]"),
     Entry::new::<login::Logout>(&["logout"], "Log out of a registry", "[options] [REGISTRY]"),
     Entry::new::<logs::Logs>(&["logs", "container logs"], "Fetch the logs of containers", SEVERAL_CONTAINERS),
+    Entry::hidden::<man::Man>(&["man"], "Write a manual page for each command into a directory", "DIRECTORY"),
     Entry::new::<network_connect::NetworkConnect>(&["network connect"], "Add a container to a network", "[options] NETWORK CONTAINER"),
     Entry::new::<network_create::NetworkCreate>(&["network create"], "Create a network", "[options] [NAME]"),
     Entry::new::<network_disconnect::NetworkDisconnect>(&["network disconnect"], "Take a container off a network", "[options] NETWORK CONTAINER"),
@@ -173,6 +187,11 @@ pub(crate) const COMMANDS: &[Entry] = &[
     Entry::new::<start::Start>(&["start", "container start"], "Start containers", SEVERAL_CONTAINERS),
     Entry::new::<stats::Stats>(&["stats", "container stats"], "Show what containers use of the machine", "[options] [CONTAINER...]"),
     Entry::new::<stop::Stop>(&["stop", "container stop"], "Stop running containers", SEVERAL_CONTAINERS),
+    Entry::new::<system_df::SystemDf>(&["system df"], "Show what images, containers and volumes take of the disk", "[options]"),
+    Entry::new::<system_migrate::SystemMigrate>(&["system migrate"], "Stop all containers, and give them another OCI runtime", "[options]"),
+    Entry::new::<system_prune::SystemPrune>(&["system prune"], "Remove what nobody uses", "[options]"),
+    Entry::new::<system_migrate::SystemRenumber>(&["system renumber"], "Give locks new numbers; podwire has no locks with numbers", ""),
+    Entry::new::<system_reset::SystemReset>(&["system reset"], "Remove everything that podwire has and has made", "[options]"),
     Entry::new::<tag::Tag>(&["tag", "image tag"], "Give an image more names", "IMAGE TARGET_NAME [TARGET_NAME...]"),
     Entry::new::<top::Top>(&["top", "container top"], "Show the processes of a container", "[options] CONTAINER [COLUMNS|ARGS...]"),
     Entry::new::<pause::Unpause>(&["unpause", "container unpause"], "Let the processes of containers go on", SEVERAL_CONTAINERS),
@@ -182,6 +201,8 @@ pub(crate) const COMMANDS: &[Entry] = &[
     Entry::new::<version::Version>(&["version"], "Display the version", "[options]"),
     Entry::new::<volume_create::VolumeCreate>(&["volume create"], "Create a volume", "[options] [NAME]"),
     Entry::new::<exists::VolumeExists>(&["volume exists"], "Check if a volume exists", "VOLUME"),
+    Entry::new::<volume_export::VolumeExport>(&["volume export"], "Write the files of a volume as a tar archive", "[options] VOLUME"),
+    Entry::new::<volume_export::VolumeImport>(&["volume import"], "Add the files of a tar archive to a volume", "VOLUME [SOURCE]"),
     Entry::new::<volume_inspect::VolumeInspect>(&["volume inspect"], "Display volumes", "[options] VOLUME [VOLUME...]"),
     Entry::new::<volume_ls::VolumeLs>(&["volume ls", "volume list"], "List volumes", "[options]"),
     Entry::new::<volume_prune::VolumePrune>(&["volume prune"], "Remove volumes that no container uses", "[options]"),

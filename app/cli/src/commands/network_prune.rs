@@ -1,6 +1,6 @@
 //! `podwire network prune`
 
-use engine::Kind;
+use engine::{Engine, Kind};
 
 use super::each;
 use super::network_ls::Selection;
@@ -8,7 +8,7 @@ use crate::confirm::confirmed;
 use crate::filters::Filters;
 use crate::flags::{self, Command};
 use crate::global::Podwire;
-use crate::outcome::Outcome;
+use crate::outcome::{Failure, Outcome};
 
 #[derive(clap::Args)]
 pub(crate) struct NetworkPrune {
@@ -36,13 +36,7 @@ impl Command for NetworkPrune {
         if !self.force && !self.dry_run && !confirmed(WARNING)? {
             return Ok(0);
         }
-        let mut unused = Vec::new();
-        for network in engine.networks()? {
-            if !network.is_default() && selection.fits(&network, || Ok(false))? && !engine.network_in_use(&network)? {
-                unused.push(network.name.to_string());
-            }
-        }
-        each(&unused, engine::Error::exit_code, |name| {
+        each(&unused(&engine, &selection)?, engine::Error::exit_code, |name| {
             let removed = if self.dry_run { Ok(()) } else { engine.remove_network(name, false, None) };
             match removed {
                 // Somebody has begun to use it, or has removed it, since it was looked at.
@@ -51,4 +45,15 @@ impl Command for NetworkPrune {
             }
         })
     }
+}
+
+/// Networks that no container names.
+pub(super) fn unused(engine: &Engine, selection: &Selection<'_>) -> Result<Vec<String>, Failure> {
+    let mut unused = Vec::new();
+    for network in engine.networks()? {
+        if !network.is_default() && selection.fits(&network, || Ok(false))? && !engine.network_in_use(&network)? {
+            unused.push(network.name.to_string());
+        }
+    }
+    Ok(unused)
 }

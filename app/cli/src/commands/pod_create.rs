@@ -7,7 +7,8 @@ use engine::config::{NetworkMode, Space};
 use engine::pods::{Common, ExitPolicy, InfraConfig, PodConfig, Share};
 
 use crate::container::{
-    NetworkFlags, PodLimitFlags, UserFlags, care, entrypoint, from_here, inside, labels, security, volume, volumes_from,
+    NetworkFlags, PodLimitFlags, UserFlags, Usual, care, entrypoint, from_here, inside, labels, security, volume,
+    volumes_from,
 };
 use crate::flags::{self, Command, switch};
 use crate::global::{Podwire, complain, say};
@@ -121,7 +122,7 @@ impl PodCreate {
         let common = self.common()?;
         let mut remarks = Vec::new();
         let publishes = self.network.publishes();
-        let network = self.network.parse(&mut remarks)?;
+        let network = self.network.parse(&Usual::of(podwire, false)?, &mut remarks)?;
         // Before what is published nowhere is left out with a remark.
         if publishes && matches!(network.mode, NetworkMode::None | NetworkMode::Host | NetworkMode::Path(_)) {
             return Err(Failure::new("PortMappings can only be used with Bridge or pasta networking"));

@@ -1,12 +1,11 @@
 //! `podwire pod rm`, `pod prune`, `pod exists`
 
-use std::io::BufRead as _;
-
 use engine::Kind;
 use engine::pods::PodRemoval;
 
+use crate::confirm::confirmed;
 use crate::flags::{self, Command, patience};
-use crate::global::{Podwire, say, write};
+use crate::global::{Podwire, say};
 use crate::outcome::{Failure, Outcome};
 use crate::pods::{PodNames, each};
 
@@ -57,27 +56,20 @@ pub(crate) struct PodPrune {
     arguments: Vec<String>,
 }
 
+const WARNING: &str = "WARNING! This will remove all stopped/exited pods..";
+
 impl Command for PodPrune {
     fn run(self, podwire: &Podwire) -> Outcome {
         flags::none(podwire, &self.arguments)?;
         let filters = filters(&self.filter)?;
         let selection = Selection::read(&filters)?;
         let mut engine = podwire.engine()?;
-        if !self.force && !confirmed()? {
+        if !self.force && !confirmed(WARNING)? {
             return Ok(0);
         }
         engine.prune_pods(|pod| selection.fits(pod))?.iter().try_for_each(say)?;
         Ok(0)
     }
-}
-
-fn confirmed() -> Result<bool, Failure> {
-    write("WARNING! This will remove all stopped/exited pods..\nAre you sure you want to continue? [y/N] ")?;
-    let mut answer = String::new();
-    if std::io::stdin().lock().read_line(&mut answer)? == 0 {
-        return Err(Failure::new("EOF"));
-    }
-    Ok(answer.trim().to_ascii_lowercase().starts_with('y'))
 }
 
 #[derive(clap::Args)]

@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use engine::{State, Summary};
+use engine::{Engine, State, Summary};
 use jiff::Timestamp;
 use regex_lite::Regex;
 
 use crate::ages;
 use crate::filters::{self, Filters};
-use crate::flags::{self, Command, signed};
+use crate::flags::{self, Command, signed, unsigned};
 use crate::formats::Listing;
-use crate::global::{Podwire, say};
+use crate::global::{Podwire, say, write};
 use crate::outcome::{Failure, Outcome};
 use crate::ports;
 use crate::template::{Field, Value};
@@ -20,7 +20,10 @@ pub(crate) struct Ps {
     /// Show containers that do not run too
     #[arg(short, long)]
     all: bool,
-    /// Show what fits: ancestor=, before=, exited=, health=, id=, label=, label!=, name=, network=, pod=, restart-policy=, since=, status=, until=, volume=
+    /// Also show what other programs keep in the same storage, which in podwire's is nothing
+    #[arg(long)]
+    external: bool,
+    /// Show what fits: ancestor=, before=, command=, exited=, health=, id=, label=, label!=, name=, network=, pod=, restart-policy=, since=, status=, until=, volume=
     #[arg(short, long, value_name = "strings")]
     filter: Vec<String>,
     /// Change the output format to JSON or a Go template
@@ -32,6 +35,9 @@ pub(crate) struct Ps {
     /// Show the container created last
     #[arg(short, long)]
     latest: bool,
+    /// Show the namespaces of containers
+    #[arg(long)]
+    ns: bool,
     /// Show ids and commands in full
     #[arg(long, visible_alias = "notruncate")]
     no_trunc: bool,
@@ -44,6 +50,18 @@ pub(crate) struct Ps {
     /// Print ids only
     #[arg(short, long)]
     quiet: bool,
+    /// Show the size of what containers have changed, and of all their files
+    #[arg(short, long)]
+    size: bool,
+    /// By what to sort: command, created, id, image, names, runningfor, size, status
+    #[arg(long, value_name = "choice", default_value = "created", value_parser = sorting)]
+    sort: Sort,
+    /// Look at the runtime for the state of containers, which podwire always does
+    #[arg(long)]
+    sync: bool,
+    /// Show them again and again, every so many seconds
+    #[arg(short, long, value_name = "uint", value_parser = unsigned, default_value = "0", hide_default_value = true)]
+    watch: u32,
     #[arg(hide = true)]
     arguments: Vec<String>,
 }
@@ -52,6 +70,7 @@ pub(crate) struct Ps {
 pub(crate) const KNOWN: &[&str] = &[
     "ancestor",
     "before",
+    "command",
     "exited",
     "health",
     "id",
@@ -81,38 +100,140 @@ impl Command for Ps {
             return Err(Failure::new(format!("invalid filter {wrong:?}")));
         }
         let filters = Filters::parse(&filters, KNOWN)?;
+        if self.size && self.ns {
+            return Err(Failure::new("size and namespace options conflict"));
+        }
         let engine = podwire.engine()?;
+        loop {
+            // Read at once and written at once, so that a screen shows one moment.
+            let shown = self.shown(&engine, &filters)?;
+            if self.watch == 0 {
+                self.print(&engine, &shown)?;
+                return Ok(0);
+            }
+            write(CLEAR)?;
+            self.print(&engine, &shown)?;
+            std::thread::sleep(std::time::Duration::from_secs(self.watch.into()));
+        }
+    }
+}
+
+/// Clears a terminal and goes to its first place (ECMA-48: ED, CUP).
+const CLEAR: &str = "\x1b[2J\x1b[1;1H";
+
+const NAMESPACES: &str = "table {{.ID}}\t{{.Names}}\t{{.Pid}}\t{{.CGROUPNS}}\t{{.IPC}}\t{{.MNT}}\t{{.NET}}\t{{.PIDNS}}\t{{.USERNS}}\t{{.UTS}}";
+
+const HEADINGS: &[(&str, &str)] = &[
+    ("ID", "CONTAINER ID"),
+    ("CreatedHuman", "CREATED"),
+    ("RunningFor", "CREATED"),
+    ("ImageID", "IMAGE ID"),
+    ("Pid", "PID"),
+    ("Pod", "POD ID"),
+    ("PodName", "PODNAME"),
+    ("PIDNS", "PIDNS"),
+];
+
+/// A container to show, with what is looked at only when it is asked for.
+struct Shown {
+    container: Summary,
+    size: Option<(u64, u64)>,
+}
+
+impl Ps {
+    /// Podman looks at sizes when a template asks for them, too.
+    fn wants_size(&self) -> bool {
+        self.size || self.sort == Sort::Size || self.format.contains(".Size")
+    }
+
+    fn shown(&self, engine: &Engine, filters: &Filters) -> Result<Vec<Shown>, Failure> {
         let containers = engine.list()?;
-        let selection = Selection::read(&filters, &containers)?;
+        let selection = Selection::read(filters, &containers)?;
         let last = if self.latest { 1 } else { self.last };
         let every_state = self.all || last >= 0 || filters.has("status") || filters.has("exited");
-        let mut shown: Vec<&Summary> =
+        let mut chosen: Vec<&Summary> =
             containers.iter().filter(|c| (every_state || c.state.is_running()) && selection.fits(c)).collect();
-        shown.sort_by_key(|c| c.created);
+        chosen.sort_by_key(|c| c.created);
         if let Ok(last) = usize::try_from(last) {
-            shown.drain(..shown.len().saturating_sub(last));
+            chosen.drain(..chosen.len().saturating_sub(last));
         }
+        let look = |container: &Summary| {
+            let size = if self.wants_size() { Some(engine.container_size(container)?) } else { None };
+            Ok(Shown { container: container.clone(), size })
+        };
+        let mut shown = chosen.into_iter().map(look).collect::<Result<Vec<_>, Failure>>()?;
+        self.sort.apply(&mut shown);
+        Ok(shown)
+    }
+
+    fn print(&self, engine: &Engine, shown: &[Shown]) -> Result<(), Failure> {
         if self.quiet && self.format.is_empty() {
-            for container in shown {
-                if self.no_trunc { say(container.id)? } else { say(container.id.short())? }
-            }
-            return Ok(0);
+            let mut ids = shown.iter().map(|shown| shown.container.id);
+            return ids.try_for_each(|id| if self.no_trunc { say(id) } else { say(id.short()) });
         }
         let now = Timestamp::now();
-        let rows: Vec<Value> = shown.iter().map(|c| row(c, self.no_trunc, now)).collect();
-        let headings = &[
-            ("ID", "CONTAINER ID"),
-            ("CreatedHuman", "CREATED"),
-            ("RunningFor", "CREATED"),
-            ("ImageID", "IMAGE ID"),
-            ("Pid", "PID"),
-            ("Pod", "POD ID"),
-            ("PodName", "PODNAME"),
-        ];
-        let table = if self.pod { format!("{TABLE}\t{{{{.Pod}}}}\t{{{{.PodName}}}}") } else { TABLE.to_owned() };
-        Listing { name: "ps", format: &self.format, default: &table, headings, header: !self.noheading }
-            .print(&rows)?;
-        Ok(0)
+        let rows: Vec<Value> = shown
+            .iter()
+            .map(|shown| {
+                let namespaces = if self.ns { engine.namespaces(&shown.container) } else { Vec::new() };
+                row(&shown.container, self.no_trunc, now, shown.size, &namespaces)
+            })
+            .collect();
+        let mut table = if self.ns { NAMESPACES } else { TABLE }.to_owned();
+        if self.pod {
+            table += "\t{{.Pod}}\t{{.PodName}}";
+        }
+        if self.size {
+            table += "\t{{.Size}}";
+        }
+        Listing { name: "ps", format: &self.format, default: &table, headings: HEADINGS, header: !self.noheading }
+            .print(&rows)
+    }
+}
+
+/// `--sort`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sort {
+    Command,
+    Created,
+    Id,
+    Image,
+    Names,
+    RunningFor,
+    Size,
+    Status,
+}
+
+const SORTS: [(&str, Sort); 8] = [
+    ("command", Sort::Command),
+    ("created", Sort::Created),
+    ("id", Sort::Id),
+    ("image", Sort::Image),
+    ("names", Sort::Names),
+    ("runningfor", Sort::RunningFor),
+    ("size", Sort::Size),
+    ("status", Sort::Status),
+];
+
+fn sorting(text: &str) -> Result<Sort, String> {
+    let found = SORTS.iter().find(|(word, _)| *word == text).map(|(_, sort)| *sort);
+    let words = SORTS.map(|(word, _)| word).join(", ");
+    found.ok_or_else(|| format!("{text:?} is not a valid value.  Choose from: {words:?}"))
+}
+
+impl Sort {
+    /// Those alike stay in the order they were created in.
+    fn apply(self, shown: &mut [Shown]) {
+        match self {
+            Self::Created => {}
+            Self::Command => shown.sort_by(|a, b| a.container.command.cmp(&b.container.command)),
+            Self::Id => shown.sort_by_key(|s| s.container.id),
+            Self::Image => shown.sort_by(|a, b| a.container.image.cmp(&b.container.image)),
+            Self::Names => shown.sort_by(|a, b| a.container.name.as_str().cmp(b.container.name.as_str())),
+            Self::RunningFor => shown.sort_by_key(|s| s.container.started),
+            Self::Size => shown.sort_by_key(|s| s.size.map(|(_, all)| all)),
+            Self::Status => shown.sort_by_key(|s| s.container.state.to_string()),
+        }
     }
 }
 
@@ -161,6 +282,7 @@ impl<'a> Selection<'a> {
             && self.since.is_none_or(|since| c.created > since)
             && self.until.is_none_or(|until| c.created < until)
             && self.filters.any("restart-policy", |policy| policy.split(':').next() == Some(c.restart_policy))
+            && self.filters.any("command", |wish| c.command.first() == Some(wish))
             && self.filters.any("health", |health| c.health.as_deref().unwrap_or_default() == health)
             && self
                 .filters
@@ -185,14 +307,19 @@ fn is_image(full: &str, wish: &str) -> bool {
 }
 
 /// What templates see of a container, and its JSON object.
-fn row(c: &Summary, full: bool, now: Timestamp) -> Value {
+fn row(
+    c: &Summary,
+    full: bool,
+    now: Timestamp,
+    size: Option<(u64, u64)>,
+    namespaces: &[(&'static str, String)],
+) -> Value {
     let id = if full { c.id.to_string() } else { c.id.short() };
     let joined = c.command.join(" ");
     let command = match full || joined.chars().count() <= COMMAND_MAX {
         true => joined,
         false => joined.chars().take(COMMAND_MAX).collect::<String>() + "...",
     };
-    let labels: Vec<String> = c.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
     let networks: Vec<&str> = c.networks.iter().map(|(name, _)| name.as_str()).collect();
     let created = ages::ago(c.created, now);
     let pod = c.pod.as_ref().map_or_else(String::new, |(id, _)| if full { id.to_string() } else { id.short() });
@@ -203,7 +330,7 @@ fn row(c: &Summary, full: bool, now: Timestamp) -> Value {
         Field::method("Created", created.as_str()),
         Field::method("RunningFor", created.as_str()),
         Field::method("CreatedAt", ages::go_time(c.created)),
-        Field::method("Labels", labels.join(",")),
+        Field::method("Labels", Value::text_map(&c.labels)),
         Field::method("Mounts", c.mounts.iter().map(|m| m.target.as_str()).collect::<Vec<_>>().join(",")),
         Field::method("Names", c.name.as_str()),
         Field::method("Networks", networks.join(",")),
@@ -211,9 +338,30 @@ fn row(c: &Summary, full: bool, now: Timestamp) -> Value {
         Field::method("Ports", ports::text(&c.ports, &c.exposed)),
         Field::method("State", c.state.to_string()),
         Field::method("Status", status(c, now)),
+        Field::method("Size", size.map_or_else(String::new, size_text)),
     ];
-    fields.extend(json(c));
+    let namespace =
+        |name: &str| namespaces.iter().find(|(known, _)| *known == name).map_or("", |(_, text)| text.as_str());
+    fields.extend(NAMESPACE_NAMES.iter().map(|(name, _)| Field::method(name, namespace(name))));
+    fields.extend(json(c, size, namespaces));
     Value::record("containers.psReporter", fields)
+}
+
+/// What namespaces are called in a table and in JSON.
+const NAMESPACE_NAMES: [(&str, &str); 7] = [
+    ("CGROUPNS", "Cgroup"),
+    ("IPC", "Ipc"),
+    ("MNT", "Mnt"),
+    ("NET", "Net"),
+    ("PIDNS", "Pidns"),
+    ("USERNS", "UserNS"),
+    ("UTS", "Uts"),
+];
+
+/// `1.5kB (virtual 5.8MB)`
+fn size_text((own, all): (u64, u64)) -> String {
+    let short = |bytes| ages::human_size(bytes).replace(' ', "");
+    format!("{} (virtual {})", short(own), short(all))
 }
 
 /// Podman shows so much of a command.
@@ -235,7 +383,18 @@ fn status(c: &Summary, now: Timestamp) -> String {
     }
 }
 
-fn json(c: &Summary) -> Vec<Field> {
+fn json(c: &Summary, size: Option<(u64, u64)>, namespaces: &[(&'static str, String)]) -> Vec<Field> {
+    let namespaces = namespaces.iter().filter_map(|(name, text)| {
+        let (_, key) = NAMESPACE_NAMES.iter().find(|(known, _)| known == name)?;
+        Some(((*key).to_owned(), text.clone()))
+    });
+    let size = size.map_or(Value::Nil, |(own, all)| {
+        let number = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+        Value::record(
+            "define.ContainerSize",
+            vec![Field::named("RootFsSize", "rootFsSize", number(all)), Field::named("RwSize", "rwSize", number(own))],
+        )
+    });
     let exited_at = c.finished.map_or(GO_ZERO, Timestamp::as_second);
     let ports = Value::list(ports::merge(&c.ports).iter().map(|m| {
         Value::record(
@@ -256,7 +415,7 @@ fn json(c: &Summary) -> Vec<Field> {
         Field::same("Command", Value::texts(&c.command)),
         Field::same("Created", c.created.to_string()),
         Field::same("CreatedAt", ""),
-        Field::same("CIDFile", ""),
+        Field::same("CIDFile", c.id_file.as_str()),
         Field::same("Exited", c.state == State::Exited),
         Field::same("ExitedAt", exited_at),
         Field::same("ExitCode", i64::from(c.exit_code)),
@@ -268,14 +427,14 @@ fn json(c: &Summary) -> Vec<Field> {
         Field::same("Labels", if c.labels.is_empty() { Value::Nil } else { Value::text_map(&c.labels) }),
         Field::same("Mounts", Value::texts(c.mounts.iter().map(|m| &m.target))),
         Field::same("Names", Value::texts([c.name.as_str()])),
-        Field::same("Namespaces", Value::text_map([])),
+        Field::same("Namespaces", Value::text_map(&namespaces.collect::<BTreeMap<_, _>>())),
         Field::same("Networks", Value::texts(c.networks.iter().map(|(name, _)| name.as_str()))),
         Field::same("Pid", i64::from(c.pid.unwrap_or(0))),
         Field::same("Pod", pod_id.as_str()),
         Field::same("PodName", pod_name),
         Field::same("Ports", if c.ports.is_empty() { Value::Nil } else { ports }),
         Field::same("Restarts", i64::from(c.restarts)),
-        Field::same("Size", Value::Nil),
+        Field::same("Size", size),
         Field::same("StartedAt", c.started.map_or(GO_ZERO, Timestamp::as_second)),
         Field::same("State", c.state.to_string()),
         Field::same("Status", ""),
@@ -326,6 +485,7 @@ mod tests {
             health: None,
             pod: None,
             is_infra: false,
+            id_file: String::new(),
         }
     }
 
@@ -335,7 +495,7 @@ mod tests {
 
     #[test]
     fn json_is_podmans_as_recorded() {
-        let json = row(&web(), false, now()).to_json().to_string();
+        let json = row(&web(), false, now(), None, &[]).to_json().to_string();
         assert_eq!(
             json,
             r#"{"AutoRemove":false,"Command":["sleep","1000"],"Created":"2026-11-23T18:11:11.381027044Z","CreatedAt":"","CIDFile":"","Exited":false,"ExitedAt":-62135596800,"ExitCode":0,"ExposedPorts":null,"Id":"26fe94487ef7ff57a41eba5d353a1a01e4f6797c109c4f5c0d0ae1bb30b15d01","Image":"quay.io/libpod/testimage:20241011","ImageID":"9e1aa52dea581dc7903c710f15893bad7a4854ab373f2def0bd8306c76d10566","IsInfra":false,"Labels":{"created_by":"test"},"Mounts":[],"Names":["w1"],"Namespaces":{},"Networks":["podman"],"Pid":31901,"Pod":"","PodName":"","Ports":[{"host_ip":"","container_port":80,"host_port":8080,"range":1,"protocol":"tcp"}],"Restarts":0,"Size":null,"StartedAt":1795457471,"State":"running","Status":""}"#

@@ -6,6 +6,7 @@ use crate::container::ContainerFlags;
 use crate::flags::Command;
 use crate::foreground::AttachFlags;
 use crate::global::{Podwire, say};
+use crate::networks::make_default;
 use crate::outcome::Outcome;
 use crate::progress::talking;
 
@@ -33,6 +34,7 @@ impl Command for Run {
             return podwire.show(&engine.plan_run(&wish.config)?);
         }
         wish.remark();
+        make_default(&mut engine, &wish.config.network.mode, podwire.conf()?)?;
         let result = talking(quiet, |talk| engine.run(wish.config, attach, talk))?;
         match result.end {
             RunEnd::Exited(code) => Ok(exit_status(code)),

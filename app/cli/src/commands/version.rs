@@ -1,5 +1,7 @@
 //! `podwire version` and `podwire --version`
 
+use engine::AS_PODMAN;
+
 use crate::flags::{self, Command};
 use crate::formats;
 use crate::global::{Podwire, say};
@@ -30,10 +32,7 @@ impl Command for Version {
     }
 }
 
-/// The Podman whose words these are: tools that drive it read the last word of `--version`.
-const AS_PODMAN: &str = "5.4.2";
-
-/// One line, for `--version`.
+/// One line, for `--version`; tools that drive Podman read its last word.
 pub(crate) fn short() -> Outcome {
     say(format_args!("podwire version {VERSION}, as podman {AS_PODMAN}"))?;
     Ok(0)
@@ -45,7 +44,13 @@ fn client(os_arch: &str) -> Value {
         Value::record(
             "*define.Version",
             vec![
+                Field::same("APIVersion", AS_PODMAN),
                 Field::same("Version", VERSION),
+                // podwire is not in Go, and no two builds of a version differ.
+                Field::same("GoVersion", ""),
+                Field::same("GitCommit", ""),
+                Field::same("BuiltTime", "Thu Jan  1 00:00:00 1970"),
+                Field::same("Built", 0_i64),
                 Field::same("OsArch", os_arch),
                 Field::same("Os", std::env::consts::OS),
             ],

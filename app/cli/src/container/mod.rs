@@ -17,7 +17,6 @@ use engine::config::{ContainerConfig, PodChoice, PullPolicy, Restart, Space, Uns
 use engine::pods::PodConfig;
 use model::Hostname;
 
-use crate::conf::Conf;
 use crate::flags::{strings, unsigned};
 use crate::global::{Podwire, complain};
 use crate::outcome::Failure;
@@ -31,7 +30,7 @@ pub(crate) use limits::{PodLimitFlags, ResourceFlags};
 use mount::Mounted;
 pub(crate) use mount::volumes_from;
 pub(crate) use network::MODES;
-pub(crate) use network::NetworkFlags;
+pub(crate) use network::{NetworkFlags, Usual};
 use security::SecurityFlags;
 pub(crate) use users::UserFlags;
 
@@ -192,12 +191,15 @@ impl ContainerFlags {
             ));
         }
         let in_pod = self.pod.as_ref().is_some_and(|pod| !pod.is_empty()) || self.pod_id_file.is_some();
-        let users = self.users.parse(std::env::var("PODMAN_USERNS").ok().filter(|_| !in_pod))?;
+        let conf = podwire.conf()?;
+        let usual_users = std::env::var("PODMAN_USERNS").ok().or_else(|| conf.userns());
+        let users = self.users.parse(usual_users.filter(|_| !in_pod))?;
         if in_pod && users != UsersWish::Host {
             return Err(Failure::new("--userns and --pod cannot be set together"));
         }
         let mut remarks = Vec::new();
-        let mut network = self.network.parse(&mut remarks)?;
+        let makes_pod = self.pod.as_ref().is_some_and(|pod| pod.starts_with("new:"));
+        let mut network = self.network.parse(&Usual::of(podwire, in_pod && !makes_pod)?, &mut remarks)?;
         let mut hostname =
             self.hostname.as_deref().filter(|h| !h.is_empty()).map(str::parse::<Hostname>).transpose()?;
         if inside.uts == Space::Host && hostname.is_some() {
@@ -205,7 +207,6 @@ impl ContainerFlags {
                 "invalid config provided: cannot set hostname when running in the host UTS namespace: invalid configuration",
             ));
         }
-        let conf = Conf::read()?;
         let mut security = self.security.parse()?;
         security.default = conf.capabilities();
         let pod = match (self.pod.filter(|pod| !pod.is_empty()), self.pod_id_file) {
@@ -374,7 +375,7 @@ pub(super) mod tests {
         let global = crate::global::Global::from_arg_matches(
             &crate::flags::global_clap().try_get_matches_from(["podwire"]).unwrap(),
         );
-        let podwire = Podwire { global: global.unwrap(), argv: vec![], command: "create" };
+        let podwire = Podwire::where_nothing_is_set(global.unwrap(), "create");
         ContainerFlags::from_arg_matches(&matches).unwrap().wish(&podwire)
     }
 

@@ -1,12 +1,14 @@
 //! `--network`, `-p`, `--dns` and the like.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use engine::config::{AttachmentConfig, Dns, HostEntry, NetworkConfig, NetworkMode, PortText};
+use engine::config::{AttachmentConfig, BaseHosts, Dns, HostEntry, HostInternal, NetworkConfig, NetworkMode, PortText};
 use model::{DnsName, LinkName, MacAddr, PastaOptions, Protocol};
 
+use crate::conf::NetworkDefaults;
 use crate::flags::strings;
+use crate::global::{Podwire, absolute};
 use crate::outcome::Failure;
 
 #[derive(clap::Args, Debug, Default)]
@@ -41,6 +43,9 @@ pub(crate) struct NetworkFlags {
     /// Do not make /etc/hosts, use the image's
     #[arg(long)]
     no_hosts: bool,
+    /// What /etc/hosts begins with: a file, image or none (default: the host's)
+    #[arg(long, value_name = "string")]
+    hosts_file: Option<String>,
     /// DNS servers; none: use the image's /etc/resolv.conf
     #[arg(long, value_name = "strings")]
     dns: Vec<String>,
@@ -78,6 +83,7 @@ impl NetworkFlags {
             (self.mac_address.is_some(), without("--mac")),
             (!self.network_alias.is_empty(), without("--network-alias")),
             (!self.expose.is_empty(), without("--expose")),
+            (self.hosts_file.is_some(), exclusive("HostsFile")),
             (!self.add_host.is_empty(), exclusive("HostAdd")),
             (!self.dns.is_empty(), exclusive("DNSServer")),
             (!self.dns_search.is_empty(), exclusive("DNSSearch")),
@@ -90,12 +96,12 @@ impl NetworkFlags {
         Ok(())
     }
 
-    pub(crate) fn parse(mut self, remarks: &mut Vec<String>) -> Result<NetworkConfig, Failure> {
+    pub(crate) fn parse(mut self, usual: &Usual, remarks: &mut Vec<String>) -> Result<NetworkConfig, Failure> {
         // An empty value is no value.
         for flag in [&mut self.ip, &mut self.ip6, &mut self.mac_address] {
             *flag = flag.take().filter(|text| !text.is_empty());
         }
-        let mut mode = mode(&self.network)?;
+        let mut mode = usual.mode(&self.network)?;
         self.add_fixed(&mut mode)?;
         check_links(&mode)?;
         let mut publish = strings(&self.publish).iter().map(|p| p.parse()).collect::<Result<Vec<PortText>, _>>()?;
@@ -113,6 +119,8 @@ impl NetworkFlags {
             expose: strings(&self.expose).iter().map(|e| expose(e)).collect::<Result<_, _>>()?,
             add_hosts,
             no_hosts: self.no_hosts,
+            base_hosts: self.base_hosts(usual)?,
+            host_internal: usual.host_internal()?,
             dns: self.dns(&mode)?,
             dns_search: self.dns_search()?,
             dns_options: strings(&self.dns_option),
@@ -201,6 +209,18 @@ impl NetworkFlags {
         }
     }
 
+    fn base_hosts(&self, usual: &Usual) -> Result<BaseHosts, Failure> {
+        if self.no_hosts && self.hosts_file.is_some() {
+            return Err(Failure::new("--no-hosts and --hosts-file cannot be set together"));
+        }
+        Ok(match self.hosts_file.as_deref().or(usual.set.base_hosts.as_deref()) {
+            None | Some("") => BaseHosts::Host,
+            Some("image") => BaseHosts::Image,
+            Some("none") => BaseHosts::Nothing,
+            Some(path) => BaseHosts::File(absolute(Path::new(path))?),
+        })
+    }
+
     fn add_hosts(&self, mode: &NetworkMode) -> Result<Vec<HostEntry>, Failure> {
         let entries = strings(&self.add_host);
         if entries.is_empty() {
@@ -215,6 +235,77 @@ impl NetworkFlags {
             ));
         }
         entries.iter().map(|e| host_entry(e)).collect()
+    }
+}
+
+/// What is meant where nothing is typed: containers.conf, and who we are.
+#[derive(Debug, Default)]
+pub(crate) struct Usual {
+    set: NetworkDefaults,
+    rootless: bool,
+    /// It is a pod's network that the container uses.
+    of_pod: bool,
+}
+
+impl Usual {
+    pub(crate) fn of(podwire: &Podwire, of_pod: bool) -> Result<Self, Failure> {
+        Ok(Self { set: podwire.conf()?.network(), rootless: podwire.options()?.rootless, of_pod })
+    }
+
+    /// `--network`, as it is typed or else usual.
+    fn mode(&self, typed: &[String]) -> Result<NetworkMode, Failure> {
+        if self.of_pod && typed.is_empty() {
+            return mode(typed);
+        }
+        let set = self.set.mode.as_slice();
+        let flags: Vec<String> =
+            if typed.is_empty() { set } else { typed }.iter().map(|f| self.with_options(f)).collect();
+        let mut mode = mode(&flags)?;
+        match &mut mode {
+            NetworkMode::Private(_) if self.rootless => {
+                let program = match self.set.rootless.as_deref() {
+                    Some("slirp4netns") => "slirp4netns",
+                    None | Some("pasta") if self.set.pasta.is_empty() => return Ok(mode),
+                    None | Some("pasta") => "pasta",
+                    Some(other) => {
+                        let text = "containers.conf: default_rootless_network_cmd: pasta or slirp4netns, not";
+                        return Err(Failure::new(format!("{text} {other:?}")));
+                    }
+                };
+                let (name, options) = (program, self.with_options(program));
+                return single_mode(name, options.split_once(':').map(|(_, options)| options));
+            }
+            NetworkMode::Private(one) => one.network = one.network.take().or_else(|| self.set.name.clone()),
+            NetworkMode::Networks(several) => {
+                for one in several.iter_mut().filter(|one| one.network.is_none()) {
+                    one.network.clone_from(&self.set.name);
+                }
+            }
+            _ => {}
+        }
+        Ok(mode)
+    }
+
+    /// `pasta` and `slirp4netns` with the options that are set, before those that are typed.
+    fn with_options(&self, flag: &str) -> String {
+        let (name, typed) = flag.split_once(':').map_or((flag, None), |(name, typed)| (name, Some(typed)));
+        let set = match name {
+            "pasta" => &self.set.pasta,
+            "slirp4netns" => &self.set.slirp4netns,
+            _ => return flag.to_owned(),
+        };
+        let options: Vec<&str> = set.iter().map(String::as_str).chain(typed).collect();
+        if options.is_empty() { flag.to_owned() } else { format!("{name}:{}", options.join(",")) }
+    }
+
+    fn host_internal(&self) -> Result<HostInternal, Failure> {
+        Ok(match self.set.host_internal.as_deref() {
+            None | Some("") => HostInternal::Found,
+            Some("none") => HostInternal::Nothing,
+            Some(text) => HostInternal::Is(text.parse().map_err(|_| {
+                Failure::new(format!("containers.conf: host_containers_internal_ip: {text:?} is no address, nor none"))
+            })?),
+        })
     }
 }
 
@@ -269,7 +360,7 @@ fn single_mode(name: &str, options: Option<&str>) -> Result<NetworkMode, Failure
         }
         "container" => Ok(NetworkMode::Container(value.to_owned())),
         _ if value.is_empty() => Err(Failure::new("invalid config provided: namespace mode path requires a value")),
-        _ if !std::path::Path::new(value).exists() => Err(Failure::new(format!(
+        _ if !Path::new(value).exists() => Err(Failure::new(format!(
             "cannot find specified network namespace path: faccessat {value}: no such file or directory"
         ))),
         _ => Ok(NetworkMode::Path(PathBuf::from(value))),

@@ -344,6 +344,16 @@ fn capital(key: &str) -> String {
         ("os", "OS"),
         ("dns", "DNS"),
         ("cgroupVersion", "CgroupsVersion"),
+        ("cpuUtilization", "CPUUtilization"),
+        ("idMappings", "IDMappings"),
+        ("gidmap", "GIDMap"),
+        ("uidmap", "UIDMap"),
+        ("slirp4netns", "Slirp4NetNS"),
+        ("apparmorEnabled", "AppArmorEnabled"),
+        ("capabilities", "DefaultCapabilities"),
+        ("seccompEnabled", "SECCOMPEnabled"),
+        ("seccompProfilePath", "SECCOMPProfilePath"),
+        ("selinuxEnabled", "SELinuxEnabled"),
     ];
     match OTHERS.iter().find(|(json, _)| *json == key) {
         Some((_, go)) => (*go).to_owned(),

@@ -94,7 +94,8 @@ impl Engine {
                 if let Err(undo) = apply(&group, &record.settings.limits) {
                     tracing::warn!("cannot set the limits of {} as they were: {undo}", record.id);
                 }
-                Err(error)
+                // Nothing was to be started.
+                Err(Error::usage(error.message))
             }
         }
     }

@@ -24,7 +24,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, acceptfrom_with, bind,
 
 use crate::table::{self, SOCKET_MARK, Taken};
 use crate::tcp::Share;
-use crate::tcp::pump::{Pair, reset_on_close};
+use crate::tcp::pump::{INNER, Pair, reset_on_close};
 use crate::tcp::slots::Id;
 use crate::tcp::wires::{BYTES, Bell, Happened, Joined, Wire, Wires, connect_now, prepare_inner};
 
@@ -38,9 +38,6 @@ const FRESH: Duration = Duration::from_secs(1);
 const BELL: u32 = 0;
 /// Listeners are told by their number after this.
 const FIRST: u32 = 1;
-
-/// The inner side of a pair, the first, is the container's.
-const INNER: usize = 0;
 
 /// Where a published port leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,14 +64,13 @@ enum Command {
 }
 
 impl Published {
-    /// Starts the thread in the caller's network namespace, which is the relay's.
-    pub fn start(share: Share) -> io::Result<Self> {
+    /// Starts the thread in the caller's network namespace, which is the relay's, with a socket to its firewall.
+    pub fn start(share: Share, firewall: netlink::Socket) -> io::Result<Self> {
         let bell = Bell::new()?;
         let (commands, received) = mpsc::channel();
         let wires = Wires::sharing(&share)?;
         wires.watch(&bell, BELL)?;
         let route = netlink::Socket::open(Protocol::Route)?;
-        let firewall = netlink::Socket::open(Protocol::Netfilter)?;
         let neighbours = Neighbours { route, known: Vec::new(), looked: None };
         let doors = Doors { doors: HashMap::new(), neighbours, firewall, share };
         let mut serving = Loop { wires, doors, commands: received, bell: bell.clone() };

@@ -18,7 +18,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
-use super::wires::unpace_if_near;
+use super::wires::pace_if_far;
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown, sockopt};
@@ -44,6 +44,9 @@ const BULK_AFTER: u8 = 3;
 const BULK_MIN: usize = 32 << 10;
 /// After so many buffers or pipes others have their turn.
 const TURNS: usize = 8;
+
+/// The container's side, the first; the other one is a socket of the host.
+pub(super) const INNER: usize = 0;
 
 /// What all connections of a thread share.
 #[derive(Debug)]
@@ -112,8 +115,8 @@ struct Way {
     waiting: Waiting,
     /// Buffers in a row that were as good as full.
     full: u8,
-    /// It was spliced once.
-    was_bulk: bool,
+    /// More went than the other side takes at once, or was spliced.
+    was_much: bool,
     /// There will be no more to read.
     is_ended: bool,
     /// And all of it is written.
@@ -160,6 +163,7 @@ impl Pair {
         for _ in 0..TURNS {
             if !self.flush(from, tools)? {
                 self.blocked[to] = true;
+                self.is_much(from);
                 return Ok(Turn::Waits);
             }
             if self.ways[from].is_ended {
@@ -181,6 +185,13 @@ impl Pair {
         Ok(Turn::More)
     }
 
+    /// From now on it matters how one way's octets are sent.
+    fn is_much(&mut self, from: usize) {
+        if !std::mem::replace(&mut self.ways[from].was_much, true) && from == INNER {
+            pace_if_far(&self.sides[1 - from]);
+        }
+    }
+
     /// Writes what waits; false when there is no room for all of it.
     fn flush(&mut self, from: usize, tools: &mut Tools) -> io::Result<bool> {
         let (way, to) = (&mut self.ways[from], &self.sides[1 - from]);
@@ -189,7 +200,7 @@ impl Pair {
             Waiting::Octets(octets) => {
                 let (octets, at) = &mut **octets;
                 while *at < octets.len() {
-                    match write(to, &octets[*at..])? {
+                    match write(to, &octets[*at..], SendFlags::empty())? {
                         0 => return Ok(false),
                         sent => *at += sent,
                     }
@@ -265,13 +276,17 @@ impl Pair {
             }
             BULK_MIN.. => {
                 way.full = way.full.saturating_add(1);
-                if way.full == BULK_AFTER && !std::mem::replace(&mut way.was_bulk, true) {
-                    unpace_if_near(&self.sides[1 - from]);
+                if way.full == BULK_AFTER {
+                    self.is_much(from);
                 }
             }
             _ => way.full = 0,
         }
-        let sent = write(&self.sides[1 - from], &tools.buffer)?;
+        let way = &mut self.ways[from];
+        // The last octets wait for the end, which is read next, and both go in one segment.
+        let is_last = self.ended[from] && got < BUFFER;
+        let more = if is_last { SendFlags::MORE } else { SendFlags::empty() };
+        let sent = write(&self.sides[1 - from], &tools.buffer, more)?;
         if peeks {
             discard(&self.sides[from], sent)?;
             self.blocked[1 - from] |= sent < got;
@@ -325,8 +340,8 @@ pub(super) fn reset_on_close(socket: &OwnedFd) {
 }
 
 /// How many octets went.
-fn write(socket: &OwnedFd, octets: &[u8]) -> io::Result<usize> {
-    match send(socket, octets, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+fn write(socket: &OwnedFd, octets: &[u8], more: SendFlags) -> io::Result<usize> {
+    match send(socket, octets, more | SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
         Ok(sent) => Ok(sent),
         Err(Errno::AGAIN | Errno::INTR) => Ok(0),
         Err(error) => Err(error.into()),

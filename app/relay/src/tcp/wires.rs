@@ -4,14 +4,14 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
-use rustix::net::{connect, sockopt};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, ipproto, socket_with, sockopt};
 use rustix::time::Timespec;
 
 use super::overflow::Overflow;
@@ -26,7 +26,7 @@ pub(crate) const UNSENT: u32 = 128 << 10;
 /// The congestion control of sockets that need none.
 pub(crate) const UNPACED: &str = "reno";
 /// What the names of those begin with that pace all they send.
-const PACED: &str = "bbr";
+const PACED_NAMES: &str = "bbr";
 /// Nearer is the host itself, or what is in it; a network card and a switch take longer.
 const NEAR: Duration = Duration::from_micros(100);
 /// A connection on which nothing comes for so long is asked whether it is still there.
@@ -305,6 +305,9 @@ impl<C> Wires<C> {
 pub(crate) fn prepare(socket: impl AsFd) -> io::Result<()> {
     let socket = socket.as_fd();
     prepare_inner(socket)?;
+    if paced().is_some() {
+        sockopt::set_tcp_congestion(socket, UNPACED)?;
+    }
     linux::transparent::set_unsent_limit(socket, UNSENT)?;
     sockopt::set_tcp_keepidle(socket, KEEPALIVE)?;
     sockopt::set_tcp_keepintvl(socket, KEEPALIVE_AGAIN)?;
@@ -334,13 +337,27 @@ pub(super) fn connect_now(socket: &OwnedFd, to: &SocketAddr) -> Result<bool, Err
     }
 }
 
-/// Where much is sent to somebody who is so near that there is no network between, pacing is of no use either:
-/// another way is found in the host's own choice of a congestion control.
-pub(super) fn unpace_if_near(socket: &OwnedFd) {
+/// The host's own choice of a congestion control, if it paces. To somebody who is so near that there is no network
+/// between, pacing is of no use and costs a timer for each packet; and a socket that was paced once always is
+/// (sk_pacing_status in Linux). So sockets begin without, see [`pace_if_far`].
+///
+/// First asked in the host's namespace.
+fn paced() -> Option<&'static str> {
+    static PACED: OnceLock<Option<String>> = OnceLock::new();
+    let look = || {
+        let flags = SocketFlags::CLOEXEC;
+        let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, Some(ipproto::TCP)).ok()?;
+        sockopt::tcp_congestion(&socket).ok().filter(|name| name.starts_with(PACED_NAMES))
+    };
+    PACED.get_or_init(look).as_deref()
+}
+
+/// Gives a socket of the host's, to which much is sent, what the host has chosen, unless the other side is near.
+pub(super) fn pace_if_far(socket: &OwnedFd) {
     let is_near = || linux::transparent::shortest_round_trip(socket).is_ok_and(|time| time.is_some_and(|t| t < NEAR));
-    if sockopt::tcp_congestion(socket).is_ok_and(|name| name.starts_with(PACED)) && is_near() {
-        // As it was, it is slower and right.
-        let _ = sockopt::set_tcp_congestion(socket, UNPACED);
+    if let Some(paced) = paced().filter(|_| !is_near()) {
+        // As it was, it is right, and may be slower.
+        let _ = sockopt::set_tcp_congestion(socket, paced);
     }
 }
 

@@ -52,7 +52,8 @@ pub(crate) struct Pending {
 
 impl Machine {
     pub(crate) fn new() -> Self {
-        let podman = default_network(&Surroundings { networks: &[], used: &[], links: &[] }, "").unwrap();
+        let podman =
+            default_network(&Surroundings { networks: &[], used: &[], links: &[] }, None, ipam::POOLS, "").unwrap();
         Self {
             world: World::new(),
             networks: BTreeMap::from([("podman".to_owned(), podman)]),
@@ -68,7 +69,7 @@ impl Machine {
         let name = request.name.clone().unwrap();
         let links = [UPLINK.parse().unwrap()];
         let around = Surroundings { networks: &networks, used: &[], links: &links };
-        let fresh = Fresh { id: spelt(&name), prefix: spelt(&name), created: "" };
+        let fresh = Fresh { id: spelt(&name), prefix: spelt(&name), created: "", pools: ipam::POOLS };
         let network = plan_network(request, &around, &fresh).map_err(|e| e.to_string())?;
         self.networks.insert(name, network);
         Ok(())

@@ -171,7 +171,7 @@ fn what_cannot_be_committed_or_exported_is_refused_in_podmans_words(lab: &Lab) {
     lab.host("podwire commit c UPPER").refuses(125, "repository name must be lowercase");
     lab.host("podwire export nope").refuses(125, "no such container");
     lab.host("podwire export -o a:b c").refuses(125, "invalid filename (should not contain ':')");
-    lab.host("podwire export -o /no/such/file c").refuses(125, "no such file or directory");
+    lab.host("podwire export -o /no/such/file c").refuses(125, "o such file or directory");
     lab.host("podwire diff").refuses(125, "requires a name, id, or the \"--latest\" flag");
     lab.host("podwire diff nope").refuses(125, "nope not found: layer not known");
     lab.host("podwire container diff banner").refuses(125, "banner not found: container not known");

@@ -311,7 +311,7 @@ fn what_is_written_plays_and_is_written_the_same_again(lab: &Lab) {
         "claimName: whole-data",
         "path: /run/whole-logs",
         "readOnlyRootFilesystem: true",
-        "hostIP: 127.0.0.1",
+        "hostIP: \"127.0.0.1\"",
         "protocol: UDP",
         "type: Unconfined",
     ] {
@@ -376,7 +376,7 @@ spec:
     let played = lab.host(&annotated).ok();
     assert!(played.err.contains("Service front is passed over: it takes a cluster"), "{}", played.err);
     let run = |line: &str| lab.ok(&format!("podwire exec keys-pod-c sh -c '{line}'"));
-    assert_eq!(run("echo $PASSWORD; cat /keys/password; test -c /dev/nix && id -G"), "hunter2\nhunter2\n0 4711");
+    assert_eq!(run("echo $PASSWORD; cat /keys/password; test -c /dev/nix && id -G"), "hunter2\nhunter20 4711");
     assert_eq!(run("cat /proc/sys/net/ipv4/ip_forward"), "1");
     assert_eq!(
         lab.ok("podwire inspect -f '{{.HostConfig.LogConfig.Type}} {{.Config.Annotations.a}}' keys-pod-c"),

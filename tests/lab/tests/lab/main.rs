@@ -13,7 +13,10 @@ mod errors;
 mod everyday_commands;
 mod everyday_commit;
 mod everyday_conf;
+mod everyday_json;
 mod everyday_run;
+mod everyday_system;
+mod everyday_tasks;
 mod everyday_volumes;
 mod faults;
 mod guards;
@@ -64,7 +67,10 @@ fn main() {
         everyday_commands::sentences(),
         everyday_commit::sentences(),
         everyday_conf::sentences(),
+        everyday_json::sentences(),
         everyday_run::sentences(),
+        everyday_system::sentences(),
+        everyday_tasks::sentences(),
         everyday_volumes::sentences(),
         shares::sentences(),
         podman::sentences(),

@@ -25,7 +25,7 @@ use crate::words::{banner_comes, eventually, get, load, load_for_user, peer};
 pub(crate) use table::ON_A_LEASE;
 
 /// Places of each process and kind of blow where there is little time.
-const FEW: u64 = 4;
+const FEW: u64 = 6;
 
 /// All errors that a call may be made to fail with, in turn.
 const ERRNOS: [&str; 6] = ["ENOSPC", "EMFILE", "EIO", "ENOMEM", "EINTR", "ENOBUFS"];
