@@ -327,11 +327,11 @@ mod tests {
 
     #[test]
     fn json_has_podmans_names_and_texts() {
-        let reading = reading(110, 1_500_000);
+        let reading = reading(110, 2_000_000);
         let load = Meters::default().of(&reading);
         assert_eq!(
             row(&reading, &load, false).to_json().to_string(),
-            r#"{"id":"070707070707","name":"web","cpu_time":"1.5ms","cpu_percent":"0.01%","avg_cpu":"0.01%","mem_usage":"5.243MB / 10.49MB","mem_percent":"50.00%","net_io":"1.5kB / 42B","block_io":"4.096kB / 0B","pids":"3"}"#
+            r#"{"id":"070707070707","name":"web","cpu_time":"2ms","cpu_percent":"0.02%","avg_cpu":"0.02%","mem_usage":"5.243MB / 10.49MB","mem_percent":"50.00%","net_io":"1.5kB / 42B","block_io":"4.096kB / 0B","pids":"3"}"#
         );
     }
 
