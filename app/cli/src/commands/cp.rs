@@ -39,7 +39,7 @@ pub(crate) fn is_in_container(text: &str) -> bool {
 
 impl Place {
     /// Whole: in a container's mount namespace there is another current directory. A `/.` at the end stays.
-    fn seen_from_here(self) -> Result<Self, Failure> {
+    fn whole(self) -> Result<Self, Failure> {
         match self {
             Self::Host(path) => Ok(Self::Host(std::env::current_dir()?.join(path))),
             other => Ok(other),
@@ -67,8 +67,7 @@ impl Place {
 impl Command for Cp {
     fn run(self, podwire: &Podwire) -> Outcome {
         flags::exactly(2, &self.arguments)?;
-        let (from, to) =
-            (Place::parse(&self.arguments[0]).seen_from_here()?, Place::parse(&self.arguments[1]).seen_from_here()?);
+        let (from, to) = (Place::parse(&self.arguments[0]).whole()?, Place::parse(&self.arguments[1]).whole()?);
         if !matches!((&from, &to), (Place::Container(..), _) | (_, Place::Container(..))) {
             return Err(Failure::new("you must specify one container: CONTAINER:PATH on at least one side"));
         }
