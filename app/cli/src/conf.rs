@@ -42,7 +42,11 @@ pub(crate) struct Conf(Table);
 impl Conf {
     pub(crate) fn read() -> Result<Self, Failure> {
         let mut conf = Self::default();
-        for path in paths(&|name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)) {
+        let set = |name: &str| match name {
+            "HOME" => engine::rootless::home(),
+            name => std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from),
+        };
+        for path in paths(&set) {
             match std::fs::read_to_string(&path) {
                 Ok(text) => conf.add(&text).map_err(|why| Failure::new(format!("{}: {why}", path.display())))?,
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}

@@ -128,13 +128,7 @@ impl Podwire {
 
     /// On a machine where nothing is set, for tests.
     pub(crate) fn where_nothing_is_set(global: Global, command: &'static str) -> Self {
-        Self {
-            global,
-            argv: Vec::new(),
-            command,
-            conf: OnceLock::from(Conf::default()),
-            options: OnceLock::new(),
-        }
+        Self { global, argv: Vec::new(), command, conf: OnceLock::from(Conf::default()), options: OnceLock::new() }
     }
 
     fn start_log(&self) -> Result<(), Failure> {

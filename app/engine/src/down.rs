@@ -104,7 +104,8 @@ impl Engine {
         }
         self.finish_removals()?;
         // What was left half made or half removed takes space and nothing else: no reason not to go on.
-        for directory in [&self.options().runroot, &self.options().root, &self.volumes_path()] {
+        let EngineOptions { root, runroot, .. } = self.options();
+        for directory in [runroot, root, &self.pod_groups_path(), &self.volumes_path()] {
             if let Err(error) = linux::file::remove_leftovers(directory) {
                 tracing::warn!(%error, path = %directory.display(), "cannot remove what a process that died has left");
             }

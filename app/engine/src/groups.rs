@@ -144,7 +144,11 @@ impl Engine {
     }
 
     fn pod_group_file(&self, pod: &PodId) -> PathBuf {
-        self.options().runroot.join("pods").join(format!("{pod}.json"))
+        self.pod_groups_path().join(format!("{pod}.json"))
+    }
+
+    pub(crate) fn pod_groups_path(&self) -> PathBuf {
+        self.options().runroot.join("pods")
     }
 
     /// A pod's group, where it has been made.

@@ -27,7 +27,8 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use linux::account::Account;
+pub use linux::account::home;
+use linux::account::{Account, is_own_directory};
 use linux::file::{Durability, write_atomic};
 use linux::lock::Share;
 use linux::userns::{self, IdMaps, IdRange, MapError};
@@ -170,12 +171,6 @@ pub(crate) fn group_name(gid: u32) -> Option<String> {
     let text = std::fs::read_to_string("/etc/group").unwrap_or_default();
     let mut lines = text.lines().map(|line| line.split(':').collect::<Vec<_>>());
     lines.find(|fields| fields.len() > 2 && fields[2].parse() == Ok(gid)).map(|fields| fields[0].to_owned())
-}
-
-/// Is it a directory of whoever we are: the user outside; root, who is the user, inside?
-fn is_own_directory(path: &Path) -> bool {
-    let own = rustix::process::geteuid().as_raw();
-    std::fs::metadata(path).is_ok_and(|meta| meta.is_dir() && meta.uid() == own)
 }
 
 /// A link in the root to the runroot that its holder is in: sessions differ in what they have.

@@ -1,6 +1,20 @@
 //! Who the users of this machine are (passwd(5)).
 
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// The home directory of the user we are outside: $HOME, unless it is another's, as `su` without `-` leaves it.
+pub fn home() -> Option<PathBuf> {
+    let given = std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
+    let own = given.clone().filter(|home| is_own_directory(home));
+    own.or_else(|| Account::of(crate::userns::outer_uid()).home).or(given)
+}
+
+/// Is it a directory of whoever we are: the user outside; root, who is the user, inside?
+pub fn is_own_directory(path: &Path) -> bool {
+    let own = rustix::process::geteuid().as_raw();
+    std::fs::metadata(path).is_ok_and(|meta| meta.is_dir() && meta.uid() == own)
+}
 
 /// What /etc/passwd says of a user. Nothing is known of who is not there.
 #[derive(Debug, Default)]

@@ -137,7 +137,8 @@ const INTERRUPTED: [i64; 22] = [
 /// May this call fail with this number?
 fn fails(pid: Pid, (call, argument): (i64, i64), errno: i32) -> bool {
     // Flags are told and locks given back whatever the machine is short of.
-    if call == nix::libc::SYS_fcntl && ![nix::libc::F_DUPFD, nix::libc::F_DUPFD_CLOEXEC].contains(&asked_of_fcntl(pid)) {
+    if call == nix::libc::SYS_fcntl && ![nix::libc::F_DUPFD, nix::libc::F_DUPFD_CLOEXEC].contains(&asked_of_fcntl(pid))
+    {
         return false;
     }
     if errno != nix::libc::EINTR {
