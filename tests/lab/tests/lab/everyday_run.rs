@@ -105,22 +105,24 @@ fn mounts_are_made_in_every_spelling(lab: &Lab) {
 
 fn a_directory_is_a_containers_root_file_system(lab: &Lab) {
     load(lab);
-    tried_as_rootfs(&|line| lab.host(&format!("cd /srv; {line}")));
+    let dir = lab.dir().display();
+    tried_as_rootfs(&|line| lab.host(&format!("cd {dir}; {line}")));
     let check = |flags: &str, words: &str| {
-        lab.host(&format!("cd /srv; podwire run --rm {flags}")).refuses(125, words);
+        lab.host(&format!("cd {dir}; podwire run --rm {flags}")).refuses(125, words);
     };
     check(
         "--rootfs /nonexistent true",
         "running container create option: stat /nonexistent: no such file or directory",
     );
     check("--rootfs tree", "no command or entrypoint provided, and no CMD or ENTRYPOINT from image");
-    check("--rootfs tree/word true", "--rootfs takes a directory: /srv/tree/word is none");
+    check("--rootfs tree/word true", &format!("--rootfs takes a directory: {dir}/tree/word is none"));
     check("--rootfs tree:idmap true", "--rootfs tree:idmap is not supported by podwire");
     // Files of users whom the container does not have are nobody's there.
-    let mapped = "podwire run --rm --uidmap 0:100000:1000 --rootfs /srv/tree sh -c 'stat -c %u /word; touch /new'";
-    lab.host(mapped).code(1).says("65534");
-    lab.host(&format!("chown -R 100000:100000 /srv/tree; {mapped}")).ok().says("0");
-    assert_eq!(lab.ok("stat -c %u:%g /srv/tree/new; podwire ps -aq"), "100000:100000");
+    let mapped =
+        format!("podwire run --rm --uidmap 0:100000:1000 --rootfs {dir}/tree sh -c 'stat -c %u /word; touch /new'");
+    lab.host(&mapped).code(1).says("65534");
+    lab.host(&format!("chown -R 100000:100000 {dir}/tree; {mapped}")).ok().says("0");
+    assert_eq!(lab.ok(&format!("stat -c %u:%g {dir}/tree/new; podwire ps -aq")), "100000:100000");
 }
 
 fn an_ordinary_users_directory_is_a_containers_root_file_system(lab: &Lab) {
