@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 
 use ipam::request::Fresh;
-use ipam::{NetworkRequest, Surroundings, default_network, plan_network};
+use ipam::{POOLS, NetworkRequest, Surroundings, default_network, plan_network};
 use libfuzzer_sys::fuzz_target;
 use model::{LinkName, Network, Subnet};
 
@@ -50,11 +50,11 @@ fuzz_target!(|lines: &str| {
     let used = ["192.168.1.0/24", "10.89.0.0/24", "fd99::/64"].map(|text| text.parse::<Subnet>().expect("a subnet"));
     let links = ["lo", "eth0"].map(|text| text.parse::<LinkName>().expect("a name"));
     let none = Surroundings { networks: &[], used: &used, links: &links };
-    let default = default_network(&none, "now").expect("there is room");
+    let default = default_network(&none, None, POOLS, "now").expect("there is room");
     check(&default, &used);
     let networks = [default];
     let around = Surroundings { networks: &networks, ..none };
-    let fresh = Fresh { id: [0xa1; 32], prefix: [0xa1; 7], created: "now" };
+    let fresh = Fresh { id: [0xa1; 32], prefix: [0xa1; 7], created: "now", pools: POOLS };
     match plan_network(&request(lines), &around, &fresh) {
         Ok(network) => {
             let taken: Vec<Subnet> = used.into_iter().chain(networks[0].subnets.iter().map(|s| s.subnet)).collect();

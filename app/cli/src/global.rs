@@ -102,11 +102,12 @@ pub(crate) struct Podwire {
     /// The command's name as called: `network ls`.
     pub(crate) command: &'static str,
     conf: OnceLock<Conf>,
+    options: OnceLock<EngineOptions>,
 }
 
 impl Podwire {
     pub(crate) fn new(global: Global, argv: Vec<String>, command: &'static str) -> Result<Self, Failure> {
-        let podwire = Self { global, argv, command, conf: OnceLock::new() };
+        let podwire = Self { global, argv, command, conf: OnceLock::new(), options: OnceLock::new() };
         podwire.start_log()?;
         podwire.global.check_choices()?;
         let own = podwire.conf()?.own_env();
@@ -127,7 +128,13 @@ impl Podwire {
 
     /// On a machine where nothing is set, for tests.
     pub(crate) fn where_nothing_is_set(global: Global, command: &'static str) -> Self {
-        Self { global, argv: Vec::new(), command, conf: OnceLock::from(Conf::default()) }
+        Self {
+            global,
+            argv: Vec::new(),
+            command,
+            conf: OnceLock::from(Conf::default()),
+            options: OnceLock::new(),
+        }
     }
 
     fn start_log(&self) -> Result<(), Failure> {
@@ -155,12 +162,20 @@ impl Podwire {
     /// Opens the engine with the global flags.
     pub(crate) fn engine(&self) -> Result<Engine, Failure> {
         let options = self.options()?;
-        engine::rootless::enter(&options)?;
-        Ok(Engine::open(options)?)
+        engine::rootless::enter(options)?;
+        Ok(Engine::open(options.clone())?)
     }
 
-    /// What the global flags and the environment say.
-    pub(crate) fn options(&self) -> Result<EngineOptions, Failure> {
+    /// What the global flags and the environment say; looked up, and warned about, once.
+    pub(crate) fn options(&self) -> Result<&EngineOptions, Failure> {
+        if let Some(options) = self.options.get() {
+            return Ok(options);
+        }
+        let options = self.look_up_options()?;
+        Ok(self.options.get_or_init(|| options))
+    }
+
+    fn look_up_options(&self) -> Result<EngineOptions, Failure> {
         let Global { root, runroot, tmpdir, network_config_dir, runtime, .. } = &self.global;
         let conf = self.conf()?;
         let given = |path: &Option<PathBuf>| path.as_deref().map(absolute).transpose();

@@ -27,6 +27,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use linux::account::Account;
 use linux::file::{Durability, write_atomic};
 use linux::lock::Share;
 use linux::userns::{self, IdMaps, IdRange, MapError};
@@ -161,30 +162,6 @@ impl User {
             last.display(),
         );
         (last, Some(warning))
-    }
-}
-
-/// What /etc/passwd says of a user (passwd(5)).
-#[derive(Debug, Default)]
-pub(crate) struct Account {
-    pub(crate) name: Option<String>,
-    /// The first part of what passwd calls a comment.
-    pub(crate) full_name: Option<String>,
-    pub(crate) home: Option<PathBuf>,
-}
-
-impl Account {
-    /// Nothing is known of who is not there.
-    pub(crate) fn of(uid: u32) -> Self {
-        Self::in_file(&std::fs::read_to_string("/etc/passwd").unwrap_or_default(), uid)
-    }
-
-    fn in_file(passwd: &str, uid: u32) -> Self {
-        let mut lines = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>());
-        let line = lines.find(|fields| fields.len() > 5 && fields[2].parse() == Ok(uid));
-        let Some(fields) = line else { return Self::default() };
-        let full_name = fields[4].split(',').next().map(str::to_owned);
-        Self { name: Some(fields[0].to_owned()), full_name, home: Some(fields[5].into()) }
     }
 }
 
@@ -637,18 +614,8 @@ mod tests {
     const PASSWD: &str = "root:x:0:0:root:/root:/bin/bash\nbroken\nweb:x:1001:1001:,,,:/srv/web:/bin/sh\n";
 
     fn user(uid: u32) -> User {
-        let Account { name, home, .. } = Account::in_file(PASSWD, uid);
+        let Account { name, home, .. } = Account::in_text(PASSWD, uid);
         User { uid, name, home }
-    }
-
-    #[test]
-    fn an_account_is_found_by_its_number() {
-        let web = Account::in_file(PASSWD, 1001);
-        assert_eq!(
-            (web.name, web.full_name, web.home),
-            (Some("web".to_owned()), Some(String::new()), Some("/srv/web".into()))
-        );
-        assert!(Account::in_file(PASSWD, 1002).name.is_none());
     }
 
     #[test]

@@ -279,7 +279,7 @@ pub(crate) fn default_user(config: &ContainerConfig, rootless: bool) -> Result<O
 /// his own directory if a volume brings it, else where the command starts.
 pub(crate) fn add_current_user(record: &ContainerRecord, root: &File) -> Result<()> {
     let (uid, gid) = outer_ids()?;
-    let account = rootless::Account::of(uid);
+    let account = linux::account::Account::of(uid);
     let home =
         match account.home.filter(|home| record.settings.mounts.iter().any(|mount| home.starts_with(&mount.target))) {
             Some(home) => home.display().to_string(),

@@ -33,9 +33,9 @@ impl Machine {
     /// The files of this machine and this user, as containers/image looks for them.
     pub fn here() -> Self {
         let path = |variable: &str| var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let home = path("HOME").unwrap_or_else(|| "/root".into());
-        let config = path("XDG_CONFIG_HOME").unwrap_or_else(|| home.join(".config"));
         let user = linux::userns::outer_uid();
+        let home = path("HOME").or_else(|| linux::account::Account::of(user).home).unwrap_or_else(|| "/".into());
+        let config = path("XDG_CONFIG_HOME").unwrap_or_else(|| home.join(".config"));
         let run = path("XDG_RUNTIME_DIR").unwrap_or_else(|| format!("/run/containers/{user}").into());
         // XDG_RUNTIME_DIR is used as it is, the other only when it has our own subdirectory.
         let run_auth =

@@ -31,6 +31,7 @@
 
 #![allow(unsafe_code)] // the one place for it; see each block's SAFETY comment
 
+pub mod account;
 pub mod cage;
 pub mod cgroups;
 pub mod datagrams;

@@ -136,6 +136,10 @@ const INTERRUPTED: [i64; 22] = [
 
 /// May this call fail with this number?
 fn fails(pid: Pid, (call, argument): (i64, i64), errno: i32) -> bool {
+    // Flags are told and locks given back whatever the machine is short of.
+    if call == nix::libc::SYS_fcntl && ![nix::libc::F_DUPFD, nix::libc::F_DUPFD_CLOEXEC].contains(&asked_of_fcntl(pid)) {
+        return false;
+    }
     if errno != nix::libc::EINTR {
         return !UNFAILING.contains(&call);
     }
@@ -281,6 +285,11 @@ fn group(pid: Pid) -> Pid {
 #[cfg(target_arch = "x86_64")]
 fn described(pid: Pid) -> (i64, i64) {
     ptrace::getregs(pid).map_or((-1, -1), |regs| (regs.orig_rax.cast_signed(), regs.rdi.cast_signed()))
+}
+
+#[cfg(target_arch = "x86_64")]
+fn asked_of_fcntl(pid: Pid) -> i32 {
+    ptrace::getregs(pid).map_or(-1, |regs| regs.rsi as i32)
 }
 
 #[cfg(target_arch = "x86_64")]

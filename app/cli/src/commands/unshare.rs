@@ -31,7 +31,7 @@ impl Command for Unshare {
         if !options.rootless {
             return Err(Failure::new("please use unshare with rootless"));
         }
-        engine::rootless::enter(&options)?;
+        engine::rootless::enter(options)?;
         // The namespaces stay until the program ends, whatever it starts.
         engine::rootless::pass_on()?;
         let shell = || vec![std::env::var("SHELL").ok().filter(|s| !s.is_empty()).unwrap_or("/bin/sh".to_owned())];
@@ -42,7 +42,7 @@ impl Command for Unshare {
         program.env("CONTAINERS_GRAPHROOT", &options.root).env("CONTAINERS_RUNROOT", &options.runroot);
         let error = if self.rootless_netns {
             // Not in our place: the namespace is to go with it, where nobody else needs it.
-            match Engine::open(options)?.in_rootless_namespace(|| program.status())? {
+            match Engine::open(options.clone())?.in_rootless_namespace(|| program.status())? {
                 Ok(status) => return Ok(code_of(status)),
                 Err(error) => error,
             }

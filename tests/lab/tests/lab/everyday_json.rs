@@ -151,7 +151,7 @@ fn containers_that_do_not_run_are_pruned_and_cleaned_up(lab: &Lab) {
     assert!(asked.out.starts_with("WARNING! This will remove all non running containers."), "{}", asked.out);
     let id = lab.ok("podwire inspect -f '{{.Id}}' two");
     assert_eq!(lab.ok("podwire container prune -f --filter label=n=two"), id);
-    lab.host("podwire container prune --filter foo=1").refuses(125, "invalid filter \"foo\"");
+    lab.host("podwire container prune --filter foo=1").refuses(125, "foo is an invalid filter");
     lab.host("echo y | podwire container prune").ok();
     assert_eq!(lab.ok("podwire ps -a --format '{{.Names}}'"), "up");
 }

@@ -127,7 +127,6 @@ fn a_pods_containers_have_its_volumes_settings_and_devices(lab: &Lab) {
     lab.host("podwire run --rm --pod p banner ls /shared").ok().says("mine");
     lab.host("podwire pod create -v /data").refuses(125, "--volume of a pod needs a name or a path of the host");
     lab.host("podwire pod create -v a:/x -v b:/x").refuses(125, "duplicate mount destination");
-    lab.host("podwire pod create --memory 1g").refuses(125, "--memory");
 }
 
 fn pods_that_have_stopped_are_pruned_by_filter(lab: &Lab) {

@@ -348,7 +348,7 @@ fn a_change_of_ports_that_cannot_be_is_refused_and_changes_nothing(lab: &Lab) {
     refused("--publish-add abc web", "invalid port number");
     refused("--publish-add 1:1 alone", "network mode \"none\" does not support them");
     refused("--publish-add '[::1]:9:9/sctp' web", "only tcp and udp");
-    refused("--memory 5m web", "--memory is not supported by podwire yet");
+    refused("--health-cmd true web", "--health-cmd is not supported by podwire yet");
     refused("nope", "no such container");
     let plan = lab.host("podwire update --dry-run --publish-add 8081:80 --publish-rm 8080 web").ok();
     plan.says("publish4_any { tcp . 8081").says("publish4_any { tcp . 8080");

@@ -88,7 +88,7 @@ fn an_ordinary_user_runs_containers_and_nothing_is_left_of_them(lab: &Lab) {
         .says("/dev/pts/0");
     nobody_stays(lab);
     before.same(lab, "after an ordinary user's containers");
-    lab.user("podwire info --format '{{.Host.Security.Rootless}} {{len .Host.IdMappings.Uidmap}}'").ok().says("true 2");
+    lab.user("podwire info --format '{{.Host.Security.Rootless}} {{len .Host.IDMappings.UIDMap}}'").ok().says("true 2");
 }
 
 fn root_in_a_container_is_the_user_outside_and_others_are_his_subordinates(lab: &Lab) {
