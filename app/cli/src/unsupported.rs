@@ -9,7 +9,7 @@ const FLAGS: &[(&str, &str)] = &[
          health-startup-cmd health-startup-interval health-startup-retries health-startup-success \
          health-startup-timeout hostuser image-volume intel-rdt-closid \
          no-hostname passwd passwd-entry personality preserve-fd \
-         preserve-fds rdt-class retry retry-delay rmi rootfs sdnotify seccomp-policy secret \
+         preserve-fds rdt-class retry retry-delay rmi sdnotify seccomp-policy secret \
          shm-size-systemd systemd",
     ),
     ("create", "attach/a init-ctr"),

@@ -50,18 +50,29 @@ impl Engine {
         Ok(images::diff(layers, other)?)
     }
 
-    /// The directories of a container's files, topmost first: its own, then its image's layers.
+    /// The directories of a container's files, topmost first: its own, then those it was made of.
     pub fn layers_of(&self, name: &str) -> Result<Vec<PathBuf>> {
         let record = self.named(name)?;
-        let image = self.image_of(&record)?;
+        let below = self.layers_below(&record)?;
         let mut layers = vec![self.upper(&record)?];
-        layers.extend(image.layers);
+        layers.extend(below);
         Ok(layers)
+    }
+
+    /// What it was made of: its image's layers, topmost first, or the directory that `--rootfs` names.
+    pub(crate) fn layers_below(&self, record: &ContainerRecord) -> Result<Vec<PathBuf>> {
+        match &record.settings.rootfs {
+            Some(rootfs) => Ok(vec![rootfs.path.clone()]),
+            None => Ok(self.image_of(record)?.layers),
+        }
     }
 
     /// Makes an image of what a container is now.
     pub fn commit(&mut self, name: &str, wish: &CommitWish) -> Result<ImageId> {
-        let id = self.named(name)?.id;
+        let ContainerRecord { id, settings, .. } = self.named(name)?;
+        if settings.rootfs.is_some() {
+            return Err(Error::usage("cannot commit a container that uses an exploded rootfs"));
+        }
         self.wait_settled(&id)?;
         let paused = wish.pause && self.record(&id)?.shown_state() == State::Running;
         if paused {
@@ -110,9 +121,11 @@ impl Engine {
         self.wait_settled(&id)?;
         let record = self.record(&id)?;
         self.with_still_files(&record, |record, still_there| {
-            let (image, owners, upper) = (self.image_of(record)?, self.owners(record)?, self.upper(record)?);
+            let (layers, owners, upper) = (self.layers_below(record)?, self.owners(record)?, self.upper(record)?);
             let mut levels = vec![Level { directory: &upper, owners: owners.as_ref() }];
-            levels.extend(image.layers.iter().map(|directory| Level { directory, owners: None }));
+            // An image's files have the owners that they have inside.
+            let below = owners.as_ref().filter(|_| record.settings.rootfs.is_some());
+            levels.extend(layers.iter().map(|directory| Level { directory, owners: below }));
             pack(&levels)?;
             if still_there() { Ok(()) } else { Err(Error::usage("the container was removed while it was exported")) }
         })?;

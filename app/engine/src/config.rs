@@ -25,8 +25,10 @@ use crate::idmaps::IdMapWish;
 pub struct ContainerConfig {
     /// `--name`; a random one when absent.
     pub name: Option<ContainerName>,
-    /// The image as typed.
+    /// The image as typed; empty with a `rootfs`.
     pub image: String,
+    /// `--rootfs`: what it has instead of an image.
+    pub rootfs: Option<Rootfs>,
     /// The command and its arguments; the image's when empty.
     pub command: Vec<String>,
     /// `--entrypoint`: a JSON array or one word; `Some(vec![])` clears the image's.
@@ -91,6 +93,15 @@ pub struct ContainerConfig {
     pub tls_verify: bool,
     /// The whole command line, for `inspect`.
     pub create_command: Vec<String>,
+}
+
+/// A directory of the host that is a container's root file system.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rootfs {
+    /// An absolute path.
+    pub path: PathBuf,
+    /// `:O`: changes are the container's and go with it; otherwise the directory itself is changed.
+    pub overlay: bool,
 }
 
 /// Variables that are not to be there.

@@ -496,12 +496,9 @@ impl Engine {
         record: &ContainerRecord,
         work: impl FnOnce(&Tree, (u32, u32)) -> Result<T> + Send,
     ) -> Result<T> {
-        let before = self.borrow(record)?;
         let places = self.places(&record.id);
-        let Some(image) = &record.image else {
-            return Err(Error::usage(format!("container {} has no files: it is a pod's own", record.id)));
-        };
-        let layers = self.images()?.by_id(image)?.layers;
+        let layers = self.layers_below(record)?;
+        let before = self.borrow(record)?;
         let rootless = self.options().rootless;
         let done = std::thread::scope(|scope| {
             let run = || {
@@ -567,7 +564,7 @@ fn mount(record: &ContainerRecord, places: &Places, layers: &[PathBuf], rootless
         make_dir(&directory)?;
     }
     let merged = places.merged();
-    crate::monitor::mount_root(places, layers, &merged, rootless)?;
+    crate::monitor::mount_root(record, places, layers, &merged, rootless)?;
     let root = File::open(&merged).map_err(|e| Error::at(merged.display(), e))?;
     let tree = Target { root: root.as_fd(), below: PathBuf::from("."), resolve: IN_ROOT };
     for volume in &record.settings.mounts {

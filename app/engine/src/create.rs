@@ -15,7 +15,9 @@ use oci_spec::image::Config as ImageConfig;
 use plan::Plan;
 
 use crate::RemoveOptions;
-use crate::config::{ContainerConfig, NetworkConfig, NetworkMode, PullPolicy, UsersWish, VolumeMount, VolumeSource};
+use crate::config::{
+    ContainerConfig, NetworkConfig, NetworkMode, PullPolicy, Rootfs, UsersWish, VolumeMount, VolumeSource,
+};
 use crate::definitions::DEFAULT_NETWORK;
 use crate::endpoints::Identity;
 use crate::engine::{Engine, insert};
@@ -45,8 +47,11 @@ impl Engine {
     /// The plan for the network of a container with this configuration; changes nothing. The image must be
     /// here already.
     pub fn plan_run(&mut self, config: &ContainerConfig) -> Result<Plan> {
-        let image = self.images()?.find(&config.image)?;
-        let record = self.resolve(config, &image, &mut |_| {})?;
+        let image = match &config.rootfs {
+            Some(rootfs) => check_rootfs(rootfs).map(|()| None)?,
+            None => Some(self.images()?.find(&config.image)?),
+        };
+        let record = self.resolve(config, image.as_ref(), &mut |_| {})?;
         let mode = &record.settings.network.mode;
         if *mode == NetworkMode::None && self.options().rootless {
             return Ok(Plan::default());
@@ -87,11 +92,14 @@ impl Engine {
         if let Some(path) = config.id_file.as_ref().filter(|path| path.exists()) {
             return Err(id_file_exists(path, "container"));
         }
-        let image = self.image(&config, talk)?;
+        let image = match &config.rootfs {
+            Some(rootfs) => check_rootfs(rootfs).map(|()| None)?,
+            None => Some(self.image(&config, talk)?),
+        };
         if config.replace {
             self.clear_name(config.name.as_ref())?;
         }
-        self.resolve(&config, &image, talk.warn)
+        self.resolve(&config, image.as_ref(), talk.warn)
     }
 
     fn clear_name(&mut self, name: Option<&ContainerName>) -> Result<()> {
@@ -125,7 +133,7 @@ impl Engine {
     pub(crate) fn resolve(
         &self,
         typed: &ContainerConfig,
-        image: &Image,
+        image: Option<&Image>,
         warn: &mut dyn FnMut(&str),
     ) -> Result<ContainerRecord> {
         let id = ContainerId::from_bytes(linux::machine::random().map_err(Error::usage)?);
@@ -141,9 +149,9 @@ impl Engine {
         settings.hostname_given &= typed.hostname.is_some();
         settings.pod = pod;
         Ok(ContainerRecord {
-            image: Some(image.id),
-            image_name: full_name(image, &config.image),
-            image_digest: image.digest.to_string(),
+            image: image.map(|image| image.id),
+            image_name: image.map_or_else(String::new, |image| full_name(image, &config.image)),
+            image_digest: image.map_or_else(String::new, |image| image.digest.to_string()),
             runtime: self.wished_runtime()?,
             ..ContainerRecord::new(id, name, settings, Timestamp::now())
         })
@@ -152,11 +160,11 @@ impl Engine {
     fn settings(
         &self,
         config: &ContainerConfig,
-        image: &Image,
+        image: Option<&Image>,
         id: &ContainerId,
         warn: &mut dyn FnMut(&str),
     ) -> Result<Settings> {
-        let says = image.config.config().clone().unwrap_or_default();
+        let says = image.and_then(|image| image.config.config().clone()).unwrap_or_default();
         spec::check_capabilities(&config.security)?;
         crate::devices::check(&config.inside, self.options().rootless)?;
         let (entrypoint, command) = argv(config, &says)?;
@@ -167,11 +175,12 @@ impl Engine {
             .clone()
             .map_or_else(|| users::default_user(config, self.options().rootless), |user| Ok(Some(user)))?;
         Ok(Settings {
+            rootfs: config.rootfs.clone(),
             entrypoint,
             command,
             env: environment(config, &says),
             user: user.or_else(|| says.user().clone()).unwrap_or_default(),
-            users: self.resolve_users(config, image)?,
+            users: self.users_of(&config.users, image)?,
             current_user: matches!(config.users, UsersWish::KeepId { uid: None, gid: None, .. }),
             workdir: workdir(config, &says)?,
             hostname: hostname(config, id),
@@ -317,6 +326,19 @@ impl Engine {
             }
         }
         Err(Error::usage("no free container name found: give one by --name"))
+    }
+}
+
+/// Podman's sentence where there is nothing.
+fn check_rootfs(rootfs: &Rootfs) -> Result<()> {
+    let path = rootfs.path.display();
+    match std::fs::metadata(&rootfs.path) {
+        Ok(meta) if meta.is_dir() => Ok(()),
+        Ok(_) => Err(Error::usage(format!("--rootfs takes a directory: {path} is none"))),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            Err(Error::usage(format!("running container create option: stat {path}: no such file or directory")))
+        }
+        Err(e) => Err(Error::at(format!("running container create option: stat {path}"), e)),
     }
 }
 

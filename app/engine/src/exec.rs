@@ -44,7 +44,7 @@ impl Engine {
     /// Runs a command in a running container, with this process's standard streams unless detached.
     pub fn exec(&mut self, id: &ContainerId, config: ExecConfig, attach: Attach) -> Result<RunEnd> {
         let record = self.record(id)?;
-        if record.image.is_none() {
+        if !record.has_files() {
             let text = format!("container {id} holds the namespaces of a pod and has no files to run a command from");
             return Err(Error::new(Kind::WrongState, text));
         }

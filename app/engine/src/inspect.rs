@@ -49,7 +49,7 @@ impl Engine {
             "Image": record.image.map_or_else(String::new, |image| image.to_string()),
             "ImageDigest": record.image_digest,
             "ImageName": record.image_name,
-            "Rootfs": "",
+            "Rootfs": settings.rootfs.as_ref().map_or_else(Default::default, |rootfs| rootfs.path.clone()),
             "Pod": record.pod().map_or_else(String::new, |pod| pod.to_string()),
             "ResolvConfPath": places.resolv_conf(),
             "HostnamePath": places.hostname(),

@@ -1,11 +1,12 @@
 //! Containers as `ps` shows them.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use jiff::Timestamp;
 use model::{ContainerId, ContainerName, ImageId, NetworkId, PodId, PortMapping, Protocol};
 
-use crate::config::NetworkMode;
+use crate::config::{NetworkMode, Rootfs};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::record::{ContainerRecord, State};
@@ -17,6 +18,8 @@ pub struct Summary {
     pub id: ContainerId,
     /// Its name.
     pub name: ContainerName,
+    /// `--rootfs`, which it has instead of an image.
+    pub rootfs: Option<Rootfs>,
     /// Its image.
     pub image_id: Option<ImageId>,
     /// The image's name when it was created.
@@ -111,9 +114,14 @@ impl Engine {
 impl Engine {
     /// Bytes of the files that a container has made or changed, and of all of its files.
     pub fn container_size(&self, container: &Summary) -> Result<(u64, u64)> {
-        let upper = self.places(&container.id).upper();
-        // A container that was never started has none.
-        let own = if upper.is_dir() { images::size_of(&upper)? } else { 0 };
+        // A container that was never started has none of its own.
+        let size = |files: &Path| if files.is_dir() { images::size_of(files) } else { Ok(0) };
+        let upper = size(&self.places(&container.id).upper())?;
+        let own = match &container.rootfs {
+            Some(rootfs) if rootfs.overlay => return Ok((upper, upper + size(&rootfs.path)?)),
+            Some(rootfs) => size(&rootfs.path)?,
+            None => upper,
+        };
         let image = container.image_id.map(|image| self.images()?.by_id(&image).map_err(Error::from)).transpose()?;
         Ok((own, own + image.map_or(0, |image| image.size)))
     }
@@ -160,6 +168,7 @@ fn summary(
     Summary {
         id: record.id,
         name: record.name,
+        rootfs: settings.rootfs,
         image_id: record.image,
         image: record.image_name,
         command: if settings.command.is_empty() { settings.entrypoint } else { settings.command },

@@ -78,12 +78,12 @@ impl Engine {
 pub(crate) const ZONES: &str = "/usr/share/zoneinfo";
 
 /// The user's wish; the image's check where the user has none.
-pub(crate) fn care(config: &ContainerConfig, image: &Image) -> Care {
+pub(crate) fn care(config: &ContainerConfig, image: Option<&Image>) -> Care {
     let mut care = config.care.clone();
     if care.no_health {
         care.health = None;
     } else if care.health.is_none() {
-        care.health = serde_json::from_str(&image.raw_config).ok().and_then(|raw: Value| image_check(&raw));
+        care.health = image.and_then(|image| image_check(&serde_json::from_str(&image.raw_config).ok()?));
     }
     care
 }

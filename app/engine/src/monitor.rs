@@ -31,7 +31,7 @@ use std::process::Stdio;
 use jiff::Timestamp;
 use linux::userns::{IdMaps, IdRange, UserNs};
 use linux::{ProcessRef, Spawn, fds, mounts, userns};
-use model::{ContainerId, ImageId};
+use model::ContainerId;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{LogDriver, NetworkMode};
@@ -189,12 +189,11 @@ impl Monitor {
         };
         mount_shm(record, &self.places)?;
         let mut pause = None;
-        let mut started = match &record.image {
-            Some(image) => self.launch(record, image)?,
-            None => {
-                let users = self.users(record)?;
-                Up::without_streams(pause.insert(Pause::start(record, netns.as_deref(), users.as_ref())?).init)
-            }
+        let mut started = if record.has_files() {
+            self.launch(record)?
+        } else {
+            let users = self.users(record)?;
+            Up::without_streams(pause.insert(Pause::start(record, netns.as_deref(), users.as_ref())?).init)
         };
         // Before it counts as running: until then a monitor that is killed takes the container with it.
         started.keeper = started.kept().map(|kept| Keeper::start(&self.places, started.init, kept)).transpose()?;
@@ -238,14 +237,14 @@ impl Monitor {
         Ok(started)
     }
 
-    /// By the runtime, with a file system from its image.
-    fn launch(&self, record: &ContainerRecord, image: &ImageId) -> Result<Up> {
+    /// By the runtime, with a root file system.
+    fn launch(&self, record: &ContainerRecord) -> Result<Up> {
         let launch = Launch {
             order: &self.order,
             places: &self.places,
             record,
             users: self.users(record)?,
-            layers: self.engine.images()?.by_id(image)?.layers,
+            layers: self.engine.layers_below(record)?,
             runtime: self.engine.runtime_of(record)?,
             joined: Joined::of(&self.engine, record)?,
             // Here, where nothing is mounted over them.
@@ -323,7 +322,7 @@ impl Monitor {
 
     /// Our ends of the streams of a container that runs, of those that have outlived its monitor.
     fn find_up(&self, record: &ContainerRecord, init: ProcessRef) -> Result<Up> {
-        if record.image.is_none() {
+        if !record.has_files() {
             return Ok(Up::without_streams(init));
         }
         let mut sources = if record.settings.tty { Vec::new() } else { Streams::reopen(&self.places)? };
@@ -378,7 +377,7 @@ impl Launch<'_> {
             (Some(stage), Some(users)) => self.mount_mapped_root(stage, users)?,
             _ => {
                 let merged = self.places.merged();
-                mount_root(self.places, &self.layers, &merged, self.order.options.rootless)?;
+                mount_root(record, self.places, &self.layers, &merged, self.order.options.rootless)?;
                 merged
             }
         };
@@ -423,33 +422,39 @@ impl Launch<'_> {
             Mode::Adopt { .. } => None,
         };
         let needed = places.into_iter().chain(netns).chain(settings.mounts.iter().map(|mount| &mount.source));
+        let needed = needed.chain(settings.rootfs.iter().map(|rootfs| &rootfs.path));
         Stage::open(&needed.map(PathBuf::as_path).collect::<Vec<_>>())
     }
 
     /// The root file system with the owners that `users` have outside: where the kernel can, layers are mounted with
-    /// other owners than they have on disk; else there are copies of them that have those. Changes have them on disk.
+    /// other owners than they have on disk; else there are copies of them that have those. Changes have them on disk,
+    /// and so has all of a directory of the host's.
     fn mount_mapped_root(&self, stage: &mut Stage, users: &UserNs) -> Result<PathBuf> {
         let root = stage.directory()?;
         if has_only_ourselves(users.maps()) {
             // All files are ours already: there is nobody else.
-            mount_root(self.places, &self.layers, &root, self.order.options.rootless)?;
+            mount_root(self.record, self.places, &self.layers, &root, self.order.options.rootless)?;
             return Ok(root);
         }
-        let shifted = self.layers.iter().map(|layer| stage.show_mapped(layer, users));
-        let layers = match shifted.collect::<io::Result<Vec<_>>>() {
-            Ok(layers) => layers,
-            Err(error) => {
-                tracing::debug!(%error, "layers are copied to have other owners");
-                let copies = self.layers.iter().map(|layer| images::mapped_layer(layer, users.maps()));
-                let copies = copies.collect::<Result<Vec<_>, _>>();
-                copies.map_err(|e| Error::cannot_start(Error::from(e).message))?
-            }
+        let layers = match &self.record.settings.rootfs {
+            Some(_) => self.layers.clone(),
+            None => self.mapped_layers(stage, users)?,
         };
         let upper = self.places.upper();
         let (uid, gid) = (idmaps::outside(&users.maps().uids, 0), idmaps::outside(&users.maps().gids, 0));
         std::os::unix::fs::chown(&upper, uid, gid).map_err(|e| Error::at(upper.display(), e))?;
-        mount_root(self.places, &layers, &root, self.order.options.rootless)?;
+        mount_root(self.record, self.places, &layers, &root, self.order.options.rootless)?;
         Ok(root)
+    }
+
+    fn mapped_layers(&self, stage: &mut Stage, users: &UserNs) -> Result<Vec<PathBuf>> {
+        let shifted = self.layers.iter().map(|layer| stage.show_mapped(layer, users));
+        shifted.collect::<io::Result<Vec<_>>>().or_else(|error| {
+            tracing::debug!(%error, "layers are copied to have other owners");
+            let copies = self.layers.iter().map(|layer| images::mapped_layer(layer, users.maps()));
+            let copies = copies.collect::<Result<Vec<_>, _>>();
+            copies.map_err(|e| Error::cannot_start(Error::from(e).message))
+        })
     }
 
     /// Whom the container's ids are outside; `None` when they are the same ones.
@@ -567,8 +572,18 @@ impl Launch<'_> {
     }
 }
 
-/// Mounts a container's layers, in the mount namespace of this thread.
-pub(crate) fn mount_root(places: &Places, layers: &[PathBuf], merged: &Path, rootless: bool) -> Result<()> {
+/// Mounts a container's root file system, in the mount namespace of this thread.
+pub(crate) fn mount_root(
+    record: &ContainerRecord,
+    places: &Places,
+    layers: &[PathBuf],
+    merged: &Path,
+    rootless: bool,
+) -> Result<()> {
+    if let Some(rootfs) = record.settings.rootfs.as_ref().filter(|rootfs| !rootfs.overlay) {
+        let bound = mounts::bind(&rootfs.path, merged, mounts::Depth::All, mounts::Access::ReadWrite);
+        return bound.map_err(Error::cannot_start);
+    }
     let (upper, work) = (places.upper(), places.work());
     match mounts::overlay(layers, &upper, &work, merged) {
         Err(native) if rootless => crate::fuse::overlay(layers, &upper, &work, merged)

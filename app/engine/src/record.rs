@@ -10,7 +10,7 @@ use linux::{NsId, ProcessRef};
 use model::{ContainerId, ContainerName, ImageId, PortMapping, Protocol};
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Care, Inside, Limits, NetworkConfig, SecurityConfig, UnsetEnv};
+use crate::config::{Care, Inside, Limits, NetworkConfig, Rootfs, SecurityConfig, UnsetEnv};
 use crate::pods::PodPlace;
 use crate::users::Users;
 use crate::{Error, error::Result};
@@ -87,7 +87,7 @@ pub(crate) enum Fate {
 pub(crate) struct ContainerRecord {
     pub(crate) id: ContainerId,
     pub(crate) name: ContainerName,
-    /// None of a pod's own infra container, which has no file system.
+    /// None of one with a `rootfs`, nor of a pod's own infra container.
     pub(crate) image: Option<ImageId>,
     /// The image's full name when it was created.
     pub(crate) image_name: String,
@@ -161,6 +161,11 @@ impl ContainerRecord {
         }
     }
 
+    /// Has it a root file system, and so a command? Not a pod's own infra container, which is podwire's process.
+    pub(crate) fn has_files(&self) -> bool {
+        self.image.is_some() || self.settings.rootfs.is_some()
+    }
+
     /// Its state as users see it.
     pub(crate) fn shown_state(&self) -> State {
         if self.paused && self.state == State::Running { State::Paused } else { self.state }
@@ -170,6 +175,9 @@ impl ContainerRecord {
 /// What a user asked for joined with what the image says.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Settings {
+    /// `--rootfs`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) rootfs: Option<Rootfs>,
     pub(crate) entrypoint: Vec<String>,
     pub(crate) command: Vec<String>,
     /// `NAME=VALUE`, in the order of the image's, then the user's.

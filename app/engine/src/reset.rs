@@ -112,7 +112,7 @@ impl Engine {
                     return Err(Error::new(Kind::WrongState, text));
                 }
                 // A pod's own process needs none.
-                if record.image.is_some() {
+                if record.has_files() {
                     record.runtime = Some(path.clone());
                     save(tx, &record)?;
                 }

@@ -152,7 +152,7 @@ impl Engine {
         self.write_files(record, &sandbox)?;
         crate::health::begin(record, &self.places(&record.id))?;
         // A pod's own process is no burden to anybody.
-        let wants_group = record.image.is_some();
+        let wants_group = record.has_files();
         let warnings = wants_group.then(|| self.make_group(record)).transpose()?;
         for warning in warnings.unwrap_or_default() {
             tracing::warn!("{warning}");
@@ -313,8 +313,8 @@ impl Engine {
 
     /// The image's /etc/hosts, from its topmost layer that has one; no link in an image is followed.
     fn hosts_of_image(&self, record: &ContainerRecord) -> Result<String> {
-        let Some(image) = record.image else { return Ok(String::new()) };
-        for layer in self.images()?.by_id(&image)?.layers {
+        let layers = if record.has_files() { self.layers_below(record)? } else { Vec::new() };
+        for layer in layers {
             let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
             let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
             let found = openat(CWD, &layer, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Permissions::empty())

@@ -96,7 +96,7 @@ impl Engine {
         let all: Vec<Stats> = records.iter().map(|record| self.measure(record, machine)).collect();
         let is_dark = |stats: &&Stats| stats.started.is_some() && stats.cpu.is_none() && stats.pids.is_none();
         let counted = |(_, stats): &(&ContainerRecord, &Stats)| stats.started.is_some() && stats.cpu.is_some();
-        let members = records.iter().zip(&all).filter(|(record, _)| up(record) && record.image.is_some());
+        let members = records.iter().zip(&all).filter(|(record, _)| up(record) && record.has_files());
         let dark = members.clone().find(|(_, stats)| is_dark(stats));
         match (dark, members.clone().any(|pair| counted(&pair)), whose) {
             (Some((record, _)), false, _) | (Some((record, _)), true, Measured::Named(_)) => {

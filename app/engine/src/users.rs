@@ -54,12 +54,7 @@ const AUTO_SIZES: std::ops::RangeInclusive<u32> = 1024..=65536;
 const AUTO_USER: &str = "containers";
 
 impl Engine {
-    /// What `--userns` and the like mean here.
-    pub(crate) fn resolve_users(&self, config: &ContainerConfig, image: &Image) -> Result<Option<Users>> {
-        self.users_of(&config.users, Some(image))
-    }
-
-    /// Likewise; `auto` without an image is as many as there are at most.
+    /// What `--userns` and the like mean here; `auto` without an image is as many as there are at most.
     pub(crate) fn users_of(&self, wish: &UsersWish, image: Option<&Image>) -> Result<Option<Users>> {
         let own = |maps: IdMaps| Ok(Some(Users::Own { maps, auto: None }));
         let rootless = self.options().rootless;

@@ -175,6 +175,7 @@ fn config(command: &[&str]) -> ContainerConfig {
     ContainerConfig {
         name: None,
         image: "box".to_owned(),
+        rootfs: None,
         command: command.iter().map(|word| (*word).to_owned()).collect(),
         entrypoint: None,
         default_env: Vec::new(),

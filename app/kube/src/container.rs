@@ -68,6 +68,7 @@ impl Setting<'_> {
         let config = ContainerConfig {
             name: Some(format!("{}-{name}", self.pod).parse().map_err(refused)?),
             image,
+            rootfs: None,
             command,
             entrypoint,
             default_env: Vec::new(),

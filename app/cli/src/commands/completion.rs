@@ -104,9 +104,7 @@ fn dress(known: &Known, command: &str, place: &str, arg: Arg) -> Arg {
     }
     match place {
         "root" | "runroot" | "tmpdir" | "network-config-dir" | "cidfile" | "pidfile" | "env-file" | "label-file"
-        | "pod-id-file" | "authfile" | "cert-dir" | "output" | "input" | "file" | "rootfs" => {
-            arg.value_hint(ValueHint::AnyPath)
-        }
+        | "pod-id-file" | "authfile" | "cert-dir" | "output" | "input" | "file" => arg.value_hint(ValueHint::AnyPath),
         _ => arg,
     }
 }

@@ -85,6 +85,10 @@ impl KubeGenerate {
         let mut containers = Vec::new();
         for id in members {
             let shown = engine.inspect(&id)?;
+            if shown["Rootfs"] != "" {
+                let name = shown["Name"].as_str().unwrap_or_default();
+                return Err(Failure::new(format!("container {name} has no image that a cluster could run it from")));
+            }
             let image = shown["Image"].as_str().and_then(|image| images.find(image).ok());
             containers.push((shown, image.map_or(Value::Null, |image| inspect_image(&image))));
         }

@@ -464,6 +464,7 @@ mod tests {
         Summary {
             id: "26fe94487ef7ff57a41eba5d353a1a01e4f6797c109c4f5c0d0ae1bb30b15d01".parse().unwrap(),
             name: "w1".parse().unwrap(),
+            rootfs: None,
             image_id: Some("9e1aa52dea581dc7903c710f15893bad7a4854ab373f2def0bd8306c76d10566".parse().unwrap()),
             image: "quay.io/libpod/testimage:20241011".to_owned(),
             command: vec!["sleep".to_owned(), "1000".to_owned()],

@@ -13,7 +13,7 @@ pub(crate) mod volume;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use engine::config::{ContainerConfig, PodChoice, PullPolicy, Restart, Space, UnsetEnv, UsersWish};
+use engine::config::{ContainerConfig, PodChoice, PullPolicy, Restart, Rootfs, Space, UnsetEnv, UsersWish};
 use engine::pods::PodConfig;
 use model::Hostname;
 
@@ -100,6 +100,9 @@ pub(crate) struct ContainerFlags {
     /// Seconds that `stop` waits before it kills (default 10)
     #[arg(long, value_name = "uint", value_parser = unsigned)]
     stop_timeout: Option<u32>,
+    /// The first argument is no image but a directory of this host: the root file system (PATH[:O])
+    #[arg(long)]
+    rootfs: bool,
     /// When to pull the image: always, missing or never
     #[arg(long, value_name = "string", default_value = "missing", hide_default_value = true)]
     pull: String,
@@ -231,7 +234,8 @@ impl ContainerFlags {
         let config = ContainerConfig {
             default_env: conf.env(),
             name: self.name.as_deref().filter(|name| !name.is_empty()).map(str::parse).transpose()?,
-            image: image.clone(),
+            image: if self.rootfs { String::new() } else { image.clone() },
+            rootfs: self.rootfs.then(|| rootfs(image)).transpose()?,
             command: command.to_vec(),
             entrypoint: self.entrypoint.as_deref().map(entrypoint),
             env,
@@ -298,6 +302,16 @@ impl ContainerFlags {
             None => Ok((volumes, tmpfs)),
         }
     }
+}
+
+/// `PATH[:O]`; any other colon is the path's own.
+fn rootfs(text: &str) -> Result<Rootfs, Failure> {
+    let (path, option) = text.rsplit_once(':').unwrap_or((text, ""));
+    if option == "idmap" || option.starts_with("idmap=") {
+        return Err(Failure::new(format!("--rootfs {path}:idmap is not supported by podwire")));
+    }
+    let overlay = option == "O";
+    Ok(Rootfs { path: from_here(Path::new(if overlay { path } else { text }))?, overlay })
 }
 
 /// A JSON array of words, or one word; nothing clears the image's.
@@ -398,6 +412,22 @@ pub(super) mod tests {
             config(&["--rm=false", "--rm", "-i=true", "-t=false", "--name=a", "--name=b", "--tls-verify=false", "img"]);
         assert!(config.remove && config.interactive && !config.tty && !config.tls_verify);
         assert_eq!(config.name.unwrap().as_str(), "b");
+    }
+
+    #[test]
+    fn a_directory_is_the_root_file_system_with_or_without_what_is_changed() {
+        let rootfs = |text: &str| config(&["--rootfs", text, "sh"]).rootfs.map(|it| (it.path, it.overlay));
+        assert_eq!(rootfs("/srv/a"), Some(("/srv/a".into(), false)));
+        assert_eq!(rootfs("/srv/a:O"), Some(("/srv/a".into(), true)));
+        assert_eq!(rootfs("/srv/a:b"), Some(("/srv/a:b".into(), false)));
+        assert_eq!(rootfs("a"), Some((std::path::absolute("a").unwrap(), false)));
+        let refused = wish(&["--rootfs", "/srv/a:idmap", "sh"]).unwrap_err();
+        assert_eq!(refused.message, "--rootfs /srv/a:idmap is not supported by podwire");
+        let config = config(&["--rootfs", "/srv/a", "sh", "-c", "x"]);
+        assert_eq!(
+            (config.image.as_str(), config.command),
+            ("", vec!["sh".to_owned(), "-c".to_owned(), "x".to_owned()])
+        );
     }
 
     #[test]

@@ -154,6 +154,7 @@ impl Engine {
         let config = ContainerConfig {
             name: Some(infra_name(wish, pod)?),
             image: image.to_owned(),
+            rootfs: None,
             command: Vec::new(),
             entrypoint: (!wish.command.is_empty()).then(|| wish.command.clone()),
             default_env: Vec::new(),
@@ -200,6 +201,7 @@ impl Engine {
         let network = self.look_up_network(&config.network)?;
         let expose = network.expose.clone();
         let settings = Settings {
+            rootfs: None,
             entrypoint: Vec::new(),
             command: vec![PAUSE_NAME.to_owned()],
             env: Vec::new(),

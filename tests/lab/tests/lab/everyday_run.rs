@@ -1,15 +1,16 @@
 //! What run and create can be told: limits, namespaces, mounts, restarts, health.
 
-use lab::trial::Sentence;
-use lab::{Lab, LabOptions, sentences};
+use lab::trial::{Need, Sentence};
+use lab::{Lab, LabOptions, Run, sentences};
 
-use crate::words::{eventually, load};
+use crate::words::{eventually, load, load_for_user};
 
 pub(crate) fn sentences() -> Vec<Sentence> {
     let mut all = sentences![LabOptions::default(); &[];
         what_a_process_begins_with_is_as_asked,
         namespaces_of_others_are_joined,
         mounts_are_made_in_every_spelling,
+        a_directory_is_a_containers_root_file_system,
         devices_and_privileges_are_given_and_kept,
         the_environment_is_what_was_asked_for_and_nothing_else,
         control_groups_go_with_their_containers,
@@ -24,6 +25,9 @@ pub(crate) fn sentences() -> Vec<Sentence> {
     all.extend(sentences![LabOptions { cgroup2: false, ..LabOptions::default() }; &[];
         memory_and_processes_are_limited_where_control_groups_allow_it,
         control_groups_go_with_their_containers_on_a_mixed_machine,
+    ]);
+    all.extend(sentences![LabOptions { user: true, ..LabOptions::default() }; &[Need::UidMap];
+        an_ordinary_users_directory_is_a_containers_root_file_system,
     ]);
     all
 }
@@ -97,6 +101,66 @@ fn mounts_are_made_in_every_spelling(lab: &Lab) {
     lab.host("podwire run --rm -v v:/data --mount type=tmpfs,target=/data banner true")
         .refuses(125, "/data: duplicate mount destination");
     lab.host("podwire run --rm --mount type=foo,target=/x banner true").refuses(125, "invalid filesystem type \"foo\"");
+}
+
+fn a_directory_is_a_containers_root_file_system(lab: &Lab) {
+    load(lab);
+    let dir = lab.dir().display();
+    tried_as_rootfs(&|line| lab.host(&format!("cd {dir}; {line}")));
+    let check = |flags: &str, words: &str| {
+        lab.host(&format!("cd {dir}; podwire run --rm {flags}")).refuses(125, words);
+    };
+    check(
+        "--rootfs /nonexistent true",
+        "running container create option: stat /nonexistent: no such file or directory",
+    );
+    check("--rootfs tree", "no command or entrypoint provided, and no CMD or ENTRYPOINT from image");
+    check("--rootfs tree/word true", &format!("--rootfs takes a directory: {dir}/tree/word is none"));
+    check("--rootfs tree:idmap true", "--rootfs tree:idmap is not supported by podwire");
+    // Files of users whom the container does not have are nobody's there.
+    let mapped =
+        format!("podwire run --rm --uidmap 0:100000:1000 --rootfs {dir}/tree sh -c 'stat -c %u /word; touch /new'");
+    lab.host(&mapped).code(1).says("65534");
+    lab.host(&format!("chown -R 100000:100000 {dir}/tree; {mapped}")).ok().says("0");
+    assert_eq!(lab.ok(&format!("stat -c %u:%g {dir}/tree/new; podwire ps -aq")), "100000:100000");
+}
+
+fn an_ordinary_users_directory_is_a_containers_root_file_system(lab: &Lab) {
+    load_for_user(lab);
+    tried_as_rootfs(&|line| lab.user(line));
+    let kept = "podwire run --rm --userns keep-id --rootfs tree sh -c 'id -u; touch /mine; stat -c %u /mine'";
+    let id = lab.user("id -u").ok().out;
+    assert_eq!(lab.user(kept).ok().out, format!("{id}{id}"));
+    assert_eq!(lab.user("stat -c %u tree/mine").ok().out, id);
+}
+
+/// The directory is `tree`, where the lines are run.
+fn tried_as_rootfs(run: &dyn Fn(&str) -> Run) {
+    let ok = |line: &str| run(line).ok().out.trim().to_owned();
+    ok(
+        "mkdir tree; podwire create --name from banner; podwire export from | tar x --no-same-owner -C tree; podwire rm from",
+    );
+    // What is written is written to it, whether by the container or from outside.
+    ok("podwire run -d --name web -v data:/data --rootfs tree sh -c 'echo one >>/word; sleep 1000'");
+    assert_eq!(eventually(|| run("cat tree/word"), |run| run.out == "one\n").out, "one\n");
+    assert_eq!(ok("podwire exec web sh -c 'echo two >>/word; cat /word; touch /data/in'"), "one\ntwo");
+    ok("podwire stop -t 0 web; podwire cp tree/word web:/copy");
+    assert_eq!(ok("cat tree/copy; ls tree/data"), "one\ntwo");
+    ok("podwire restart web");
+    assert_eq!(eventually(|| run("cat tree/word"), |run| run.out.lines().count() == 3).out, "one\ntwo\none\n");
+    assert_eq!(ok("podwire diff web; podwire ps --format '{{.Image}}'"), "");
+    let tree = ok("readlink -f tree");
+    assert_eq!(ok("podwire inspect -f '{{.Rootfs}},{{.Image}},{{.ImageName}}' web"), format!("{tree},,"));
+    run("podwire commit web made").refuses(125, "cannot commit a container that uses an exploded rootfs");
+    run("podwire kube generate web").refuses(125, "container web has no image");
+    assert_eq!(ok("podwire export web | tar xO word"), "one\ntwo\none");
+    ok("podwire rm -f -t 0 web");
+    // Over it lies what is the container's own, from one start to the next.
+    ok("podwire run --name over --rootfs tree:O sh -c 'echo over >>/word; touch /new'");
+    assert_eq!(ok("podwire start -a over; podwire export over | tar xO word"), "one\ntwo\none\nover\nover");
+    assert_eq!(ok("podwire diff over | sort"), "A /new\nC /word");
+    ok("podwire rm over");
+    assert_eq!(ok("cat tree/word; ls tree | grep new || true"), "one\ntwo\none");
 }
 
 fn devices_and_privileges_are_given_and_kept(lab: &Lab) {
