@@ -8,7 +8,7 @@ use linux::ProcessRef;
 use model::ContainerId;
 
 use crate::config::NetworkMode;
-use crate::engine::{Engine, FIRST_OWNED_STATE, change_if_owned, load, owner_in, remove_tree, save};
+use crate::engine::{Engine, EngineOptions, FIRST_OWNED_STATE, change_if_owned, load, owner_in, remove_tree, save};
 use crate::error::{Error, Result};
 use crate::monitor::{self, Mode, Order};
 use crate::networking::Leaving;
