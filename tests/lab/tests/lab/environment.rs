@@ -258,7 +258,8 @@ fn each_file_of_ours_empty_cut_short_garbage_or_lost_is_told_of_or_made_again(la
                 continue;
             }
             tried += 1;
-            lab.host(&format!("cp -a {file} {}/kept", lab.dir().display())).ok();
+            let kept = format!("{}/kept", lab.dir().display());
+            lab.host(&format!("rm -rf {kept}; mkdir {kept}; cp -a {file} /var/lib/podwire/podwire.db* {kept}")).ok();
             lab.host(&format!("f={file}; {damage}")).ok();
             for command in [
                 "ps -a",
@@ -274,20 +275,21 @@ fn each_file_of_ours_empty_cut_short_garbage_or_lost_is_told_of_or_made_again(la
                 let run = lab.host(&format!("podwire {command}"));
                 wrong.extend(clear(&run).err().map(|shown| format!("{file} with {damage}: {shown}")));
             }
-            // The records themselves are put back; whatever is made from them must come back by itself.
+            // The records themselves are put back, with the log that belongs to them and nobody who has them open;
+            // whatever is made from them must come back by itself.
             if file.contains("/podwire.db") {
-                lab.host(&format!("for p in $(pgrep -x podwire-netd; pgrep -x podwire-monitor); do kill -9 $p; done; cp -a {0}/kept {file}", lab.dir().display())).ok();
+                lab.host("for p in $(pgrep -x podwire-netd; pgrep -x podwire-monitor); do kill -9 $p; done").ok();
+                let back = "cd /var/lib/podwire && rm -f podwire.db*";
+                lab.host(&format!("{back} && cp -a {kept}/podwire.db {kept}/podwire.db-wal .")).ok();
             }
             let listed = lab.host("podwire ps -a --format '{{.Names}}'");
             let missing: Vec<_> = all.iter().filter(|name| !listed.out.lines().any(|line| line == **name)).collect();
             if !missing.is_empty() {
                 wrong.push(format!("{file} with {damage}: {missing:?} lost: {}{}", listed.out, listed.err));
-                lab.host(&format!("cp -a {}/kept {file}", lab.dir().display()));
             }
             let again = lab.host("podwire restart -t 0 web db");
             if again.code != 0 {
                 wrong.push(format!("{file} with {damage}: does not start again: {}", again.err));
-                lab.host(&format!("cp -a {}/kept {file}", lab.dir().display()));
             }
         }
     }
