@@ -224,7 +224,8 @@ fn neighbours(lab: &Lab) -> impl Fn() -> String + '_ {
     lab.host("podwire pod create --name grp --label a=b").ok();
     || {
         let script = "podwire inspect web; podwire volume inspect v1; \
-                      podwire pod inspect grp; podwire network inspect shop; podwire port web; cat \
+                      podwire pod inspect grp; podwire port web; podwire network inspect -f \
+                      '{{json .Subnets}} {{json .Labels}} {{json .Options}} {{json .Routes}} {{.NetworkInterface}}' shop; cat \
                       $(podwire inspect -f '{{.HostsPath}} {{.ResolvConfPath}}' web)";
         lab.quietly(script).ok().out
     }
