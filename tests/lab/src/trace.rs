@@ -143,7 +143,8 @@ fn fails(pid: Pid, (call, argument): (i64, i64), errno: i32) -> bool {
     }
     if errno != nix::libc::EINTR {
         // What comes over a local socket is there already; std waits for the child when it cannot read of its exec.
-        return !UNFAILING.contains(&call) && !(call == nix::libc::SYS_recvfrom && is_local_socket(pid, argument));
+        let unfailing = UNFAILING.contains(&call) || call == nix::libc::SYS_recvfrom && is_local_socket(pid, argument);
+        return !unfailing;
     }
     let of_file = || {
         let link = std::fs::read_link(format!("/proc/{pid}/fd/{argument}")).unwrap_or_default();
