@@ -56,7 +56,6 @@ fn what_others_set_while_containers_run_does_no_harm_or_is_mended(lab: &Lab) {
         "echo 0 >/proc/sys/net/ipv4/ip_forward",
         "for f in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 1 >$f; done",
         "for f in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 2 >$f; done",
-        "ip link set podman1 address 02:00:00:00:00:aa",
         "ip link set podman1 mtu 1280",
         "ip addr flush dev podman1",
         "ip link set podman1 down",
