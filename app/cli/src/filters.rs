@@ -6,6 +6,16 @@ use regex_lite::Regex;
 
 use crate::outcome::Failure;
 
+/// Podman's words for an unknown key where images are looked for.
+pub(crate) fn unsupported_for_images(key: &str) -> String {
+    format!("unsupported image filter {key:?}")
+}
+
+/// Podman's words for an unknown key of events, pods and containers that are pruned.
+pub(crate) fn is_invalid(key: &str) -> String {
+    format!("{key} is an invalid filter")
+}
+
 /// What was asked for, by key.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Filters(BTreeMap<String, Vec<String>>);
@@ -13,11 +23,11 @@ pub(crate) struct Filters(BTreeMap<String, Vec<String>>);
 impl Filters {
     /// Refuses what is not `key=value` and keys that are not among `known`.
     pub(crate) fn parse(flags: &[String], known: &[&str]) -> Result<Self, Failure> {
-        Self::parse_calling("invalid filter", flags, known)
+        Self::parse_refusing(flags, known, |key| format!("invalid filter {key:?}"))
     }
 
-    /// As [`Filters::parse`]; an unknown key is called what `refusal` says, such as `unsupported image filter`.
-    pub(crate) fn parse_calling(refusal: &str, flags: &[String], known: &[&str]) -> Result<Self, Failure> {
+    /// As [`Filters::parse`]; an unknown key is refused in these words.
+    pub(crate) fn parse_refusing(flags: &[String], known: &[&str], words: fn(&str) -> String) -> Result<Self, Failure> {
         let mut filters = Self::default();
         for flag in flags {
             let Some((key, value)) = flag.split_once('=') else {
@@ -26,7 +36,7 @@ impl Filters {
                 )));
             };
             if !known.contains(&key) {
-                return Err(Failure::new(format!("{refusal} {key:?}")));
+                return Err(Failure::new(words(key)));
             }
             filters.0.entry(key.to_owned()).or_default().push(value.to_owned());
         }

@@ -218,7 +218,7 @@ fn distribution(text: &str) -> Value {
 }
 
 /// A line of /proc/meminfo, in bytes.
-fn memory(key: &str) -> u64 {
+pub(crate) fn memory(key: &str) -> u64 {
     let text = read("/proc/meminfo");
     let kibibytes = text
         .lines()

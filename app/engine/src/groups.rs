@@ -49,18 +49,17 @@ pub(crate) fn doors(places: &Places) -> Result<Vec<OwnedFd>> {
     group.doors().map_err(|e| Error::cannot_start(format!("cannot use the container's control group: {e}")))
 }
 
-/// What a group of these limits has to have, by version 1's names.
-fn wanted(limits: &Limits, trees: &Trees) -> Vec<&'static str> {
-    let mut wanted = limits.controllers();
+/// The controllers that a group has to have, by version 1's names: those of its limits, and what counts and holds.
+fn wanted(mut controllers: Vec<&'static str>, trees: &Trees) -> Vec<&'static str> {
     if !trees.has_unified() {
         // Version 2 counts processor time, freezes and keeps from devices without any.
-        wanted.extend(["cpuacct", "devices", "freezer"]);
+        controllers.extend(["cpuacct", "devices", "freezer"]);
     }
-    wanted
+    controllers
 }
 
-/// What a pod's group has, for whatever its containers may be limited in.
-const ALL: [&str; 8] = ["memory", "pids", "cpu", "cpuset", "blkio", "cpuacct", "devices", "freezer"];
+/// Whatever the containers of a pod may be limited in.
+const LIMITING: [&str; 5] = ["memory", "pids", "cpu", "cpuset", "blkio"];
 
 fn remember(group: &impl Serialize, file: &Path) -> Result<()> {
     let text = serde_json::to_vec(group).map_err(Error::usage)?;
@@ -108,7 +107,7 @@ impl Engine {
         }
         check_parent(limits)?;
         let trees = Trees::find().map_err(|e| Error::at("cannot look for control groups", e))?;
-        let (name, wanted) = (format!("podwire-{}", record.id), wanted(limits, &trees));
+        let (name, wanted) = (format!("podwire-{}", record.id), wanted(limits.controllers(), &trees));
         let mut warnings = Vec::new();
         let group = match record.pod().filter(|_| limits.parent.is_none()) {
             Some(pod) => match self.make_pod_group(pod, &trees)? {
@@ -171,10 +170,7 @@ impl Engine {
         self.store.write(|tx| {
             let Some(record) = load_pod(tx, pod)?.filter(|record| record.shares_group) else { return Ok(None) };
             let limits = &record.limits;
-            let wanted: Vec<&str> = match trees.has_unified() {
-                true => ALL[..5].to_vec(),
-                false => ALL.to_vec(),
-            };
+            let wanted = wanted(LIMITING.to_vec(), trees);
             let new = || trees.group(&format!("podwire-pod-{pod}"), limits.parent.as_deref(), &wanted);
             let group = make_at(self.pod_group(pod).unwrap_or_else(new), limits, &file)?;
             let missed = apply(&group, limits)?;

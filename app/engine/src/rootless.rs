@@ -28,7 +28,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 pub use linux::account::home;
-use linux::account::{Account, is_own_directory};
+use linux::account::{Account, home_of, is_own_directory};
 use linux::file::{Durability, write_atomic};
 use linux::lock::Share;
 use linux::userns::{self, IdMaps, IdRange, MapError};
@@ -134,10 +134,7 @@ impl User {
         if let Some(path) = env.data_home.as_ref().filter(|path| path.is_absolute()) {
             return Ok(path.clone());
         }
-        // `su` without `-` leaves another user's.
-        let given = env.home.as_ref().filter(|home| is_own_directory(home));
-        let home = given.or(self.home.as_ref()).or(env.home.as_ref());
-        home.map(|home| home.join(".local/share")).ok_or_else(|| {
+        home_of(env.home.as_deref(), || self.home.clone()).map(|home| home.join(".local/share")).ok_or_else(|| {
             Error::usage(format!("user {} has no home directory: set HOME, or name a place by --root", self.uid))
         })
     }

@@ -92,7 +92,7 @@ impl Engine {
                 found
             }
         };
-        let machine = total_memory();
+        let machine = crate::about::memory("MemTotal");
         let all: Vec<Stats> = records.iter().map(|record| self.measure(record, machine)).collect();
         let is_dark = |stats: &&Stats| stats.started.is_some() && stats.cpu.is_none() && stats.pids.is_none();
         let counted = |(_, stats): &(&ContainerRecord, &Stats)| stats.started.is_some() && stats.cpu.is_some();
@@ -241,14 +241,6 @@ fn traffic(text: &str) -> BTreeMap<String, Traffic> {
 /// Reads `text` as each of the kernel's statistics.
 pub(crate) fn read_anything(text: &str) {
     let _ = (entry(text, "usage_usec"), blocks_of_one(text), blocks_of_two(text), traffic(text));
-}
-
-/// The machine's, in bytes.
-fn total_memory() -> u64 {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
-    let kilobytes = total.and_then(|rest| rest.trim().trim_end_matches(" kB").trim().parse::<u64>().ok());
-    kilobytes.unwrap_or_default().saturating_mul(1024)
 }
 
 #[cfg(test)]

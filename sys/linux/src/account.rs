@@ -6,8 +6,13 @@ use std::path::{Path, PathBuf};
 /// The home directory of the user we are outside: $HOME, unless it is another's, as `su` without `-` leaves it.
 pub fn home() -> Option<PathBuf> {
     let given = std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
-    let own = given.clone().filter(|home| is_own_directory(home));
-    own.or_else(|| Account::of(crate::userns::outer_uid()).home).or(given)
+    home_of(given.as_deref(), || Account::of(crate::userns::outer_uid()).home)
+}
+
+/// As [`home`], where $HOME is `given` and the account has the home `own`.
+pub fn home_of(given: Option<&Path>, own: impl FnOnce() -> Option<PathBuf>) -> Option<PathBuf> {
+    let ours = given.filter(|home| is_own_directory(home)).map(Path::to_owned);
+    ours.or_else(own).or_else(|| given.map(Path::to_owned))
 }
 
 /// Is it a directory of whoever we are: the user outside; root, who is the user, inside?

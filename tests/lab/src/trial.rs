@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, RwLock};
 use std::time::Duration;
 
@@ -143,7 +144,10 @@ fn trial(sentence: Sentence) -> Trial {
 /// Labs that run beside each other read; one that is tried again, alone, writes.
 static BESIDE: RwLock<()> = RwLock::new(());
 
-/// Tests that needed their second chance, and why.
+/// Second chances that were given.
+static CHANCES: AtomicUsize = AtomicUsize::new(0);
+
+/// Tests that used theirs, and why they needed it.
 static SECOND: Mutex<Vec<(String, String)>> = Mutex::new(Vec::new());
 
 /// How many second chances a run gives: what breaks more is broken.
@@ -161,21 +165,15 @@ fn twice(sentence: &Sentence) -> Result<(), Failed> {
     if std::env::var_os("LAB_SWEEP").is_some() {
         return Err(failed);
     }
-    let reason = failed.message().unwrap_or_default().lines().take(12).collect::<Vec<_>>().join("\n");
-    {
-        let mut second = SECOND.lock().unwrap_or_else(|poison| poison.into_inner());
-        if second.len() == SECOND_CHANCES {
-            return Err(failed);
-        }
-        second.push((sentence.name.replace('_', " "), reason));
+    if CHANCES.fetch_add(1, Ordering::Relaxed) >= SECOND_CHANCES {
+        return Err(failed);
     }
     let _alone = BESIDE.write();
-    let again = in_a_lab(sentence);
-    if again.is_err() {
-        let mut second = SECOND.lock().unwrap_or_else(|poison| poison.into_inner());
-        second.retain(|(name, _)| *name != sentence.name.replace('_', " "));
-    }
-    again
+    in_a_lab(sentence)?;
+    let reason = failed.message().unwrap_or_default().lines().take(12).collect::<Vec<_>>().join("\n");
+    let mut second = SECOND.lock().unwrap_or_else(|poison| poison.into_inner());
+    second.push((sentence.name.replace('_', " "), reason));
+    Ok(())
 }
 
 fn in_a_lab(sentence: &Sentence) -> Result<(), Failed> {

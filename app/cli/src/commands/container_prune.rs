@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use crate::ages;
 use crate::confirm::confirmed;
-use crate::filters::Filters;
+use crate::filters::{Filters, is_invalid};
 use crate::flags::{self, Command};
 use crate::global::{Podwire, say};
 use crate::outcome::{Failure, Outcome};
@@ -35,14 +35,9 @@ impl Command for ContainerPrune {
     }
 }
 
-/// Podman's words for a filter that is none for pruning.
+/// What `--filter` may say.
 pub(super) fn parse(flags: &[String]) -> Result<Filters, Failure> {
-    const KNOWN: &[&str] = &["label", "label!", "until"];
-    let key = |flag: &String| flag.split('=').next().unwrap_or_default().to_owned();
-    match flags.iter().filter(|flag| flag.contains('=')).map(key).find(|key| !KNOWN.contains(&key.as_str())) {
-        Some(wrong) => Err(Failure::new(format!("{wrong} is an invalid filter"))),
-        None => Filters::parse(flags, KNOWN),
-    }
+    Filters::parse_refusing(flags, &["label", "label!", "until"], is_invalid)
 }
 
 /// The filters, read.

@@ -6,7 +6,7 @@ use engine::{Event, EventSpan};
 use jiff::Timestamp;
 
 use crate::ages;
-use crate::filters::Filters;
+use crate::filters::{Filters, is_invalid};
 use crate::flags::{self, Command, switch};
 use crate::formats;
 use crate::global::{Podwire, say, write};
@@ -67,12 +67,7 @@ impl Command for Events {
 }
 
 fn filters(flags: &[String]) -> Result<Filters, Failure> {
-    let filters =
-        Filters::parse(flags, KNOWN).map_err(|failure| match failure.message.strip_prefix("invalid filter ") {
-            Some(key) => Failure::new(format!("{} is an invalid filter", key.trim_matches('"'))),
-            None => failure,
-        })?;
-    Ok(filters)
+    Filters::parse_refusing(flags, KNOWN, is_invalid)
 }
 
 fn fits(filters: &Filters, event: &Event) -> bool {

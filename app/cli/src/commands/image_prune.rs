@@ -6,7 +6,7 @@ use model::ImageId;
 
 use super::images::{FILTERS, Selection};
 use crate::confirm::confirmed;
-use crate::filters::Filters;
+use crate::filters::{Filters, unsupported_for_images};
 use crate::flags::{self, Command};
 use crate::global::{Podwire, say};
 use crate::outcome::{Failure, Outcome};
@@ -29,7 +29,7 @@ pub(crate) struct ImagePrune {
 impl Command for ImagePrune {
     fn run(self, podwire: &Podwire) -> Outcome {
         flags::none(podwire, &self.arguments)?;
-        let filters = Filters::parse_calling("unsupported image filter", &self.filter, FILTERS)?;
+        let filters = Filters::parse_refusing(&self.filter, FILTERS, unsupported_for_images)?;
         let warning = match self.all {
             true => "WARNING! This command removes all images without at least one container associated with them.",
             false => "WARNING! This command removes all dangling images.",

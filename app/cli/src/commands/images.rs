@@ -5,7 +5,7 @@ use engine::Engine;
 use jiff::Timestamp;
 
 use crate::ages;
-use crate::filters::Filters;
+use crate::filters::{Filters, unsupported_for_images};
 use crate::flags::{self, Command, switch};
 use crate::formats::{self, Listing};
 use crate::global::{Podwire, say, write};
@@ -75,7 +75,7 @@ impl Command for Images {
         let sorted = order(&self.sort)?;
         let mut wishes = flags::strings(&self.filter);
         wishes.extend(self.arguments.iter().map(|name| format!("reference={name}")));
-        let filters = Filters::parse_calling("unsupported image filter", &wishes, FILTERS)?;
+        let filters = Filters::parse_refusing(&wishes, FILTERS, unsupported_for_images)?;
         let engine = podwire.engine()?;
         let selection = Selection::read(&filters, &engine)?;
         let images = engine.images()?;

@@ -6,7 +6,7 @@ use model::ContainerId;
 use regex_lite::Regex;
 
 use crate::ages;
-use crate::filters::{self, Filters};
+use crate::filters::{self, Filters, is_invalid};
 use crate::flags::{self, Command};
 use crate::formats::Listing;
 use crate::global::{Podwire, say};
@@ -145,7 +145,7 @@ pub(super) fn filters(texts: &[String]) -> Result<Filters, Failure> {
     let filters = flags::strings(texts);
     let key = |filter: &String| filter.split('=').next().unwrap_or_default().to_owned();
     match filters.iter().map(key).find(|key| !KNOWN.contains(&key.as_str())) {
-        Some(wrong) => Err(Failure::new(format!("{wrong} is an invalid filter"))),
+        Some(wrong) => Err(Failure::new(is_invalid(&wrong))),
         None => Filters::parse(&filters, KNOWN),
     }
 }

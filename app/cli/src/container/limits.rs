@@ -8,36 +8,18 @@ use crate::flags::{signed, strings};
 use crate::outcome::Failure;
 use crate::sizes;
 
-/// Limits that a container has, and that `update` changes.
+/// Limits that a container and a pod can have.
 #[derive(clap::Args, Debug, Default)]
-pub(crate) struct ResourceFlags {
+struct SharedFlags {
     /// Limit memory (NUMBER[UNIT]; b, k, m, g)
     #[arg(short = 'm', long, value_name = "string")]
     memory: Option<String>,
-    /// Keep memory below this when the machine is short of it
-    #[arg(long, value_name = "string")]
-    memory_reservation: Option<String>,
     /// Limit memory and swap together; -1 for no limit
     #[arg(long, value_name = "string")]
     memory_swap: Option<String>,
-    /// How gladly its memory is swapped out (0 to 100; control groups of version 1 alone)
-    #[arg(long, value_name = "int", value_parser = signed)]
-    memory_swappiness: Option<i64>,
     /// Limit processors
     #[arg(long, value_name = "float")]
     cpus: Option<String>,
-    /// Length of a period of processor time, in microseconds
-    #[arg(long, value_name = "uint")]
-    cpu_period: Option<u64>,
-    /// Limit processor time in a period, in microseconds
-    #[arg(long, value_name = "int", value_parser = signed)]
-    cpu_quota: Option<i64>,
-    /// Length of a period of real-time scheduling, in microseconds (control groups of version 1 alone)
-    #[arg(long, value_name = "uint")]
-    cpu_rt_period: Option<u64>,
-    /// Limit real-time scheduling in a period, in microseconds (control groups of version 1 alone)
-    #[arg(long, value_name = "int", value_parser = signed)]
-    cpu_rt_runtime: Option<i64>,
     /// Weight when processors are short (default 1024)
     #[arg(short = 'c', long, value_name = "uint")]
     cpu_shares: Option<u64>,
@@ -47,9 +29,6 @@ pub(crate) struct ResourceFlags {
     /// Memory nodes it may use (0-3, 0,1)
     #[arg(long, value_name = "string")]
     cpuset_mems: Option<String>,
-    /// Limit processes; -1 for no limit (default 2048)
-    #[arg(long, value_name = "int", value_parser = signed)]
-    pids_limit: Option<i64>,
     /// Weight when disks are busy (10 to 1000)
     #[arg(long, value_name = "string")]
     blkio_weight: Option<String>,
@@ -62,6 +41,34 @@ pub(crate) struct ResourceFlags {
     /// Limit bytes written to a disk in a second (DEVICE:NUMBER[UNIT])
     #[arg(long, value_name = "stringArray")]
     device_write_bps: Vec<String>,
+}
+
+/// Limits that a container has, and that `update` changes.
+#[derive(clap::Args, Debug, Default)]
+pub(crate) struct ResourceFlags {
+    #[command(flatten)]
+    shared: SharedFlags,
+    /// Keep memory below this when the machine is short of it
+    #[arg(long, value_name = "string")]
+    memory_reservation: Option<String>,
+    /// How gladly its memory is swapped out (0 to 100; control groups of version 1 alone)
+    #[arg(long, value_name = "int", value_parser = signed)]
+    memory_swappiness: Option<i64>,
+    /// Length of a period of processor time, in microseconds
+    #[arg(long, value_name = "uint")]
+    cpu_period: Option<u64>,
+    /// Limit processor time in a period, in microseconds
+    #[arg(long, value_name = "int", value_parser = signed)]
+    cpu_quota: Option<i64>,
+    /// Length of a period of real-time scheduling, in microseconds (control groups of version 1 alone)
+    #[arg(long, value_name = "uint")]
+    cpu_rt_period: Option<u64>,
+    /// Limit real-time scheduling in a period, in microseconds (control groups of version 1 alone)
+    #[arg(long, value_name = "int", value_parser = signed)]
+    cpu_rt_runtime: Option<i64>,
+    /// Limit processes; -1 for no limit (default 2048)
+    #[arg(long, value_name = "int", value_parser = signed)]
+    pids_limit: Option<i64>,
     /// Limit readings of a disk in a second (DEVICE:NUMBER)
     #[arg(long, value_name = "stringArray")]
     device_read_iops: Vec<String>,
@@ -91,58 +98,61 @@ pub(crate) struct LimitFlags {
 
 /// Those of `pod create`.
 #[derive(clap::Args, Debug, Default)]
+#[command(
+    mut_arg("memory", |flag| flag.help("Limit the containers' memory together (NUMBER[UNIT]; b, k, m, g)")),
+    mut_arg("cpus", |flag| flag.help("Limit the containers' processors together")),
+    mut_arg("cpuset_cpus", |flag| flag.help("Processors the containers may run on (0-3, 0,1)")),
+    mut_arg("cpuset_mems", |flag| flag.help("Memory nodes the containers may use (0-3, 0,1)"))
+)]
 pub(crate) struct PodLimitFlags {
-    /// Limit the containers' memory together (NUMBER[UNIT]; b, k, m, g)
-    #[arg(short = 'm', long, value_name = "string")]
-    memory: Option<String>,
-    /// Limit memory and swap together; -1 for no limit
-    #[arg(long, value_name = "string")]
-    memory_swap: Option<String>,
-    /// Limit the containers' processors together
-    #[arg(long, value_name = "float")]
-    cpus: Option<String>,
-    /// Weight when processors are short (default 1024)
-    #[arg(short = 'c', long, value_name = "uint")]
-    cpu_shares: Option<u64>,
-    /// Processors the containers may run on (0-3, 0,1)
-    #[arg(long, value_name = "string")]
-    cpuset_cpus: Option<String>,
-    /// Memory nodes the containers may use (0-3, 0,1)
-    #[arg(long, value_name = "string")]
-    cpuset_mems: Option<String>,
-    /// Weight when disks are busy (10 to 1000)
-    #[arg(long, value_name = "string")]
-    blkio_weight: Option<String>,
-    /// Weight when that disk is busy (DEVICE:WEIGHT)
-    #[arg(long, value_name = "stringArray")]
-    blkio_weight_device: Vec<String>,
-    /// Limit bytes read from a disk in a second (DEVICE:NUMBER[UNIT])
-    #[arg(long, value_name = "stringArray")]
-    device_read_bps: Vec<String>,
-    /// Limit bytes written to a disk in a second (DEVICE:NUMBER[UNIT])
-    #[arg(long, value_name = "stringArray")]
-    device_write_bps: Vec<String>,
+    #[command(flatten)]
+    shared: SharedFlags,
     /// The control group that the pod's is made in
     #[arg(long, value_name = "string")]
     cgroup_parent: Option<String>,
 }
 
-impl ResourceFlags {
-    pub(crate) fn parse(&self) -> Result<Limits, Failure> {
-        let rates = [
-            (RateKind::ReadBytes, &self.device_read_bps),
-            (RateKind::WriteBytes, &self.device_write_bps),
-            (RateKind::Reads, &self.device_read_iops),
-            (RateKind::Writes, &self.device_write_iops),
-        ];
-        let rates = rates.iter().flat_map(|(kind, texts)| texts.iter().map(|text| rate(*kind, text)));
+impl SharedFlags {
+    fn parse(&self) -> Result<Limits, Failure> {
         let limits = Limits {
             memory: size("memory", &self.memory)?,
-            memory_reservation: size("memory-reservation", &self.memory_reservation)?,
             memory_swap: match self.memory_swap.as_deref() {
                 Some("-1") => Some(-1),
                 _ => size("memory-swap", &self.memory_swap)?.map(|bytes| bytes as i64),
             },
+            nano_cpus: self.cpus.as_deref().map(cpus).transpose()?.flatten(),
+            cpu_shares: self.cpu_shares.filter(|shares| *shares > 0),
+            cpuset_cpus: set("cpuset-cpus", &self.cpuset_cpus)?,
+            cpuset_mems: set("cpuset-mems", &self.cpuset_mems)?,
+            blkio_weight: self.blkio_weight.as_deref().filter(|text| !text.is_empty()).map(weight).transpose()?,
+            blkio_weight_device: self
+                .blkio_weight_device
+                .iter()
+                .map(|text| weight_device(text))
+                .collect::<Result<_, _>>()?,
+            rates: rates(&[
+                (RateKind::ReadBytes, &self.device_read_bps),
+                (RateKind::WriteBytes, &self.device_write_bps),
+            ])?,
+            ..Limits::default()
+        };
+        if let (Some(memory), Some(swap)) = (limits.memory, limits.memory_swap)
+            && swap > 0
+            && (swap as u64) < memory
+        {
+            return Err(Failure::new("minimum memoryswap limit should be larger than memory limit"));
+        }
+        Ok(limits)
+    }
+}
+
+impl ResourceFlags {
+    pub(crate) fn parse(&self) -> Result<Limits, Failure> {
+        let shared = self.shared.parse()?;
+        let operations =
+            rates(&[(RateKind::Reads, &self.device_read_iops), (RateKind::Writes, &self.device_write_iops)])?;
+        let limits = Limits {
+            memory_reservation: size("memory-reservation", &self.memory_reservation)?,
             memory_swappiness: match self.memory_swappiness {
                 None | Some(-1) => None,
                 Some(number @ 0..=100) => Some(number as u64),
@@ -152,32 +162,16 @@ impl ResourceFlags {
                     )));
                 }
             },
-            nano_cpus: self.cpus.as_deref().map(cpus).transpose()?.flatten(),
             cpu_period: self.cpu_period.filter(|period| *period > 0),
             cpu_quota: self.cpu_quota.filter(|quota| *quota != 0),
-            cpu_shares: self.cpu_shares.filter(|shares| *shares > 0),
             cpu_rt_period: self.cpu_rt_period.filter(|period| *period > 0),
             cpu_rt_runtime: self.cpu_rt_runtime.filter(|runtime| *runtime != 0),
-            cpuset_cpus: set("cpuset-cpus", &self.cpuset_cpus)?,
-            cpuset_mems: set("cpuset-mems", &self.cpuset_mems)?,
             pids: self.pids_limit,
-            blkio_weight: self.blkio_weight.as_deref().filter(|text| !text.is_empty()).map(weight).transpose()?,
-            blkio_weight_device: self
-                .blkio_weight_device
-                .iter()
-                .map(|text| weight_device(text))
-                .collect::<Result<_, _>>()?,
-            rates: rates.collect::<Result<_, _>>()?,
-            ..Limits::default()
+            rates: [shared.rates.clone(), operations].concat(),
+            ..shared
         };
         if limits.nano_cpus.is_some() && (limits.cpu_period.is_some() || limits.cpu_quota.is_some()) {
             return Err(Failure::new("--cpus and --cpu-period or --cpu-quota cannot be set together"));
-        }
-        if let (Some(memory), Some(swap)) = (limits.memory, limits.memory_swap)
-            && swap > 0
-            && (swap as u64) < memory
-        {
-            return Err(Failure::new("minimum memoryswap limit should be larger than memory limit"));
         }
         Ok(limits)
     }
@@ -213,21 +207,12 @@ impl LimitFlags {
 
 impl PodLimitFlags {
     pub(crate) fn parse(&self) -> Result<Limits, Failure> {
-        let resources = ResourceFlags {
-            memory: self.memory.clone(),
-            memory_swap: self.memory_swap.clone(),
-            cpus: self.cpus.clone(),
-            cpu_shares: self.cpu_shares,
-            cpuset_cpus: self.cpuset_cpus.clone(),
-            cpuset_mems: self.cpuset_mems.clone(),
-            blkio_weight: self.blkio_weight.clone(),
-            blkio_weight_device: self.blkio_weight_device.clone(),
-            device_read_bps: self.device_read_bps.clone(),
-            device_write_bps: self.device_write_bps.clone(),
-            ..ResourceFlags::default()
-        };
-        Ok(Limits { parent: self.cgroup_parent.clone().filter(|parent| !parent.is_empty()), ..resources.parse()? })
+        Ok(Limits { parent: self.cgroup_parent.clone().filter(|parent| !parent.is_empty()), ..self.shared.parse()? })
     }
+}
+
+fn rates(wishes: &[(RateKind, &Vec<String>)]) -> Result<Vec<DeviceRate>, Failure> {
+    wishes.iter().flat_map(|(kind, texts)| texts.iter().map(|text| rate(*kind, text))).collect()
 }
 
 fn weight(text: &str) -> Result<u16, Failure> {

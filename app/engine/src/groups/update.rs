@@ -68,7 +68,7 @@ impl Engine {
         };
         let mut group = of(&places).filter(|group| !group.is_nothing()).ok_or_else(none)?;
         let trees = Trees::find().map_err(|e| Error::at("cannot look for control groups", e))?;
-        let wanted = wanted(limits, &trees);
+        let wanted = wanted(limits.controllers(), &trees);
         if wanted.iter().any(|name| group.controller(name).is_none()) {
             let name = format!("podwire-{}", record.id);
             let more = match record.pod().filter(|_| limits.parent.is_none()).and_then(|pod| self.pod_group(pod)) {
