@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use jiff::Timestamp;
 use linux::ProcessRef;
 
+use crate::durations::go_duration;
 use crate::engine::Engine;
 use crate::error::{Error, Kind, Result};
 use crate::record::State;
@@ -19,7 +20,7 @@ type Column = (&'static str, &'static str, fn(&Process, &Around) -> String);
 const COLUMNS: &[Column] = &[
     ("args", "COMMAND", |p, _| p.args.clone()),
     ("comm", "COMMAND", |p, _| p.comm.clone()),
-    ("etime", "ELAPSED", |p, around| go_duration(around.uptime_ticks.saturating_sub(p.start) / HZ)),
+    ("etime", "ELAPSED", |p, around| whole_seconds(around.uptime_ticks.saturating_sub(p.start))),
     ("group", "GROUP", |p, around| named(&around.groups, p.gids[1])),
     ("groups", "GROUPS", |p, around| {
         p.groups.iter().map(|id| named(&around.groups, *id)).collect::<Vec<_>>().join(",")
@@ -48,7 +49,7 @@ const COLUMNS: &[Column] = &[
         let ago = (around.uptime_ticks.saturating_sub(p.start) / HZ) as i64;
         (Timestamp::from_second(around.now.as_second() - ago).unwrap_or_default()).strftime("%H:%M:%S").to_string()
     }),
-    ("time", "TIME", |p, _| go_duration(p.cpu / HZ)),
+    ("time", "TIME", |p, _| whole_seconds(p.cpu)),
     ("tty", "TTY", |p, _| p.tty.clone()),
     ("user", "USER", |p, around| named(&around.users, p.uids[1])),
     ("vsz", "VSZ", |p, _| (p.vsize / 1024).to_string()),
@@ -202,13 +203,9 @@ fn named(names: &BTreeMap<u32, String>, id: u32) -> String {
     names.get(&id).cloned().unwrap_or_else(|| id.to_string())
 }
 
-/// Go's `Duration` of whole seconds: `1h2m3s`.
-fn go_duration(seconds: u64) -> String {
-    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
-        (0, 0, seconds) => format!("{seconds}s"),
-        (0, minutes, seconds) => format!("{minutes}m{seconds}s"),
-        (hours, minutes, seconds) => format!("{hours}h{minutes}m{seconds}s"),
-    }
+/// A number of ticks as Go's `Duration`, without fractions.
+fn whole_seconds(ticks: u64) -> String {
+    go_duration((ticks / HZ).saturating_mul(1_000_000_000))
 }
 
 #[cfg(test)]
@@ -220,7 +217,7 @@ mod tests {
         let me = process(std::process::id()).unwrap();
         assert_eq!(me.pid, std::process::id());
         assert!(me.args.contains("engine") && me.vsize > 0 && me.start > 0, "{}", me.args);
-        assert_eq!(go_duration(3723), "1h2m3s");
+        assert_eq!(whole_seconds(3723 * HZ), "1h2m3s");
         assert_eq!((terminal(34816), terminal(0)), ("pts/0".to_owned(), "?".to_owned()));
     }
 }

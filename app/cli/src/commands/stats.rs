@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use engine::{Kind, Measured, Stats as Reading, Traffic};
+use engine::{Kind, Measured, Stats as Reading, Traffic, go_duration};
 use jiff::Timestamp;
 use model::ContainerId;
 
@@ -183,29 +183,6 @@ pub(super) fn network(reading: &Reading) -> (u64, u64) {
 
 pub(super) fn count(pids: Option<u64>) -> String {
     pids.filter(|pids| *pids > 0).map_or_else(|| NOTHING.to_owned(), |pids| pids.to_string())
-}
-
-/// Go's `time.Duration` as text: `1h2m3.5s`, `15.25ms`, `0s`.
-fn go_duration(nanoseconds: u64) -> String {
-    let part = |whole: u64, unit: u64| {
-        let text = format!("{}.{:0width$}", whole / unit, whole % unit, width = unit.ilog10() as usize);
-        text.trim_end_matches('0').trim_end_matches('.').to_owned()
-    };
-    match nanoseconds {
-        0 => "0s".to_owned(),
-        n @ ..1_000 => format!("{n}ns"),
-        n @ ..1_000_000 => format!("{}µs", part(n, 1_000)),
-        n @ ..1_000_000_000 => format!("{}ms", part(n, 1_000_000)),
-        n => {
-            let (minutes, rest) = (n / 60_000_000_000, n % 60_000_000_000);
-            let seconds = format!("{}s", part(rest, 1_000_000_000));
-            match (minutes / 60, minutes % 60) {
-                (0, 0) => seconds,
-                (0, minutes) => format!("{minutes}m{seconds}"),
-                (hours, minutes) => format!("{hours}h{minutes}m{seconds}"),
-            }
-        }
-    }
 }
 
 /// Powers of 1024, as `MemUsageBytes` has them: `3.5MiB`.
