@@ -288,6 +288,8 @@ impl Client {
                 Some(Heard::Arp(arp)) => self.hear_arp(arp, now),
                 None => {}
             }
+            // A lease counts from when it was asked for: an answer that took long may leave something due at once.
+            self.expire(now);
         }
     }
 

@@ -209,6 +209,8 @@ impl Client6 {
                 Some(Heard6::Taken(address)) => self.hear_taken(address, now),
                 None => {}
             }
+            // A lease counts from when it was asked for: an answer that took long may leave something due at once.
+            self.expire(now);
         }
     }
 

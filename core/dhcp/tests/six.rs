@@ -216,6 +216,15 @@ fn a_lease_is_renewed_then_rebound_then_lost() {
     six.reply(7, &[option(13, &[0, 3])]).said(&["lost"]);
 }
 
+/// Found by the fuzzer `dhcp6`.
+#[test]
+fn what_an_answer_that_took_long_leaves_due_is_done_at_once() {
+    let mut six = bound();
+    six.run(43.0).said(&["RENEW"]).run(48.0).said(&[]);
+    six.reply(7, &[association(5, 6, ip("2001:db8::9"), 80, 100)]).said(&["leased 2001:db8::9", "REBIND"]);
+    assert!(six.client.deadline().is_some_and(|next| next > six.now));
+}
+
 #[test]
 fn an_address_that_somebody_has_is_declined() {
     let mut six = Six::new(Begin6::Ask(None));
